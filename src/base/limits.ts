@@ -1,0 +1,113 @@
+/**
+ * A limit on everything, each with its reason. Relations between them are asserted at load.
+ */
+
+import { assert } from "./assert.ts";
+import { DATA_HEADER_BYTES } from "./layout.ts";
+import { KIB, MIB } from "./units.ts";
+
+/** Segment of the engine's memory: 16 default fragments; large enough for the largest frame. */
+export const SEGMENT_BYTES = 256 * KIB;
+
+/** A fragment's whole frame, header included. Below 1 KiB headers outweigh data. */
+export const FRAGMENT_BYTES_MIN = 1 * KIB;
+/** The largest frame fills one segment, so that it lies contiguous wherever it arrives. */
+export const FRAGMENT_BYTES_MAX = SEGMENT_BYTES;
+/** Cheap per-fragment costs without delaying relays: 16 KiB take 13 us at 10 Gbit/s. */
+export const FRAGMENT_BYTES_DEFAULT = 16 * KIB;
+
+/** One datum; the assembler holds one datum of this size per overlay and no more. */
+export const DATUM_BYTES_MAX = 16 * MIB;
+
+/** Bits of a window; 64 Ki bits are 8 KiB a buffermap and neighbour. */
+export const WINDOW_FRAGMENTS_MAX = 65_536;
+export const WINDOW_FRAGMENTS_DEFAULT = 8_192;
+/** Small rings stay in the cache: 2 to 8 MiB move 13 to 27 % faster than 64 MiB (measured). */
+export const WINDOW_BYTES_DEFAULT = 8 * MIB;
+export const WINDOW_BYTES_MIN = 64 * KIB;
+/** Live: what is older than this left the window of interest. */
+export const WINDOW_MS_DEFAULT = 10_000;
+
+/** Highest fragment index: JavaScript's exact integers, less one for "one past the end". */
+export const INDEX_MAX = Number.MAX_SAFE_INTEGER - 1;
+
+export const SOURCE_ID_BYTES_MAX = 128;
+export const DATA_ID_BYTES_MAX = 128;
+export const CONTENT_TYPE_BYTES_MAX = 128;
+/** Local source numbers are one byte in a record header. */
+export const SOURCES_MAX = 256;
+export const TITLE_BYTES_MAX = 256;
+export const DESCRIPTION_BYTES_MAX = 4 * KIB;
+
+/** Any frame on a peer link. Only DATA comes near it; the limit is checked before bytes are kept. */
+export const FRAME_BYTES_MAX = SEGMENT_BYTES;
+/** Control frames other than DATA and BUFFERMAP on a peer link. */
+export const CONTROL_FRAME_BYTES_MAX = 16 * KIB;
+/** A message between peer and server. An index file with its description fits many times over. */
+export const SIGNALLING_MESSAGE_BYTES_MAX = 64 * KIB;
+
+/** msgpack pre-scan: our deepest message nests 5 levels. */
+export const MSGPACK_DEPTH_MAX = 8;
+/** msgpack pre-scan: elements of one message, all levels together. */
+export const MSGPACK_ELEMENTS_MAX = 4_096;
+
+/** Links of one engine; at the limit inbound links are refused with TOO_MANY_LINKS. */
+export const LINKS_MAX_DEFAULT = 64;
+/** Links that have not finished their HELLO; a flood of half-open links stops here. */
+export const LINKS_PENDING_MAX = 64;
+/** A HELLO must complete within this, or the link is closed. */
+export const HANDSHAKE_TIMEOUT_MS = 5_000;
+
+/** DATA handed to one link's socket and not yet sent: a run of 32 default fragments, doubled. */
+export const LINK_QUEUE_BYTES_MAX = 1 * MIB;
+/** A link whose queue did not move for this long is closed with LINK_SLOW. */
+export const LINK_SLOW_MS = 30_000;
+/** Fragments asked for and not yet answered, per link. */
+export const REQUESTS_IN_FLIGHT_MAX = 64;
+/** Indices per GET, HAVE or GONE frame; more go into further frames. */
+export const RANGES_PER_FRAME_MAX = 512;
+
+/** HAVE leaves when so many fragments have gathered ... */
+export const HAVE_BATCH_FRAGMENTS = 16;
+/** ... or the oldest has waited this long. */
+export const HAVE_DELAY_MS = 20;
+
+/** A neighbour that stands still with a full window for this long is lagging (complete). */
+export const STALL_MS_DEFAULT = 10_000;
+/** What no neighbour holds for this long is a gap. */
+export const REPAIR_MS_DEFAULT = 5_000;
+/** How long a source holds without a member in good standing (complete). */
+export const HOLD_MS_DEFAULT = 60_000;
+/** How long a finished peer stays for its neighbours. */
+export const LINGER_MS_DEFAULT = 10_000;
+/** Live: what is later than this behind the newest known index is dropped. */
+export const MAX_LAG_MS_DEFAULT = 10_000;
+/** A datum waits at most this long for others to share its fragment. */
+export const MAX_DELAY_MS_DEFAULT = 20;
+
+/** Own PING when a link was silent this long; dead after LINK_DEAD_MS. */
+export const PING_MS = 10_000;
+export const LINK_DEAD_MS = 25_000;
+
+/** Substreams of an overlay: bits of one u32 mask. */
+export const SUBSTREAMS_MAX = 32;
+export const SUBSTREAMS_DEFAULT = 8;
+/** Fragments of one substream run: one contiguous write. */
+export const SUBSTREAM_RUN = 16;
+
+/** Candidates of one member (DESIGN: up to 8). */
+export const CANDIDATES_MAX = 8;
+/** Members in one peer list answer: more would be scraping, fewer would strand newcomers. */
+export const PEER_LIST_MAX = 30;
+
+/** Memory of one engine; fixed at start, growth would detach every view. */
+export const MEMORY_MIB_DEFAULT = 64;
+export const MEMORY_MIB_MIN = 8;
+export const MEMORY_MIB_MAX = 4_095;
+
+assert(FRAGMENT_BYTES_MAX <= SEGMENT_BYTES, "a fragment fits a segment");
+assert(FRAME_BYTES_MAX <= SEGMENT_BYTES, "a frame fits a segment");
+assert(FRAGMENT_BYTES_MIN > 2 * DATA_HEADER_BYTES + SOURCE_ID_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 128,
+  "a source declaration and a piece of a datum fit the smallest fragment");
+assert(WINDOW_BYTES_DEFAULT >= 4 * FRAGMENT_BYTES_DEFAULT, "a window holds several fragments");
+assert(LINK_DEAD_MS > 2 * PING_MS, "two pings fit before a link is dead");
