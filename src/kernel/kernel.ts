@@ -79,8 +79,8 @@ export interface Kernel {
   ): void;
   /**
    * Splits the DATA frame [frame, frame + frameBytes) into a record index: ENTRY rows at `entries`
-   * (room for `entryCapacity`), DECLARATION rows at `declarations` (room for 256). Returns the
-   * number of entries (>= 0) or SPLIT_*. Checks every bound, kind, reserved bit, sequence range
+   * (room for `entryCapacity`), DECLARATION rows at `declarations` (room for 256). Returns
+   * declarations * 65536 + entries, or a negative SPLIT_*. Checks every bound, kind, reserved bit, sequence range
    * and the record count; malformed input never makes it read outside the frame. More entries than
    * `entryCapacity` or more than 256 declarations: SPLIT_COUNT_WRONG.
    */
@@ -91,8 +91,6 @@ export interface Kernel {
     entryCapacity: number,
     declarations: MemoryOffset,
   ): number;
-  /** How many DECLARATION rows the last successful splitFragment wrote (read it at once). */
-  splitDeclarations(): number;
 
   // ------------------------------------------------------------------------------ buffermaps
 
