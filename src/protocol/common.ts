@@ -1,0 +1,43 @@
+/**
+ * Fields that several reference points share: ids, keys, addresses, candidates, roles.
+ */
+
+import { CANDIDATES_MAX } from "../base/limits.ts";
+import type { Address, Transport } from "../base/machine.ts";
+import { bytes, type Field, id, integer, list, record, text } from "./codec.ts";
+
+export const OVERLAY_ID_BYTES = 16;
+export const PEER_ID_BYTES = 32;
+export const PUBLIC_KEY_BYTES = 32;
+export const SIGNATURE_BYTES = 64;
+export const NONCE_BYTES = 32;
+export const TOKEN_BYTES = 16;
+
+/** What a member is to its overlay. */
+export const ROLES = { source: 0, peer: 1, virtual: 2 } as const;
+export type Role = (typeof ROLES)[keyof typeof ROLES];
+
+export const overlayId = id(OVERLAY_ID_BYTES);
+export const peerId = id(PEER_ID_BYTES);
+export const publicKey = bytes(PUBLIC_KEY_BYTES);
+export const signature = bytes(SIGNATURE_BYTES);
+export const nonce = bytes(NONCE_BYTES);
+export const token = bytes(TOKEN_BYTES);
+/** Milliseconds of an interval or lease: up to 49 days. */
+export const durationMs = integer(0, 0xffff_ffff);
+/** An address of a server, e.g. `ws://127.0.0.1:7900`. */
+export const url = text(512);
+
+const TRANSPORTS: ReadonlySet<string> = new Set<Transport>(["tcp", "ws", "memory"]);
+
+const address = record({
+  transport: text(16, 1),
+  host: text(255, 1),
+  port: integer(0, 65_535),
+}) as Field<Address, false>;
+
+/**
+ * Where a peer can be reached: up to 8 positional arrays [transport, host, port]. Transports that
+ * this version does not know are dropped.
+ */
+export const addresses = list(address, CANDIDATES_MAX, (entry) => TRANSPORTS.has(entry.transport));
