@@ -21,6 +21,7 @@ export const ERRORS = {
   USAGE: row("An option or argument is wrong."),
   CLOSED: row("The object was closed; create a new one."),
   UNKNOWN_FORMAT: row("The data format is unknown; use lines, ndjson, csv, raw or framed."),
+  INPUT_MALFORMED: row("The input does not follow its format."),
   INTEGRITY_UNSUPPORTED: row(
     "Integrity 'signed' does not exist in this version; use checksum or none.",
   ),
