@@ -213,6 +213,25 @@ export function optional<T>(field: Field<T, boolean>, fallback: T): Field<T, tru
   };
 }
 
+/** May be missing at the end or nil; then it is undefined. */
+export function maybe<T>(field: Field<T, boolean>): Field<T | undefined, true> {
+  return {
+    schema: Type.Union([Type.Null(), field.schema]),
+    toWire: (value) => (value === undefined ? null : field.toWire(value)),
+    fromWire: (wire) => (wire === null ? undefined : field.fromWire(wire)),
+    toJson: (value) => (value === undefined ? null : field.toJson(value)),
+    jsonToWire: (json) => (json === undefined || json === null ? null : field.jsonToWire(json)),
+    optional: true,
+    fallback: () => undefined,
+  };
+}
+
+/** One of a few words, as text on the wire. */
+export function word<const W extends string>(words: readonly W[]): Field<W, false> {
+  const known: ReadonlySet<unknown> = new Set(words);
+  return plain<W>(Type.Refine(Type.Unsafe<string>({}), (value) => known.has(value)));
+}
+
 // ---------------------------------------------------------------------------------------- layout
 
 interface Layout<F extends Fields> {

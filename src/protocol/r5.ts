@@ -1,0 +1,208 @@
+/**
+ * R5 Peer-OMS.
+ *
+ * Participants: a source peer creates an overlay, refreshes and removes it; peers join it, get
+ * lists of its members, refresh their membership and leave.
+ *
+ * Identity: CREATE and JOIN prove the key with a signature over a nonce of the OMS, used once
+ * within seconds; the answer carries a token that stands for the proof afterwards. An overlay is
+ * hard state of the OMS, a membership is soft: after a restart the OMS answers UNKNOWN_PEER and the
+ * peer joins again.
+ *
+ * OVERLAY_GONE (removed or expired, with when) and UNKNOWN_OVERLAY differ: on the first nobody asks
+ * again, on the second a source may create anew.
+ *
+ * Non-goals here: closed sessions (R5.e, R5.f), lists by user class (R5.g), address dial-back.
+ */
+
+import { assert } from "../base/assert.ts";
+import { PEER_LIST_MAX, TITLE_BYTES_MAX } from "../base/limits.ts";
+import { fromHex } from "../base/units.ts";
+import { bool, integer, list, maybe, oneOf, optional, record, text, u32, u53 } from "./codec.ts";
+import {
+  addresses,
+  durationMs,
+  nonce,
+  OVERLAY_ID_BYTES,
+  overlayId,
+  peerId,
+  publicKey,
+  ROLES,
+  signature,
+  token,
+  url,
+} from "./common.ts";
+import { defineOperation } from "./signalling.ts";
+
+/** Peer ids that a request may exclude from the list it asks for. */
+export const EXCLUDE_MAX = 64;
+
+const member = record({ peerId, role: oneOf(ROLES), candidates: addresses });
+const members = list(member, PEER_LIST_MAX);
+export type Member = ReturnType<(typeof member)["fromWire"]>;
+
+/** A nonce to sign; good for one CREATE or JOIN. */
+export const CHALLENGE = defineOperation({
+  name: "r5/challenge",
+  type: 0x40,
+  request: {},
+  answer: { nonce },
+});
+
+/** R5.a: creates an overlay. R5.b: the answer names it. R5.c: and gives the expiration time. */
+export const CREATE = defineOperation({
+  name: "r5/create",
+  type: 0x41,
+  request: {
+    nonce,
+    publicKey,
+    /** Over createProof(nonce). */
+    signature,
+    candidates: addresses,
+    title: text(TITLE_BYTES_MAX),
+    /** P1.4: whether the overlay's activity shall be managed by a PAMS. */
+    pams: bool,
+    /** The lease wished for; 0 = as the OMS likes. */
+    leaseMs: optional(durationMs, 0),
+    /** R5.e: eligible peers. Refused in this version when not empty. */
+    peerList: optional(list(peerId, 1024), []),
+  },
+  answer: {
+    overlayId,
+    sessionEpoch: u32,
+    /** R5.c: without a REFRESH within this time the overlay is removed. */
+    refreshMs: durationMs,
+    ownerToken: token,
+    /** For LIST: the owner is a member. */
+    memberToken: token,
+    /** Empty when there is no PAMS. */
+    pamsUrl: url,
+    reportIntervalMs: durationMs,
+  },
+});
+
+/** R5.d: keeps the overlay alive; may bring new candidates of the source peer. */
+export const REFRESH_OVERLAY = defineOperation({
+  name: "r5/refresh",
+  type: 0x42,
+  request: { overlayId, ownerToken: token, candidates: maybe(addresses) },
+  answer: { refreshMs: durationMs },
+});
+
+/** P3.2: removes the overlay. Repeating it is answered OVERLAY_GONE. */
+export const REMOVE_SESSION_OVERLAY = defineOperation({
+  name: "r5/remove",
+  type: 0x43,
+  request: { overlayId, ownerToken: token },
+  answer: {},
+});
+
+/** The source peer starts over: indices restart at 0 in the next session epoch. */
+export const RESTART = defineOperation({
+  name: "r5/restart",
+  type: 0x44,
+  request: { overlayId, ownerToken: token },
+  answer: { sessionEpoch: u32, refreshMs: durationMs },
+});
+
+/** R5.0: joins an overlay; the answer has a first list of members. Joining again is harmless. */
+export const JOIN = defineOperation({
+  name: "r5/join",
+  type: 0x45,
+  request: {
+    overlayId,
+    nonce,
+    publicKey,
+    /** Over joinProof(nonce, overlayId). */
+    signature,
+    /** A host of 0.0.0.0 or :: stands for the address that the OMS sees. */
+    candidates: addresses,
+    role: oneOf(ROLES),
+    exclude: optional(list(peerId, EXCLUDE_MAX), []),
+  },
+  answer: {
+    /** The membership ends without a MEMBER_REFRESH within this time. */
+    leaseMs: durationMs,
+    memberToken: token,
+    sessionEpoch: u32,
+    pamsUrl: url,
+    reportIntervalMs: durationMs,
+    members,
+  },
+});
+
+/** Keeps a membership alive; may bring new candidates and what the peer holds. */
+export const MEMBER_REFRESH = defineOperation({
+  name: "r5/member-refresh",
+  type: 0x46,
+  request: {
+    overlayId,
+    peerId,
+    memberToken: token,
+    candidates: maybe(addresses),
+    /** Fragments held without hole: [start, end). */
+    heldStart: optional(u53, 0),
+    heldEnd: optional(u53, 0),
+  },
+  answer: { leaseMs: durationMs, sessionEpoch: u32 },
+});
+
+/** R5.0: a list of members, in random order, the source peer among them while the list has room. */
+export const LIST_PEERS = defineOperation({
+  name: "r5/list",
+  type: 0x47,
+  request: {
+    overlayId,
+    peerId,
+    memberToken: token,
+    maxPeers: integer(1, PEER_LIST_MAX),
+    exclude: optional(list(peerId, EXCLUDE_MAX), []),
+    /** Prefer members that said they hold this index. */
+    holding: maybe(u53),
+  },
+  answer: { members },
+});
+
+/** R5.0: leaves. */
+export const LEAVE = defineOperation({
+  name: "r5/leave",
+  type: 0x48,
+  request: { overlayId, peerId, memberToken: token },
+  answer: {},
+});
+
+export const R5_OPERATIONS = [
+  CHALLENGE,
+  CREATE,
+  REFRESH_OVERLAY,
+  REMOVE_SESSION_OVERLAY,
+  RESTART,
+  JOIN,
+  MEMBER_REFRESH,
+  LIST_PEERS,
+  LEAVE,
+] as const;
+
+const CREATE_DOMAIN = "mp2p-r5-create-1";
+const JOIN_DOMAIN = "mp2p-r5-join-1";
+
+/** The bytes signed for CREATE. */
+export function createProof(challenge: Uint8Array): Uint8Array {
+  return proof(CREATE_DOMAIN, challenge, new Uint8Array(0));
+}
+
+/** The bytes signed for JOIN. */
+export function joinProof(challenge: Uint8Array, overlay: string): Uint8Array {
+  const bytes = fromHex(overlay);
+  assert(bytes?.length === OVERLAY_ID_BYTES, "overlay id of 16 bytes in hex");
+  return proof(JOIN_DOMAIN, challenge, bytes);
+}
+
+function proof(domain: string, challenge: Uint8Array, rest: Uint8Array): Uint8Array {
+  const head = new TextEncoder().encode(domain);
+  const all = new Uint8Array(head.length + challenge.length + rest.length);
+  all.set(head);
+  all.set(challenge, head.length);
+  all.set(rest, head.length + challenge.length);
+  return all;
+}
