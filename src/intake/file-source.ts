@@ -1,0 +1,138 @@
+/**
+ * A file or a stream (standard input) as blocks of bytes. Reads one block ahead and no further:
+ * while the consumer works on one block the next is read into a second buffer, and nothing is read
+ * beyond until it comes back. A block is lent until the next step.
+ */
+
+import { type FileHandle, open } from "node:fs/promises";
+import type { Readable } from "node:stream";
+import { LocalUsageError, OperationError } from "../base/errors.ts";
+import { KIB } from "../base/units.ts";
+
+const BLOCK_BYTES = 256 * KIB;
+
+export interface FileSourceOptions {
+  /** Bytes of a block, at least 1. */
+  readonly blockBytes?: number;
+  /** Ends the iteration with ABORTED. */
+  readonly signal?: AbortSignal;
+}
+
+/** Blocks of the file at `path`. Errors: FILE_NOT_FOUND (missing, directory, no right), ABORTED. */
+export async function* readFileBlocks(
+  path: string,
+  { blockBytes = BLOCK_BYTES, signal }: FileSourceOptions = {},
+): AsyncGenerator<Uint8Array> {
+  throwIfAborted(signal);
+  const file = await openFile(path);
+  let [current, spare] = [new Uint8Array(blockBytes), new Uint8Array(blockBytes)];
+  let reading = read(file, current, path);
+  try {
+    for (;;) {
+      const bytesRead = await abortable(reading, signal);
+      if (bytesRead === 0) return;
+      reading = read(file, spare, path);
+      // A failure of the read ahead is reported when its turn comes, not as an unhandled rejection.
+      reading.catch(() => undefined);
+      yield current.subarray(0, bytesRead);
+      throwIfAborted(signal);
+      [current, spare] = [spare, current];
+    }
+  } finally {
+    // The read under way still writes into our buffer; closing waits for it. An abort does not: a
+    // silent pipe may hold its read for ever, and nothing is left to lose by closing late.
+    const closed = Promise.allSettled([reading]).then(() => file.close());
+    if (signal?.aborted === true) closed.catch(() => undefined);
+    else await closed;
+  }
+}
+
+/**
+ * Blocks of a readable stream, e.g. standard input, in order; `name` stands in error messages. The
+ * stream is destroyed at the end. Errors: FILE_NOT_FOUND (the stream failed), ABORTED.
+ */
+export async function* readStreamBlocks(
+  stream: Readable,
+  name: string,
+  { signal }: Pick<FileSourceOptions, "signal"> = {},
+): AsyncGenerator<Uint8Array> {
+  const blocks: AsyncIterator<unknown> = stream[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const step = await abortable(nextBlock(blocks, name), signal);
+      if (step === undefined) return;
+      yield step;
+    }
+  } finally {
+    stream.destroy();
+  }
+}
+
+async function nextBlock(
+  blocks: AsyncIterator<unknown>,
+  name: string,
+): Promise<Uint8Array | undefined> {
+  try {
+    const step = await blocks.next();
+    if (step.done === true) return undefined;
+    return step.value instanceof Uint8Array
+      ? step.value
+      : new TextEncoder().encode(`${step.value}`);
+  } catch (error) {
+    throw fileError(error, name);
+  }
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "r");
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+async function read(file: FileHandle, target: Uint8Array, path: string): Promise<number> {
+  try {
+    return (await file.read(target, 0, target.length, null)).bytesRead;
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+/** What stands in the way, in words; the code of the system stays for the rest. */
+function fileError(error: unknown, path: string): LocalUsageError {
+  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+  const words: Record<string, string> = {
+    ENOENT: "does not exist",
+    ENOTDIR: "does not exist: a part of its path is a file",
+    EISDIR: "is a directory",
+    EACCES: "permission denied",
+    EPERM: "permission denied",
+  };
+  const reason = Object.hasOwn(words, code) ? words[code] : code;
+  return new LocalUsageError("FILE_NOT_FOUND", { detail: `${path}: ${reason}`, cause: error });
+}
+
+function aborted(signal: AbortSignal): OperationError {
+  return new OperationError("ABORTED", { cause: signal.reason });
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw aborted(signal);
+}
+
+/** `work`, unless the signal comes first: a pipe that says nothing must not hold an abort up. */
+async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  throwIfAborted(signal);
+  let onAbort: (() => void) | undefined;
+  const abort = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(aborted(signal));
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([work, abort]);
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
+  }
+}
