@@ -55,6 +55,8 @@ export const ERRORS = {
   // Sessions
   UNKNOWN_OVERLAY: row("No such overlay, or no right to see it.", true),
   OVERLAY_GONE: row("The overlay was removed or has expired."),
+  UNKNOWN_PEER: row("The peer is not registered here (any more); join or register again.", true),
+  CLOSED_UNSUPPORTED: row("Closed sessions do not exist in this version; create an open one."),
   UNKNOWN_INDEX: row("No such session, or no right to see it.", true),
   INDEX_GONE: row("The session was removed."),
   VERSION_NOT_RISING: row("The version must be higher than the one registered."),
