@@ -158,6 +158,11 @@ export class EngineMemory implements ReceiveArena {
     return this.#generation[this.#segmentOf(offset)] as number;
   }
 
+  /** Whether two offsets lie in one segment, so that a range over both may be retained as one. */
+  sameSegment(a: MemoryOffset, b: MemoryOffset): boolean {
+    return this.#segmentOf(a) === this.#segmentOf(b);
+  }
+
   addOwner(owner: SegmentOwner): void {
     assert(!this.#owners.has(owner), "an owner is added once");
     this.#owners.add(owner);
