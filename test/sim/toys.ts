@@ -104,12 +104,15 @@ export interface ToyRelayOptions {
   readonly everyMs: number;
   /** Payload of fragment i: one datum of source "toy" with sequence i + 1. */
   readonly payload: (sequence: number) => Uint8Array;
+  /** Monotonic time of the start. */
+  readonly startMs: number;
 }
 
 export interface ToyDelivery {
   readonly kind: "datum";
   readonly sequence: number;
   readonly payload: Uint8Array;
+  readonly last: boolean;
 }
 
 /**
@@ -126,15 +129,13 @@ export class ToyRelay extends MachineBase<unknown, ToyDelivery> {
   #nextLinkId = 1;
   #made = 0;
   #madeMs = Number.POSITIVE_INFINITY;
-  ended = false;
-
   constructor(options: ToyRelayOptions) {
     super();
     this.#options = options;
     options.neighbours.forEach((_, i) => {
-      this.#redial.set(i, 0);
+      this.#redial.set(i, options.startMs);
     });
-    if (options.isSource) this.#madeMs = 0;
+    if (options.isSource) this.#madeMs = options.startMs;
   }
 
   held(index: number): boolean {
@@ -185,7 +186,6 @@ export class ToyRelay extends MachineBase<unknown, ToyDelivery> {
 
   #make(now: Now): void {
     if (this.#madeMs > now.monoMs) return;
-    if (this.#made === 0) this.#madeMs = now.monoMs;
     while (this.#made < this.#options.fragments && this.#madeMs <= now.monoMs) {
       const index = this.#made++;
       this.#madeMs += this.#options.everyMs;
@@ -214,11 +214,15 @@ export class ToyRelay extends MachineBase<unknown, ToyDelivery> {
       const next = this.#held.get(this.#next);
       if (next === undefined) return;
       this.#next++;
-      if (isEnd(next, 0)) this.ended = true;
       if (this.#options.isSource) continue;
       this.emit({
         kind: "event",
-        event: { kind: "datum", sequence: this.#next, payload: next.subarray(40 + 27 + 12) },
+        event: {
+          kind: "datum",
+          sequence: this.#next,
+          payload: next.subarray(40 + 27 + 12),
+          last: isEnd(next, 0),
+        },
       });
     }
   }

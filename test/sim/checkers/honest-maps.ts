@@ -1,0 +1,49 @@
+/** No buffermap and no HAVE that lies: what is advertised is held at that instant. */
+
+import type { LinkEnd } from "../link-end.ts";
+import type { SimNode } from "../node.ts";
+import type { Inspection, SwarmFacts, SwarmObserver } from "../swarm.ts";
+import { buffermap, eachFrame, type Range, ranges, TYPE } from "../wire.ts";
+
+export class HonestMapsChecker implements SwarmObserver {
+  readonly #facts: SwarmFacts;
+  advertised = 0;
+
+  constructor(facts: SwarmFacts) {
+    this.#facts = facts;
+  }
+
+  onTransmit(node: SimNode, end: LinkEnd, bytes: Uint8Array): void {
+    if (end.mode !== "stream") return;
+    const whole = eachFrame(bytes, (type, offset, frameBytes) => {
+      if (type === TYPE.HAVE) this.#check(node, "HAVE", ranges(bytes, offset, frameBytes));
+      else if (type === TYPE.BUFFERMAP) {
+        this.#check(node, "BUFFERMAP", buffermap(bytes, offset, frameBytes)?.held);
+      }
+    });
+    if (!whole) this.#violate(`${node.name} transmits what is not whole frames`);
+  }
+
+  #check(node: SimNode, name: string, list: readonly Range[] | undefined): void {
+    if (list === undefined) {
+      this.#violate(`${node.name} ${name} does not follow the layout`);
+      return;
+    }
+    const inspection = this.#facts.swarm.memberOf(node)?.driver.inspect();
+    if (inspection === undefined) return;
+    for (const range of list) this.#checkRange(node, name, range, inspection);
+  }
+
+  #checkRange(node: SimNode, name: string, range: Range, inspection: Inspection): void {
+    this.advertised += range.count;
+    for (let index = range.first; index < range.first + range.count; index++) {
+      if (inspection.held(index)) continue;
+      this.#violate(`${node.name} ${name} names fragment ${index}, which it does not hold`);
+      return;
+    }
+  }
+
+  #violate(message: string): void {
+    this.#facts.world.violate("honest-maps", message);
+  }
+}

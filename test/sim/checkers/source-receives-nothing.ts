@@ -1,0 +1,27 @@
+/** P0.1: no fragment goes to the source peer. */
+
+import type { LinkEnd } from "../link-end.ts";
+import type { SimNode } from "../node.ts";
+import type { SwarmFacts, SwarmObserver } from "../swarm.ts";
+import { dataIndex, eachFrame, TYPE } from "../wire.ts";
+
+export class SourceReceivesNothingChecker implements SwarmObserver {
+  readonly #facts: SwarmFacts;
+
+  constructor(facts: SwarmFacts) {
+    this.#facts = facts;
+  }
+
+  onTransmit(node: SimNode, end: LinkEnd, bytes: Uint8Array): void {
+    const target = end.other?.node;
+    if (target !== this.#facts.swarm.source.node || end.mode !== "stream") return;
+    eachFrame(bytes, (type, offset) => {
+      if (type !== TYPE.DATA) return;
+      const index = dataIndex(bytes, offset);
+      this.#facts.world.violate(
+        "source-receives-nothing",
+        `${node.name} sends fragment ${index} to the source peer`,
+      );
+    });
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * Who is a member and where: plays the part of the overlay's server in runs without servers. It
+ * answers at once and may name members that are gone, as a real list does.
+ */
+
+import type { Address } from "../../src/base/machine.ts";
+import type { Rng } from "../../src/base/rng.ts";
+import type { Member } from "./swarm.ts";
+
+export class Directory {
+  readonly #rng: Rng;
+  readonly #entries = new Map<Member, Address>();
+
+  constructor(rng: Rng) {
+    this.#rng = rng;
+  }
+
+  enter(member: Member, address: Address): void {
+    this.#entries.set(member, address);
+  }
+
+  addressOf(member: Member): Address | undefined {
+    return this.#entries.get(member);
+  }
+
+  /** Up to `count` members in random order, not `asker`, not those that left. */
+  suggest(asker: Member, count: number): Address[] {
+    const others = [...this.#entries].filter(
+      ([member]) => member !== asker && !member.excuses.has("left"),
+    );
+    for (let i = others.length - 1; i > 0; i--) {
+      const j = this.#rng.below(i + 1);
+      const swapped = others[i] as [Member, Address];
+      others[i] = others[j] as [Member, Address];
+      others[j] = swapped;
+    }
+    return others.slice(0, count).map(([, address]) => address);
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * What a seed draws: the shape of the swarm, its load, its network, its faults. Every fault rate
+ * may be 0. The expanded options are printed when a run fails; any of them can be set by hand.
+ */
+
+import type { Rng } from "../../src/base/rng.ts";
+import { seededRng } from "../../src/base/rng.ts";
+import type { SignatureKind } from "./jobs.ts";
+import type { NetworkOptions } from "./network.ts";
+import type { PayloadSizes } from "./payloads.ts";
+import { between, betweenLog, chance } from "./world.ts";
+
+export interface FaultOptions {
+  /** All rates are events a minute over the whole swarm, until faultMs. */
+  readonly faultMs: number;
+  readonly resetsPerMinute: number;
+  /** Links that fall silent: half-open. */
+  readonly silencesPerMinute: number;
+  readonly stallsPerMinute: number;
+  readonly stallMsMax: number;
+  readonly partitionsPerMinute: number;
+  readonly partitionMsMax: number;
+  readonly pausesPerMinute: number;
+  readonly pauseMsMax: number;
+  readonly crashesPerMinute: number;
+  /** Share of crashes that tell nobody. */
+  readonly silentCrashRate: number;
+  /** Share of crashed peers that come back. */
+  readonly restartRate: number;
+  readonly leavesPerMinute: number;
+  readonly joinsPerMinute: number;
+  readonly wallJumpsPerMinute: number;
+  readonly wallJumpMsMax: number;
+  readonly serverCrashesPerMinute: number;
+}
+
+export interface SwarmOptions {
+  readonly seed: number;
+  readonly peers: number;
+  /** Each peer dials so many members when it starts. */
+  readonly degree: number;
+  readonly delivery: "complete" | "live";
+  readonly integrity: "checksum" | "none";
+  readonly signatures: SignatureKind;
+  readonly dataSources: number;
+  readonly dataPerSource: number;
+  /** Each data source sends a datum after so long on average; 0 = as fast as the source takes. */
+  readonly everyMs: number;
+  readonly sizes: PayloadSizes;
+  readonly fragmentBytes: number;
+  readonly windowBytes: number;
+  readonly windowFragments: number;
+  readonly substreams: number;
+  readonly memoryBytes: number;
+  readonly segmentBytes: number;
+  readonly network: NetworkOptions;
+  /** Uplinks of the nodes, log-uniform between these. */
+  readonly uplinkBytesPerMsMin: number;
+  readonly uplinkBytesPerMsMax: number;
+  readonly slowConsumers: number;
+  readonly slowConsumerPauseMs: number;
+  /** Consumers that take nothing from stuckAtMs on. */
+  readonly stuckConsumers: number;
+  readonly stuckAtMs: number;
+  readonly driftPpmMax: number;
+  readonly timerLateMsMax: number;
+  readonly jobDelayMsMax: number;
+  readonly lateJobRate: number;
+  readonly diskDelayMsMax: number;
+  readonly faults: FaultOptions;
+  /** After faults stop everybody in good standing must be done within this. */
+  readonly healMs: number;
+}
+
+export const NO_FAULTS: FaultOptions = {
+  faultMs: 0,
+  resetsPerMinute: 0,
+  silencesPerMinute: 0,
+  stallsPerMinute: 0,
+  stallMsMax: 0,
+  partitionsPerMinute: 0,
+  partitionMsMax: 0,
+  pausesPerMinute: 0,
+  pauseMsMax: 0,
+  crashesPerMinute: 0,
+  silentCrashRate: 0,
+  restartRate: 0,
+  leavesPerMinute: 0,
+  joinsPerMinute: 0,
+  wallJumpsPerMinute: 0,
+  wallJumpMsMax: 0,
+  serverCrashesPerMinute: 0,
+};
+
+const KIB = 1024;
+
+/** The options that `seed` draws, `overrides` (one level deep) on top. */
+export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {}): SwarmOptions {
+  const rng = seededRng(seed ^ 0x6f707473);
+  const fragmentBytes = [1 * KIB, 2 * KIB, 4 * KIB][rng.below(3)] ?? KIB;
+  const windowFragments = [64, 128, 256, 1024][rng.below(4)] ?? 64;
+  const peers = 8 + rng.below(18);
+  const sliced = chance(rng, 0.3);
+  const options: SwarmOptions = {
+    seed,
+    peers,
+    degree: 3 + rng.below(4),
+    delivery: "complete",
+    integrity: chance(rng, 0.8) ? "checksum" : "none",
+    signatures: "stand-in",
+    dataSources: 1 + rng.below(5),
+    dataPerSource: Math.round(betweenLog(rng, 20, 600)),
+    everyMs: chance(rng, 0.4) ? 0 : betweenLog(rng, 1, 100),
+    sizes: {
+      bytesMin: 1,
+      bytesMax: Math.round(betweenLog(rng, 20, 2000)),
+      emptyRate: maybe(rng, 0.3, 0.1),
+      bigRate: sliced ? 0.02 : 0,
+      bigBytes: Math.round(betweenLog(rng, 4 * KIB, 200 * KIB)),
+    },
+    fragmentBytes,
+    windowBytes: Math.round(betweenLog(rng, 64 * KIB, 512 * KIB)),
+    windowFragments,
+    substreams: [1, 2, 4, 8][rng.below(4)] ?? 8,
+    memoryBytes: 2048 * KIB,
+    segmentBytes: 16 * KIB,
+    network: {
+      latencyMsMin: 1,
+      latencyMsMax: Math.round(betweenLog(rng, 2, 400)),
+      jitterMsMax: maybe(rng, 0.5, 100),
+      bytesPerMsMin: Math.round(betweenLog(rng, 50, 10_000)),
+      bytesPerMsMax: 20_000,
+      windowBytesMin: 8 * KIB,
+      windowBytesMax: 256 * KIB,
+      readBytesMax: 64 * KIB,
+      crumblePathRate: maybe(rng, 0.7, 0.5),
+      crumbleRate: betweenLog(rng, 0.01, 1),
+      refuseRate: maybe(rng, 0.3, 0.2),
+    },
+    uplinkBytesPerMsMin: Math.round(betweenLog(rng, 100, 10_000)),
+    uplinkBytesPerMsMax: 20_000,
+    slowConsumers: chance(rng, 0.3) ? rng.below(3) : 0,
+    slowConsumerPauseMs: betweenLog(rng, 5, 200),
+    stuckConsumers: chance(rng, 0.15) ? 1 : 0,
+    stuckAtMs: betweenLog(rng, 500, 10_000),
+    driftPpmMax: maybe(rng, 0.7, 200),
+    timerLateMsMax: maybe(rng, 0.5, 20),
+    jobDelayMsMax: betweenLog(rng, 0.01, 20),
+    lateJobRate: maybe(rng, 0.5, 0.1),
+    diskDelayMsMax: betweenLog(rng, 0.1, 20),
+    faults: drawFaults(rng),
+    healMs: 180_000,
+  };
+  return { ...options, ...overrides };
+}
+
+function drawFaults(rng: Rng): FaultOptions {
+  // Some seeds see a calm network: what fails there is no fault's fault.
+  const rate = (probability: number, max: number): number =>
+    chance(rng, probability) ? betweenLog(rng, 0.5, max) : 0;
+  if (chance(rng, 0.15)) return NO_FAULTS;
+  return {
+    faultMs: between(rng, 5_000, 40_000),
+    resetsPerMinute: rate(0.4, 60),
+    silencesPerMinute: rate(0.2, 6),
+    stallsPerMinute: rate(0.4, 60),
+    stallMsMax: between(rng, 100, 5_000),
+    partitionsPerMinute: rate(0.25, 10),
+    partitionMsMax: betweenLog(rng, 200, 20_000),
+    pausesPerMinute: rate(0.25, 10),
+    pauseMsMax: betweenLog(rng, 100, 30_000),
+    crashesPerMinute: rate(0.3, 8),
+    silentCrashRate: rng.next(),
+    restartRate: rng.next(),
+    leavesPerMinute: rate(0.3, 8),
+    joinsPerMinute: rate(0.4, 12),
+    wallJumpsPerMinute: rate(0.3, 6),
+    wallJumpMsMax: 3_600_000,
+    serverCrashesPerMinute: rate(0.4, 3),
+  };
+}
+
+/** 0, or with `probability` uniform up to `max`. */
+function maybe(rng: Rng, probability: number, max: number): number {
+  return chance(rng, probability) ? rng.next() * max : 0;
+}

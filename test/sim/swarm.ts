@@ -1,0 +1,176 @@
+/**
+ * A swarm: members (one source, many peers) on simulated nodes, and what checkers are told of them.
+ * What a member runs is its driver's business: the real peer machine or a toy. Checkers see frames,
+ * deliveries and inspections, never the machine.
+ */
+
+import type { Network } from "./network.ts";
+import type { Body, SimNode } from "./node.ts";
+import type { Observer } from "./observer.ts";
+import type { Payloads } from "./payloads.ts";
+import { TRACE } from "./trace.ts";
+import type { World } from "./world.ts";
+
+export type Role = "source" | "peer";
+
+/** What a machine shows of itself between two inputs. */
+export interface Inspection {
+  /** Whether fragment `index` is verified and in the window now. */
+  held(index: number): boolean;
+  /** Lowest index still held or wanted. */
+  readonly start: number;
+  readonly heldCount: number;
+  readonly heldBytes: number;
+  /** Limits of this node. */
+  readonly windowFragments: number;
+  readonly windowBytes: number;
+  readonly linkQueueBytesMax: number;
+}
+
+export interface GapSeen {
+  readonly kind: "fragments" | "data";
+  readonly sourceId: string | undefined;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Runs one member: makes its machine, feeds it, consumes from it, reports to the swarm. */
+export interface Driver {
+  /** A machine for a fresh process. */
+  body(): Body;
+  /** The process runs: first commands. */
+  started(): void;
+  event(event: unknown): void;
+  /** The process is gone. */
+  stopped(): void;
+  inspect(): Inspection | undefined;
+  /** Leaves the overlay, announced. */
+  leave(): void;
+  /** Pause after each helping the consumer takes, 0 = none; Infinity: takes nothing. */
+  consumerPauseMs: number;
+}
+
+/** Why a member need not get everything. */
+export type Excuse = "crashed" | "left" | "stuck" | "lagging" | "late" | "isolated";
+
+export class Member {
+  readonly name: string;
+  readonly role: Role;
+  readonly node: SimNode;
+  driver!: Driver;
+  readonly joinedMs: number;
+  /** Took part from before the first datum. */
+  readonly fromStart: boolean;
+  readonly excuses = new Set<Excuse>();
+  ended = false;
+
+  constructor(node: SimNode, role: Role, joinedMs: number, fromStart: boolean) {
+    this.node = node;
+    this.name = node.name;
+    this.role = role;
+    this.joinedMs = joinedMs;
+    this.fromStart = fromStart;
+  }
+
+  /** Present and owed all data from its start on. */
+  get inGoodStanding(): boolean {
+    return this.role === "peer" && this.node.alive && this.excuses.size === 0;
+  }
+}
+
+export interface SwarmObserver extends Observer {
+  onDatum?(member: Member, sourceId: string, sequence: number, payload: Uint8Array): void;
+  onGap?(member: Member, gap: GapSeen): void;
+  /** A member starts at fragment `index`. */
+  onStarted?(member: Member, index: number): void;
+  onEnded?(member: Member): void;
+  /** `by` says that `member` is lagging. */
+  onLagging?(by: Member, member: Member): void;
+}
+
+/** What checkers are made with. */
+export interface SwarmFacts {
+  readonly world: World;
+  readonly network: Network;
+  readonly payloads: Payloads;
+  /** Data each data source sends. */
+  readonly dataPerSource: ReadonlyMap<string, number>;
+  readonly fragmentBytes: number;
+  readonly swarm: Swarm;
+}
+
+export class Swarm {
+  readonly world: World;
+  readonly network: Network;
+  readonly members: Member[] = [];
+  readonly #byNode = new Map<SimNode, Member>();
+  readonly #observers: SwarmObserver[] = [];
+
+  constructor(network: Network) {
+    this.network = network;
+    this.world = network.world;
+  }
+
+  observe(observer: SwarmObserver): void {
+    this.#observers.push(observer);
+    this.network.observers.add(observer);
+  }
+
+  add(
+    node: SimNode,
+    role: Role,
+    fromStart: boolean,
+    makeDriver: (member: Member) => Driver,
+  ): Member {
+    const member = new Member(node, role, this.world.nowMs, fromStart);
+    member.driver = makeDriver(member);
+    this.members.push(member);
+    this.#byNode.set(node, member);
+    node.onEvent = (event) => member.driver.event(event);
+    this.boot(member);
+    return member;
+  }
+
+  boot(member: Member): void {
+    member.node.boot(member.driver.body());
+    member.driver.started();
+  }
+
+  crash(member: Member, silent: boolean): void {
+    member.excuses.add("crashed");
+    member.node.crash(silent);
+    member.driver.stopped();
+  }
+
+  leave(member: Member): void {
+    member.excuses.add("left");
+    member.driver.leave();
+  }
+
+  memberOf(node: SimNode): Member | undefined {
+    return this.#byNode.get(node);
+  }
+
+  get source(): Member {
+    return this.members[0] as Member;
+  }
+
+  datum(member: Member, sourceId: string, sequence: number, payload: Uint8Array): void {
+    this.world.trace.event(TRACE.DELIVERED, member.node.index, sequence);
+    for (const observer of this.#observers) observer.onDatum?.(member, sourceId, sequence, payload);
+  }
+  gap(member: Member, gap: GapSeen): void {
+    for (const observer of this.#observers) observer.onGap?.(member, gap);
+  }
+  memberStarted(member: Member, index: number): void {
+    for (const observer of this.#observers) observer.onStarted?.(member, index);
+  }
+  memberEnded(member: Member): void {
+    member.ended = true;
+    for (const observer of this.#observers) observer.onEnded?.(member);
+  }
+  lagging(by: Member, member: Member): void {
+    member.excuses.add("lagging");
+    for (const observer of this.#observers) observer.onLagging?.(by, member);
+  }
+}
