@@ -1,0 +1,188 @@
+/**
+ * Every requirement of ITU-T X.609.10 (clauses 6 to 8), one row each, in wording of our own. The id
+ * is what code comments and test titles use. P: general and procedures; R: reference points (R9 has
+ * no clause in the text). Levels: M "is required to", R "is recommended", O "can optionally" or
+ * "may", T said in the text without such a keyword.
+ *
+ * A row is `open`, or `proven` by the file where its tests stand. A test whose title starts with
+ * `R5.c: ` is evidence for the row, one with `R5.c (negative): ` is its negative twin; a proven row
+ * has both. How that is held true: compare.ts.
+ */
+
+export interface Row {
+  readonly id: string;
+  readonly level: "M" | "R" | "O" | "T";
+  readonly text: string;
+  readonly status: "proven" | "open";
+  /** Where the evidence of a proven row stands; empty for an open one. */
+  readonly file: string;
+}
+
+/** How many rows are open. It only ever goes down. */
+export const OPEN_ROWS = 70;
+
+const row = (
+  id: string,
+  level: Row["level"],
+  status: Row["status"],
+  text: string,
+  file = "",
+): Row => ({ id, level, status, text, file });
+
+export const ROWS: readonly Row[] = [
+  row("P0.1", "T", "open", "the source peer receives no fragment from another peer"),
+  row(
+    "P0.2",
+    "T",
+    "open",
+    "a joining peer fetches the newest index file, then the peer list of the overlay it names",
+  ),
+  row(
+    "P0.3",
+    "T",
+    "open",
+    "a status at the PAMS covers fragment distribution and contribution ratio",
+  ),
+  row("P0.4", "T", "open", "the OMS can order a cache server into an overlay and out of it"),
+  row(
+    "P0.5",
+    "T",
+    "open",
+    "each virtual peer of a cache server has its own id and joins one or more overlays",
+  ),
+  row(
+    "P0.6",
+    "T",
+    "open",
+    "a cache server acts as source peer where a data source pushes to it directly",
+  ),
+  row("P0.7", "T", "open", "the source peer passes received data on to peers at once"),
+  row(
+    "P0.8",
+    "M",
+    "open",
+    "creating a session, the source peer creates its overlay through the OMS",
+  ),
+  row("P1.1", "T", "open", "Initiation: a data source orders its source peer to create a session"),
+  row(
+    "P1.2",
+    "T",
+    "open",
+    "the source peer creates the overlay at the OMS and registers the session at the IXS",
+  ),
+  row(
+    "P1.3",
+    "O",
+    "open",
+    "cache resources are registered at the OMS and assigned when the source peer asks",
+  ),
+  row("P1.4", "O", "open", "the OMS registers the overlay at the PAMS"),
+  row(
+    "P2.1",
+    "T",
+    "open",
+    "Distribution: data become fragments, sliced or merged, each with an index number",
+  ),
+  row(
+    "P2.2",
+    "T",
+    "open",
+    "fragments reach peers and cache servers, and peers exchange them among themselves",
+  ),
+  row("P2.3", "T", "open", "a peer reports its activity to the PAMS when a report is asked for"),
+  row("P3.1", "T", "open", "Termination: a data source orders its source peer to end the session"),
+  row(
+    "P3.2",
+    "T",
+    "open",
+    "the source peer deregisters at the IXS and has the OMS remove the overlay",
+  ),
+  row(
+    "P3.3",
+    "T",
+    "open",
+    "the OMS deregisters the overlay at the PAMS and releases its cache resources",
+  ),
+  row("P3.4", "T", "open", "a peer may leave at any time, announced or not"),
+  row(
+    "P3.5",
+    "T",
+    "open",
+    "the source peer leaves only by termination or when its overlay expires",
+  ),
+  row("R1.a", "M", "open", "the OMS registers an overlay at the PAMS by overlay id"),
+  row("R1.b", "M", "open", "the PAMS answers with a report interval"),
+  row("R1.c", "M", "open", "the OMS repeats the registration every report interval"),
+  row(
+    "R1.d",
+    "M",
+    "open",
+    "the OMS asks the PAMS for a peer list by status, maximum, ordering and conditions",
+  ),
+  row("R1.e", "M", "open", "the OMS removes a registered overlay by overlay id"),
+  row("R1.f", "M", "open", "the OMS queries the status of one peer"),
+  row("R2.a", "M", "open", "a peer registers at the PAMS by peer id"),
+  row("R2.b", "M", "open", "the PAMS answers with a report interval"),
+  row("R2.c", "M", "open", "the peer reports every report interval, and on events"),
+  row("R2.d", "M", "open", "a registered peer removes itself by peer id"),
+  row("R2.e", "O", "open", "the PAMS can ask a peer for its status at any time"),
+  row(
+    "R3.a",
+    "R",
+    "open",
+    "the UNIS orders a peer list for a peer by ISP preference and network status",
+  ),
+  row("R3.b", "R", "open", "the OMS caches network distances"),
+  row("R3.c", "R", "open", "the OMS asks again only at the update request interval"),
+  row("R3.d", "R", "open", "the UNIS gives the OMS that interval"),
+  row("R4.a", "R", "open", "a peer caches its distances to other peers"),
+  row("R4.b", "R", "open", "a peer asks again only at the update request interval"),
+  row("R4.c", "R", "open", "a peer can set its preferences for the calculation"),
+  row("R4.d", "R", "open", "the UNIS can give a peer an update request interval"),
+  row("R5.0", "T", "open", "a peer joins an overlay, gets the list of its peers, leaves it"),
+  row("R5.a", "M", "open", "a source peer creates an overlay for a new session"),
+  row("R5.b", "M", "open", "the OMS answers with a unique overlay id"),
+  row(
+    "R5.c",
+    "M",
+    "open",
+    "the OMS gives an expiration time and removes an overlay not refreshed before it",
+  ),
+  row("R5.d", "R", "open", "the source peer refreshes before the expiration"),
+  row("R5.e", "M", "open", "a session can be closed to all but listed peer ids"),
+  row("R5.f", "M", "open", "a session can be closed by a password or other security information"),
+  row("R5.g", "R", "open", "the peer list depends on the class of the asking peer's user"),
+  row(
+    "R6.a",
+    "M",
+    "open",
+    "an index file registers title, OMS address, overlay id, source id, data id, size, text",
+  ),
+  row("R6.b", "M", "open", "an index file is updated by version, title and data source id"),
+  row("R6.c", "M", "open", "the IXS answers with the latest index file and never an older one"),
+  row("R6.d", "M", "open", "a session is removed by version, data source id and data id"),
+  row("R6.e", "M", "open", "a query carries version, title, data source id and data id"),
+  row("R7.a", "M", "open", "the UMS verifies a user's right to a session for the OMS"),
+  row("R7.b", "R", "open", "the UMS's answer carries a validity period"),
+  row("R8.a", "R", "open", "the OMS allocates and releases cache resources by status or policy"),
+  row("R8.b", "R", "open", "the OMS tells the cache server which PAMS the overlay has"),
+  row("R8.c", "R", "open", "an allocation request carries a priority"),
+  row("R10.a", "M", "open", "a peer requests the fragments it needs from peers that have them"),
+  row("R10.b", "M", "open", "a peer that can, sends the requested fragments"),
+  row("R10.c", "M", "open", "peers speak TCP"),
+  row("R10.d", "O", "open", "peers speak WebRTC, as web applications too"),
+  row(
+    "R11.a",
+    "M",
+    "open",
+    "the source peer receives data of various sources and converts them to one format",
+  ),
+  row("R11.b", "R", "open", "several data sources feed one overlay at the same time"),
+  row("R11.c", "M", "open", "a data source gives its identifier"),
+  row("R11.d", "M", "open", "the source peer tells data sources apart by identifier"),
+  row("R11.e", "M", "open", "a data source registers itself first"),
+  row("R11.f", "M", "open", "the source peer supports that registration"),
+  row("R11.g", "M", "open", "data are accepted only from a data source that has registered"),
+  row("R12.a", "R", "open", "a cache server as source peer receives streams by FTP, HTTP and RTP"),
+  row("R13.a", "M", "open", "a peer gets from the UMS the channels it needs to join, and how"),
+];
