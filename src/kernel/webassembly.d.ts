@@ -7,7 +7,16 @@ declare namespace WebAssembly {
     /** Keeps other objects from passing for a module. */
     readonly [Symbol.toStringTag]: "WebAssembly.Module";
   }
-  const Module: { new (bytes: ArrayBuffer | ArrayBufferView): Module };
+  interface Import {
+    readonly module: string;
+    readonly name: string;
+    readonly kind: string;
+  }
+  const Module: {
+    new (bytes: ArrayBuffer | ArrayBufferView): Module;
+    imports(module: Module): Import[];
+    exports(module: Module): { readonly name: string; readonly kind: string }[];
+  };
 
   interface Instance {
     readonly exports: Record<string, unknown>;
@@ -24,6 +33,8 @@ declare namespace WebAssembly {
   interface Global {
     readonly value: number | bigint;
   }
+
+  const RuntimeError: { new (message?: string): Error };
 
   function validate(bytes: ArrayBuffer | ArrayBufferView): boolean;
   function compile(bytes: ArrayBuffer | ArrayBufferView): Promise<Module>;

@@ -1,0 +1,4 @@
+import { kernelContract } from "./contract.ts";
+import { newJsKernel } from "./kernels.ts";
+
+kernelContract("js kernel", newJsKernel);
