@@ -4,10 +4,13 @@
  */
 
 import { LocalUsageError } from "../base/errors.ts";
-import { DATUM_BYTES_MAX, WINDOW_BYTES_MIN } from "../base/limits.ts";
+import { DATUM_BYTES_MAX } from "../base/limits.ts";
+import { KIB } from "../base/units.ts";
+
+const FIRST_BYTES = 4 * KIB;
 
 export class CarryBuffer {
-  #bytes = new Uint8Array(WINDOW_BYTES_MIN);
+  #bytes = new Uint8Array(FIRST_BYTES);
   #length = 0;
 
   get length(): number {

@@ -30,7 +30,8 @@ export interface OutputLine extends Omit<OutputDatum, "payload"> {
   readonly encoding: "utf8" | "base64";
 }
 
-const BLOCK_BYTES = 256 * KIB;
+const BLOCK_BYTES_MIN = 1 * KIB;
+const BLOCK_BYTES_MAX = 256 * KIB;
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const encoder = new TextEncoder();
 
@@ -47,7 +48,7 @@ export function outputFormat(name: string): OutputFormat {
 
 export class Formatter {
   readonly format: OutputFormat;
-  #block = new Uint8Array(BLOCK_BYTES);
+  #block = new Uint8Array(BLOCK_BYTES_MIN);
   #length = 0;
 
   constructor(format: OutputFormat) {
@@ -78,7 +79,9 @@ export class Formatter {
   take(): Uint8Array | undefined {
     if (this.#length === 0) return undefined;
     const taken = this.#block.subarray(0, this.#length);
-    this.#block = new Uint8Array(BLOCK_BYTES);
+    // As large as the last one: a quiet stream makes small blocks, a busy one seldom grows them.
+    const nextBytes = Math.min(Math.max(taken.length, BLOCK_BYTES_MIN), BLOCK_BYTES_MAX);
+    this.#block = new Uint8Array(nextBytes);
     this.#length = 0;
     return taken;
   }
