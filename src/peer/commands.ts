@@ -1,0 +1,164 @@
+/**
+ * What a host asks of a peer machine, and what the machine tells it. Fields marked "out" are filled
+ * in before handle() returns: hot calls need no event for their answer.
+ */
+
+import type { ErrorCode } from "../base/errors.ts";
+import type { Address } from "../base/machine.ts";
+import type {
+  FragmentIndex,
+  OverlayId,
+  PeerId,
+  SequenceNumber,
+  TimestampUs,
+} from "../base/units.ts";
+import type { AssembledBatch, AssembledSource, Gap } from "../stream/assembler.ts";
+import type { SessionCommand, SessionEvent } from "./session/session-types.ts";
+import type { OverlaySettings } from "./settings.ts";
+
+export type StartFrom = "oldest" | "live" | "start";
+
+/** Takes part in an overlay. Throws LocalUsageError for settings out of range. */
+export interface OpenOverlay {
+  readonly kind: "openOverlay";
+  readonly settings: OverlaySettings;
+  readonly role: "source" | "peer";
+  /** Source, complete: nothing is freed before so many members were seen. */
+  readonly waitPeers?: number;
+  readonly from?: StartFrom;
+}
+
+/** Links up with a member of the overlay. */
+export interface Dial {
+  readonly kind: "dial";
+  readonly overlayId: OverlayId;
+  readonly address: Address;
+}
+
+/** Where this node accepts links; told to others in HELLO and to the OMS. */
+export interface SetListen {
+  readonly kind: "setListen";
+  readonly addresses: readonly Address[];
+}
+
+export interface RegisterDataSource {
+  readonly kind: "registerDataSource";
+  readonly overlayId: OverlayId;
+  readonly sourceId: string;
+  readonly contentType: string;
+}
+
+/**
+ * Data of one registered source: payloads back to back, datum i has lengths[i] bytes. Copied before
+ * handle() returns. `accepted` (out) data were taken; `credit` (out) is how many fragments the
+ * window still takes, 0 = wait for the event "writable".
+ */
+export interface Write {
+  readonly kind: "write";
+  readonly overlayId: OverlayId;
+  readonly sourceId: string;
+  readonly payloads: Uint8Array;
+  readonly lengths: Uint32Array;
+  readonly timestampUs: TimestampUs;
+  readonly contentType: string | undefined;
+  accepted: number;
+  credit: number;
+}
+
+/** Ends one data source; with the last one, or `session`, comes END. */
+export interface EndSource {
+  readonly kind: "endSource";
+  readonly overlayId: OverlayId;
+  readonly sourceId: string;
+}
+
+export interface EndSession {
+  readonly kind: "endSession";
+  readonly overlayId: OverlayId;
+}
+
+/**
+ * Next data for the consumer; takes back the batch lent before. `batch` (out) is undefined when
+ * there is none: wait for the event "readable".
+ */
+export interface Take {
+  readonly kind: "take";
+  readonly overlayId: OverlayId;
+  batch: AssembledBatch | undefined;
+  /** Resolves the ENTRY_DECLARATION of a row of the batch. */
+  sourceOf: ((row: number) => AssembledSource) | undefined;
+}
+
+/** Leaves the overlay; announced = BYE to all neighbours. */
+export interface LeaveOverlay {
+  readonly kind: "leaveOverlay";
+  readonly overlayId: OverlayId;
+  readonly announced: boolean;
+}
+
+/** No new members will come: what nobody holds now stays lost. Told by the session part. */
+export interface OverlayEnded {
+  readonly kind: "overlayEnded";
+  readonly overlayId: OverlayId;
+}
+
+export type PeerCommand =
+  | OpenOverlay
+  | Dial
+  | SetListen
+  | RegisterDataSource
+  | Write
+  | EndSource
+  | EndSession
+  | Take
+  | LeaveOverlay
+  | OverlayEnded
+  | SessionCommand;
+
+export type PeerEvent =
+  /** The consumer, told "nothing" before, may take again. */
+  | { readonly kind: "readable"; readonly overlayId: OverlayId }
+  /** The source, told credit 0 before, may write again. */
+  | { readonly kind: "writable"; readonly overlayId: OverlayId }
+  /** A peer starts at this index: everything from here on will come or be reported. */
+  | { readonly kind: "started"; readonly overlayId: OverlayId; readonly index: FragmentIndex }
+  | { readonly kind: "gap"; readonly overlayId: OverlayId; readonly gap: Gap }
+  /** END was taken (peer) or every neighbour has all up to END or left (source). */
+  | { readonly kind: "ended"; readonly overlayId: OverlayId }
+  /** The overlay is left; nothing more comes of it. */
+  | { readonly kind: "left"; readonly overlayId: OverlayId }
+  | {
+      readonly kind: "failed";
+      readonly overlayId: OverlayId;
+      readonly code: ErrorCode;
+      readonly detail: string;
+    }
+  | {
+      readonly kind: "neighbour";
+      readonly overlayId: OverlayId;
+      readonly peerId: PeerId;
+      readonly state: "up" | "down" | "lagging" | "recovered";
+      readonly detail: string;
+    }
+  /** An own data source has ended: its last sequence number lies in a sealed fragment. */
+  | {
+      readonly kind: "sourceEnded";
+      readonly overlayId: OverlayId;
+      readonly sourceId: string;
+      readonly lastSequence: SequenceNumber;
+    }
+  /** Too few neighbours, or fragments that none of them holds: more members are welcome. */
+  | {
+      readonly kind: "needMembers";
+      readonly overlayId: OverlayId;
+      readonly holding: FragmentIndex | undefined;
+    }
+  /** A dialled or accepted link did not become a neighbour. */
+  | {
+      readonly kind: "linkFailed";
+      readonly overlayId: OverlayId | undefined;
+      readonly address: Address;
+      readonly code: ErrorCode;
+      readonly detail: string;
+    }
+  | SessionEvent;

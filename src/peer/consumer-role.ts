@@ -1,0 +1,232 @@
+/**
+ * The consuming side of an overlay: where to start, handing data to the consumer at its own pace,
+ * and what to do about fragments that nobody holds any more (rule d).
+ *
+ * A consumer that does not take holds its window and so (complete) the session back. A hole that no
+ * neighbour can fill for `repairMs`, after asking for other holders, is given up and reported.
+ */
+
+import type { FragmentIndex, MonoMs } from "../base/units.ts";
+import { Assembler } from "../stream/assembler.ts";
+import type { FragmentWindow } from "../stream/window.ts";
+import type { PeerEvent, StartFrom, Take } from "./commands.ts";
+import type { PeerContext } from "./context.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { OverlaySettings } from "./settings.ts";
+
+/** After the first buffermap others get this long to tell theirs before the start is chosen. */
+const START_DELAY_MS = 100;
+const NEED_AGAIN_MS = 2_000;
+
+export class ConsumerRole {
+  readonly #context: PeerContext;
+  readonly #window: FragmentWindow;
+  readonly #settings: OverlaySettings;
+  readonly #from: StartFrom;
+  readonly #assembler: Assembler;
+  #startAtMs: MonoMs | undefined;
+  #started = false;
+  #hungry = false;
+  #endTaken = false;
+  #orphan: FragmentIndex = -1;
+  #orphanSinceMs: MonoMs = 0;
+  #lateHead: FragmentIndex = -1;
+  #lateSinceMs: MonoMs = 0;
+  #neededMs: MonoMs = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    context: PeerContext,
+    window: FragmentWindow,
+    settings: OverlaySettings,
+    from: StartFrom,
+  ) {
+    this.#context = context;
+    this.#window = window;
+    this.#settings = settings;
+    this.#from = from;
+    this.#assembler = new Assembler(window, window.start);
+  }
+
+  get started(): boolean {
+    return this.#started;
+  }
+  /** Everything below was taken by the consumer. */
+  get consumedTo(): FragmentIndex {
+    return this.#assembler.head;
+  }
+  /** Whether END was taken. */
+  get ended(): boolean {
+    return this.#endTaken;
+  }
+  get assembler(): Assembler {
+    return this.#assembler;
+  }
+
+  /** A first buffermap came. */
+  mapArrived(): void {
+    if (!this.#started) this.#startAtMs ??= this.#context.now.monoMs + START_DELAY_MS;
+  }
+
+  /** When the start is to be chosen; Infinity when it is, or nothing is known yet. */
+  get startMs(): MonoMs {
+    return this.#started ? Number.POSITIVE_INFINITY : (this.#startAtMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  /**
+   * Chooses where to start: the oldest fragment held by any neighbour, or the live edge. Undefined
+   * while no neighbour told its map; "gone" when the start of the stream was asked for and is gone.
+   */
+  chooseStart(neighbours: readonly Neighbour[]): FragmentIndex | "gone" | undefined {
+    const known = neighbours.filter((neighbour) => neighbour.mapKnown);
+    if (known.length === 0) return undefined;
+    const live =
+      this.#from === "live" || (this.#settings.delivery === "live" && this.#from === "oldest");
+    let start = live ? 0 : Number.POSITIVE_INFINITY;
+    for (const neighbour of known) {
+      start = live
+        ? Math.max(start, neighbour.remoteHighest)
+        : Math.min(start, neighbour.remoteStart);
+    }
+    if (this.#from === "start" && start > 0) return "gone";
+    return start;
+  }
+
+  start(index: FragmentIndex): void {
+    this.#started = true;
+    this.#assembler.startAt(index);
+  }
+
+  take(command: Take): PeerEvent[] {
+    if (!this.#started || this.#endTaken) {
+      this.#hungry = !this.#endTaken;
+      return [];
+    }
+    const batch = this.#assembler.next(this.#context.now.monoMs);
+    if (batch !== undefined) {
+      command.batch = batch;
+      command.sourceOf = this.#sourceOf;
+    } else {
+      this.#hungry = true;
+    }
+    return this.#report();
+  }
+
+  /** Whether the consumer waits and something is there for it now; it is told once. */
+  wakes(): boolean {
+    if (!this.#hungry || !this.#started || !this.#assembler.readable) return false;
+    this.#hungry = false;
+    return true;
+  }
+
+  /** Like wakes(), for data past a hole: only a try shows. Called now and then. */
+  wakesForScan(): boolean {
+    if (!this.#hungry || !this.#started || this.#assembler.sources.size < 2) return false;
+    if (this.#window.highest <= this.#assembler.head) return false;
+    this.#hungry = false;
+    return true;
+  }
+
+  /** Rules (d) and, live, lateness: gives up what can't come. */
+  repair(neighbours: readonly Neighbour[], known: FragmentIndex): PeerEvent[] {
+    if (!this.#started || this.#endTaken) return [];
+    const head = this.#assembler.head;
+    const missing = this.#window.firstMissing(head, Math.max(known, head));
+    const events: PeerEvent[] = [];
+    if (missing >= known) {
+      this.#orphan = -1;
+    } else {
+      this.#watchOrphan(missing, neighbours, events);
+    }
+    if (this.#settings.delivery === "live") this.#watchLate(head, neighbours, known);
+    const behind = this.#window.start > this.#assembler.head;
+    if (behind) this.#assembler.skipTo(this.#window.start);
+    if (this.#orphan >= 0 && this.#orphan === this.#assembler.head) {
+      const nowMs = this.#context.now.monoMs;
+      if (nowMs - this.#orphanSinceMs >= this.#settings.repairMs) {
+        this.#assembler.skipTo(this.#nextAvailable(head, neighbours, known));
+        this.#orphan = -1;
+      }
+    }
+    events.push(...this.#report());
+    return events;
+  }
+
+  close(): void {
+    this.#assembler.close();
+  }
+
+  readonly #sourceOf = (row: number) => this.#assembler.sourceOf(row);
+
+  #watchOrphan(
+    missing: FragmentIndex,
+    neighbours: readonly Neighbour[],
+    events: PeerEvent[],
+  ): void {
+    const nowMs = this.#context.now.monoMs;
+    if (neighbours.some((neighbour) => neighbour.holds(missing))) {
+      this.#orphan = -1;
+      return;
+    }
+    if (this.#orphan !== missing) {
+      this.#orphan = missing;
+      this.#orphanSinceMs = nowMs;
+    }
+    const waitedMs = nowMs - this.#orphanSinceMs;
+    if (waitedMs * 3 >= this.#settings.repairMs && nowMs - this.#neededMs >= NEED_AGAIN_MS) {
+      this.#neededMs = nowMs;
+      events.push({
+        kind: "needMembers",
+        overlayId: this.#settings.overlayId,
+        holding: missing,
+      });
+    }
+  }
+
+  #watchLate(head: FragmentIndex, neighbours: readonly Neighbour[], known: FragmentIndex): void {
+    const nowMs = this.#context.now.monoMs;
+    if (head >= known || this.#window.holds(head)) {
+      this.#lateHead = -1;
+      return;
+    }
+    if (this.#lateHead !== head) {
+      this.#lateHead = head;
+      this.#lateSinceMs = nowMs;
+    }
+    if (nowMs - this.#lateSinceMs < this.#settings.maxLagMs) return;
+    this.#assembler.skipTo(this.#nextAvailable(head, neighbours, known));
+    this.#lateHead = -1;
+  }
+
+  /** First index above `from` that is held here or advertised; `known` when there is none. */
+  #nextAvailable(
+    from: FragmentIndex,
+    neighbours: readonly Neighbour[],
+    known: FragmentIndex,
+  ): FragmentIndex {
+    let best = known;
+    const own = this.#window.nextSet(this.#window.heldMap, from + 1, this.#window.highest);
+    if (own < this.#window.highest) best = Math.min(best, own);
+    for (const neighbour of neighbours) {
+      const low = Math.max(from + 1, neighbour.remoteStart);
+      const high = Math.min(neighbour.remoteHighest, best);
+      if (low >= high) continue;
+      const theirs = this.#window.nextSet(neighbour.have, low, high);
+      if (theirs < best) best = theirs;
+    }
+    return best;
+  }
+
+  #report(): PeerEvent[] {
+    const events: PeerEvent[] = [];
+    const { overlayId } = this.#settings;
+    for (const gap of this.#assembler.takeGaps()) {
+      this.#context.counters.gaps++;
+      events.push({ kind: "gap", overlayId, gap });
+    }
+    if (this.#assembler.ended && !this.#endTaken) {
+      this.#endTaken = true;
+      events.push({ kind: "ended", overlayId });
+    }
+    return events;
+  }
+}

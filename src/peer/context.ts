@@ -1,0 +1,73 @@
+/**
+ * What the parts of a peer machine share: the time of the present input, chance, memory, and the
+ * ways out. One per machine; only the machine writes to it.
+ */
+
+import type { Job, JobResult, Now } from "../base/machine.ts";
+import type { Entropy, Rng } from "../base/rng.ts";
+import type { PeerId } from "../base/units.ts";
+import type { EngineMemory } from "../kernel/engine-memory.ts";
+import type { PeerEvent } from "./commands.ts";
+
+export interface PeerIdentity {
+  readonly peerId: PeerId;
+  readonly peerIdBytes: Uint8Array;
+  /** Raw Ed25519 public key, 32 bytes. The secret key stays with the host: job "sign". */
+  readonly publicKey: Uint8Array;
+}
+
+export interface PeerContext {
+  readonly memory: EngineMemory;
+  readonly identity: PeerIdentity;
+  readonly rng: Rng;
+  readonly entropy: Entropy;
+  readonly sha256: (bytes: Uint8Array) => Uint8Array;
+  readonly counters: PeerCounters;
+  /** Time of the input that is being handled. */
+  now: Now;
+  job(job: Job, done: (result: JobResult) => void): void;
+  event(event: PeerEvent): void;
+}
+
+/** What happened, counted since start. Exported by the host as metrics. */
+export interface PeerCounters {
+  fragmentsReceived: number;
+  fragmentsSent: number;
+  bytesReceived: number;
+  bytesSent: number;
+  /** DATA for an index that was stored or under verification already. */
+  duplicates: number;
+  /** DATA below the window: too late to matter. */
+  lateFragments: number;
+  corruptFragments: number;
+  malformedFrames: number;
+  refusedLinks: number;
+  requestsSent: number;
+  requestsServed: number;
+  requestTimeouts: number;
+  gaps: number;
+  handshakes: number;
+  slowLinks: number;
+  memoryStalls: number;
+}
+
+export function zeroCounters(): PeerCounters {
+  return {
+    fragmentsReceived: 0,
+    fragmentsSent: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
+    duplicates: 0,
+    lateFragments: 0,
+    corruptFragments: 0,
+    malformedFrames: 0,
+    refusedLinks: 0,
+    requestsSent: 0,
+    requestsServed: 0,
+    requestTimeouts: 0,
+    gaps: 0,
+    handshakes: 0,
+    slowLinks: 0,
+    memoryStalls: 0,
+  };
+}

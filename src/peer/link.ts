@@ -1,0 +1,152 @@
+/**
+ * One link to another node, as the peer machine sees it: what was handed to the transport and what
+ * of it has left, which memory is pinned meanwhile, when something was heard last.
+ *
+ * A link knows bytes, not overlays: neighbours (one per overlay shared on the link) write to it.
+ * Every byte handed over counts against the queue until `sent` covers it, so a neighbour that does
+ * not read holds at most LINK_QUEUE_BYTES_MAX of data and costs no one else anything.
+ */
+
+import { FRAME_TYPES, PING_BYTES, PING_TOKEN } from "../base/layout.ts";
+import { LINK_DEAD_MS, LINK_QUEUE_BYTES_MAX, LINK_SLOW_MS, PING_MS } from "../base/limits.ts";
+import type { Address, LinkId } from "../base/machine.ts";
+import type { MemoryOffset, MonoMs, OverlayId } from "../base/units.ts";
+import type { EngineMemory } from "../kernel/engine-memory.ts";
+import { encodePing } from "../protocol/r10-binary.ts";
+import type { Handshake } from "./handshake.ts";
+import type { Neighbour } from "./neighbour.ts";
+
+export interface LinkOutlet {
+  transmit(linkId: LinkId, bytes: Uint8Array): void;
+  close(linkId: LinkId, abort: boolean): void;
+}
+
+export class PeerLink {
+  readonly id: LinkId;
+  readonly outbound: boolean;
+  readonly remote: Address;
+  /** The overlay it was dialled for; undefined for links accepted. */
+  readonly dialledFor: OverlayId | undefined;
+  readonly neighbours: Neighbour[] = [];
+  /** Handshakes under way, by overlay id. */
+  readonly handshakes = new Map<OverlayId, Handshake>();
+  readonly upMs: MonoMs;
+  readonly #memory: EngineMemory;
+  readonly #outlet: LinkOutlet;
+  #transmitted = 0;
+  #sent = 0;
+  #sentMs: MonoMs;
+  #heardMs: MonoMs;
+  #pingedMs: MonoMs = 0;
+  /** Pinned ranges, in order: triples (transmitted total at their end, offset, bytes). */
+  #pins: number[] = [];
+  #pinHead = 0;
+  #open = true;
+
+  constructor(
+    memory: EngineMemory,
+    outlet: LinkOutlet,
+    options: {
+      readonly id: LinkId;
+      readonly outbound: boolean;
+      readonly remote: Address;
+      readonly dialledFor: OverlayId | undefined;
+      readonly nowMs: MonoMs;
+    },
+  ) {
+    this.#memory = memory;
+    this.#outlet = outlet;
+    this.id = options.id;
+    this.outbound = options.outbound;
+    this.remote = options.remote;
+    this.dialledFor = options.dialledFor;
+    this.upMs = options.nowMs;
+    this.#heardMs = options.nowMs;
+    this.#sentMs = options.nowMs;
+  }
+
+  get isOpen(): boolean {
+    return this.#open;
+  }
+  /** Bytes handed over that have not left this process yet. */
+  get queuedBytes(): number {
+    return this.#transmitted - this.#sent;
+  }
+  get hasRoom(): boolean {
+    return this.queuedBytes < LINK_QUEUE_BYTES_MAX;
+  }
+  get isIdle(): boolean {
+    return this.#transmitted === this.#sent;
+  }
+  get pinnedRanges(): number {
+    return (this.#pins.length - this.#pinHead) / 3;
+  }
+
+  /** A control frame; the bytes are the host's from here on. */
+  transmit(frame: Uint8Array): void {
+    if (!this.#open) return;
+    this.#transmitted += frame.length;
+    this.#outlet.transmit(this.id, frame);
+  }
+
+  /** A run of whole DATA frames in the engine's memory, pinned until it has left. */
+  transmitPinned(offset: MemoryOffset, bytes: number): void {
+    if (!this.#open) return;
+    this.#memory.retain(offset, bytes);
+    this.#transmitted += bytes;
+    this.#pins.push(this.#transmitted, offset, bytes);
+    this.#outlet.transmit(this.id, this.#memory.bytes.subarray(offset, offset + bytes));
+  }
+
+  /** `totalBytes` of all that was handed over have left. */
+  sent(totalBytes: number, nowMs: MonoMs): void {
+    if (totalBytes <= this.#sent) return;
+    this.#sent = totalBytes;
+    this.#sentMs = nowMs;
+    const pins = this.#pins;
+    while (this.#pinHead < pins.length && (pins[this.#pinHead] as number) <= totalBytes) {
+      this.#memory.release(pins[this.#pinHead + 1] as number, pins[this.#pinHead + 2] as number);
+      this.#pinHead += 3;
+    }
+    if (this.#pinHead === pins.length) {
+      pins.length = 0;
+      this.#pinHead = 0;
+    } else if (this.#pinHead > 3 * 1024) {
+      pins.splice(0, this.#pinHead);
+      this.#pinHead = 0;
+    }
+  }
+
+  heard(nowMs: MonoMs): void {
+    this.#heardMs = nowMs;
+  }
+
+  /** Keeps the link alive and notices when it is not: says why it is to be closed. */
+  watch(nowMs: MonoMs): "LINK_HALF_OPEN" | "LINK_SLOW" | undefined {
+    if (this.queuedBytes === 0) this.#sentMs = nowMs;
+    else if (nowMs - this.#sentMs > LINK_SLOW_MS) return "LINK_SLOW";
+    if (nowMs - this.#heardMs > LINK_DEAD_MS) return "LINK_HALF_OPEN";
+    if (nowMs - this.#heardMs > PING_MS && nowMs - this.#pingedMs > PING_MS) {
+      this.#pingedMs = nowMs;
+      this.transmit(encodePing(FRAME_TYPES.PING, new Uint8Array(PING_BYTES - PING_TOKEN)));
+    }
+    return undefined;
+  }
+
+  /** Asks the transport to close; nothing is transmitted after that. */
+  close(abort: boolean): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#outlet.close(this.id, abort);
+  }
+
+  /** The transport is done with the link: what it had pinned is free again. */
+  down(): void {
+    this.#open = false;
+    for (let i = this.#pinHead; i < this.#pins.length; i += 3) {
+      this.#memory.release(this.#pins[i + 1] as number, this.#pins[i + 2] as number);
+    }
+    this.#pins = [];
+    this.#pinHead = 0;
+  }
+}

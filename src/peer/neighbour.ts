@@ -1,0 +1,138 @@
+/**
+ * One neighbour in one overlay: another member this node has a proven link to.
+ *
+ * Two maps move along with the window: `have`, what the neighbour advertised, and `sent`, what was
+ * sent to it. Below its `remoteStart` it wants nothing any more. Credit runs both ways and only
+ * rises: `creditLimit` is the neighbour's word, `grantedLimit` ours.
+ */
+
+import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
+import { ROLES, type Role } from "../protocol/common.ts";
+import { DEPTH_NOT_GRANTED } from "../protocol/r10.ts";
+import type { FragmentWindow, WindowMap } from "../stream/window.ts";
+import type { PeerLink } from "./link.ts";
+
+export class Neighbour {
+  /** The overlay it is a neighbour in. */
+  readonly overlay: object;
+  readonly link: PeerLink;
+  readonly peerId: PeerId;
+  readonly role: Role;
+  readonly sinceMs: MonoMs;
+  readonly have: WindowMap;
+  readonly sent: WindowMap;
+  readonly #window: FragmentWindow;
+
+  /** Whether its first BUFFERMAP came. */
+  mapKnown = false;
+  /** Whether it advertised something that the maps had no room for: to be asked again. */
+  clipped = false;
+  remoteStart: FragmentIndex = 0;
+  /** One past the highest index it advertised. */
+  remoteHighest: FragmentIndex = 0;
+
+  /** It takes DATA below this. */
+  creditLimit: FragmentIndex = 0;
+  /** We told it that we take DATA below this. */
+  grantedLimit: FragmentIndex = 0;
+
+  /** Substreams we push to it, from which index on; nothing below the cursor is left to push. */
+  pushMask = 0;
+  pushFrom: FragmentIndex = 0;
+  pushCursor: FragmentIndex = 0;
+  /** Substreams it asked us for. */
+  wantedMask = 0;
+  /** Substreams it pushes to us, and how many hops it is from the source in each. */
+  pullMask = 0;
+  readonly depths = new Uint8Array(32).fill(DEPTH_NOT_GRANTED);
+  /** Substreams we asked it for, and when it may be asked again for one it did not grant. */
+  askedMask = 0;
+  awaitingAccept = false;
+  readonly refusedUntilMs = new Float64Array(32);
+  pullSinceMs: MonoMs = 0;
+
+  /** Requests of ours under way. */
+  requestsInFlight = 0;
+  /** Requests of its own to be served: pairs (first, count). */
+  readonly toServe: number[] = [];
+
+  lastDataMs: MonoMs = 0;
+  /** Complete: out of good standing; it counts no more for what may be freed. */
+  lagging = false;
+  ackedTo: FragmentIndex = 0;
+  ackedAdvancedMs: MonoMs;
+
+  bytesFrom = 0;
+  bytesTo = 0;
+  fragmentsFrom = 0;
+  fragmentsTo = 0;
+
+  constructor(
+    overlay: object,
+    window: FragmentWindow,
+    link: PeerLink,
+    peerId: PeerId,
+    role: Role,
+    nowMs: MonoMs,
+  ) {
+    this.overlay = overlay;
+    this.#window = window;
+    this.link = link;
+    this.peerId = peerId;
+    this.role = role;
+    this.sinceMs = nowMs;
+    this.ackedAdvancedMs = nowMs;
+    this.have = window.createMap();
+    this.sent = window.createMap();
+  }
+
+  get isSource(): boolean {
+    return this.role === ROLES.source;
+  }
+
+  /** Advertises [first, first + count). */
+  advertised(first: FragmentIndex, count: number): void {
+    const end = first + count;
+    if (end > this.remoteHighest) this.remoteHighest = end;
+    if (end > this.#window.mapEnd) this.clipped = true;
+    this.#window.mark(this.have, first, end);
+  }
+
+  /** Withdraws [first, first + count). */
+  withdrew(first: FragmentIndex, count: number): void {
+    this.#window.unmark(this.have, first, first + count);
+  }
+
+  startMoved(start: FragmentIndex): void {
+    if (start <= this.remoteStart) return;
+    this.remoteStart = start;
+    if (start > this.remoteHighest) this.remoteHighest = start;
+    // What it dropped it can't send any more.
+    this.#window.unmark(this.have, this.#window.origin, start);
+  }
+
+  holds(index: FragmentIndex): boolean {
+    return index >= this.remoteStart && this.#window.test(this.have, index);
+  }
+
+  /**
+   * First index at or above the window's start that this neighbour may still need: everything below
+   * it advertised or left behind. Recomputed; remembers when it moved.
+   */
+  updateAcked(nowMs: MonoMs): FragmentIndex {
+    const window = this.#window;
+    const from = Math.max(window.start, this.remoteStart, this.ackedTo);
+    const to = Math.max(from, Math.min(window.mapEnd, this.remoteHighest));
+    const acked = window.nextClear(this.have, from, to);
+    if (acked > this.ackedTo) {
+      this.ackedTo = acked;
+      this.ackedAdvancedMs = nowMs;
+    }
+    return this.ackedTo;
+  }
+
+  close(): void {
+    this.#window.releaseMap(this.have);
+    this.#window.releaseMap(this.sent);
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * The way out to one neighbour: answers its GETs, then pushes the substreams it subscribed to, in
+ * runs that leave as they lie in memory. A fragment is pushed once a link; a GET overrides that.
+ *
+ * Stops at the neighbour's credit and at the queue limit of its link; `sent` input goes on with it.
+ */
+
+import { FRAME_TYPES } from "../base/layout.ts";
+import { SUBSTREAM_RUN } from "../base/limits.ts";
+import type { FragmentIndex } from "../base/units.ts";
+import { KIB } from "../base/units.ts";
+import { encodeRanges } from "../protocol/r10-binary.ts";
+import type { FragmentWindow } from "../stream/window.ts";
+import type { PeerContext } from "./context.ts";
+import type { Neighbour } from "./neighbour.ts";
+import { allSubstreams, substreamOf } from "./settings.ts";
+
+/** One write takes at most so much: two runs of default fragments. */
+const RUN_BYTES_MAX = 512 * KIB;
+const RUN_FRAGMENTS_MAX = 32;
+
+export interface PushSettings {
+  readonly tag: Uint8Array;
+  readonly substreams: number;
+}
+
+/** Serves and pushes what it can. Returns whether anything was sent. */
+export function pump(
+  context: PeerContext,
+  window: FragmentWindow,
+  settings: PushSettings,
+  neighbour: Neighbour,
+): boolean {
+  let any = false;
+  while (neighbour.link.hasRoom && neighbour.toServe.length > 0) {
+    serveNext(context, window, settings, neighbour);
+    any = true;
+  }
+  if (neighbour.pushMask === 0) return any;
+  while (neighbour.link.hasRoom) {
+    const first = nextToPush(window, settings, neighbour);
+    if (first < 0) break;
+    const end = runEnd(window, settings, neighbour, first);
+    sendRun(context, window, neighbour, first, end);
+    neighbour.pushCursor = end;
+    any = true;
+  }
+  return any;
+}
+
+/** A fragment became available: the cursor may have passed it. */
+export function reconsider(neighbour: Neighbour, index: FragmentIndex): void {
+  if (index < neighbour.pushCursor) neighbour.pushCursor = index;
+}
+
+function serveNext(
+  context: PeerContext,
+  window: FragmentWindow,
+  settings: PushSettings,
+  neighbour: Neighbour,
+): void {
+  const first = neighbour.toServe[0] as number;
+  const count = neighbour.toServe[1] as number;
+  const end = first + count;
+  let from = first;
+  if (!window.holds(first)) {
+    // Not held (any more): say so, so that the neighbour asks elsewhere.
+    let to = first + 1;
+    while (to < end && !window.holds(to)) to++;
+    neighbour.link.transmit(encodeRanges(FRAME_TYPES.GONE, settings.tag, 0, [first, to - first]));
+    from = to;
+  } else {
+    const limit = Math.min(end, first + RUN_FRAGMENTS_MAX);
+    let to = first + 1;
+    while (to < limit && window.holds(to) && adjacent(window, to)) to++;
+    sendRun(context, window, neighbour, first, to);
+    context.counters.requestsServed += to - first;
+    from = to;
+  }
+  if (from >= end) neighbour.toServe.splice(0, 2);
+  else {
+    neighbour.toServe[0] = from;
+    neighbour.toServe[1] = end - from;
+  }
+}
+
+/** Whether fragment `index` lies right behind its predecessor, in the same segment. */
+function adjacent(window: FragmentWindow, index: FragmentIndex): boolean {
+  const before = window.offsetOf(index - 1);
+  const offset = window.offsetOf(index);
+  return (
+    before + window.lengthOf(index - 1) === offset && window.memory.sameSegment(before, offset)
+  );
+}
+
+/** First index to push, -1 when there is none. */
+function nextToPush(
+  window: FragmentWindow,
+  settings: PushSettings,
+  neighbour: Neighbour,
+): FragmentIndex {
+  const { substreams } = settings;
+  const all = neighbour.pushMask === allSubstreams(substreams);
+  let from = Math.max(
+    neighbour.pushCursor,
+    neighbour.pushFrom,
+    neighbour.remoteStart,
+    window.start,
+  );
+  const to = Math.min(window.highest, neighbour.creditLimit);
+  while (from < to) {
+    const index = window.nextDifference(window.heldMap, neighbour.have, neighbour.sent, from, to);
+    if (index >= to) break;
+    if (all || (neighbour.pushMask & (1 << substreamOf(index, substreams))) !== 0) return index;
+    from = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
+  }
+  neighbour.pushCursor = Math.max(neighbour.pushCursor, Math.min(to, window.highest));
+  return -1;
+}
+
+/** End of the run that starts with `first`: pushable, adjacent, of substreams subscribed to. */
+function runEnd(
+  window: FragmentWindow,
+  settings: PushSettings,
+  neighbour: Neighbour,
+  first: FragmentIndex,
+): FragmentIndex {
+  const { substreams } = settings;
+  const to = Math.min(window.highest, neighbour.creditLimit, first + RUN_FRAGMENTS_MAX);
+  let bytes = window.lengthOf(first);
+  let index = first + 1;
+  while (index < to) {
+    if (index % SUBSTREAM_RUN === 0) {
+      if ((neighbour.pushMask & (1 << substreamOf(index, substreams))) === 0) break;
+    }
+    if (!window.holds(index) || window.test(neighbour.have, index)) break;
+    if (window.test(neighbour.sent, index) || !adjacent(window, index)) break;
+    bytes += window.lengthOf(index);
+    if (bytes > RUN_BYTES_MAX) break;
+    index++;
+  }
+  return index;
+}
+
+function sendRun(
+  context: PeerContext,
+  window: FragmentWindow,
+  neighbour: Neighbour,
+  first: FragmentIndex,
+  end: FragmentIndex,
+): void {
+  const offset = window.offsetOf(first);
+  const last = end - 1;
+  const bytes = window.offsetOf(last) + window.lengthOf(last) - offset;
+  window.mark(neighbour.sent, first, end);
+  neighbour.link.transmitPinned(offset, bytes);
+  neighbour.bytesTo += bytes;
+  neighbour.fragmentsTo += end - first;
+  context.counters.fragmentsSent += end - first;
+  context.counters.bytesSent += bytes;
+}

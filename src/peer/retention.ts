@@ -1,0 +1,129 @@
+/**
+ * What may be freed, and who counts for it (delivery `complete`, rules a to c; `live`).
+ *
+ * Complete: fragment i may go once the own consumer took it and every neighbour in good standing
+ * advertised i or declared a start above i. Each node decides for itself from its own links:
+ * minima are never passed on, they would lock for ever in a circle. What may be freed stays as long
+ * as there is room: newcomers start at the oldest fragment held.
+ *
+ * A neighbour that keeps the window full for `stallMs` without advancing is lagging: it no longer
+ * counts, and is told what is gone. It counts again once it has caught up with the window.
+ *
+ * Live: what is old makes room for what is new, whoever still lacks it.
+ */
+
+import { FRAME_TYPES } from "../base/layout.ts";
+import type { FragmentIndex, MonoMs } from "../base/units.ts";
+import { encodeRanges } from "../protocol/r10-binary.ts";
+import type { FragmentWindow } from "../stream/window.ts";
+import type { PeerContext } from "./context.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { OverlaySettings } from "./settings.ts";
+
+/** Freed, and granted, in sixteenths of the window. */
+export const STEP_SHIFT = 4;
+
+export class Retention {
+  readonly #context: PeerContext;
+  readonly #window: FragmentWindow;
+  readonly #settings: OverlaySettings;
+  readonly #tag: Uint8Array;
+  #fullSinceMs: MonoMs | undefined;
+
+  constructor(
+    context: PeerContext,
+    window: FragmentWindow,
+    settings: OverlaySettings,
+    tag: Uint8Array,
+  ) {
+    this.#context = context;
+    this.#window = window;
+    this.#settings = settings;
+    this.#tag = tag;
+  }
+
+  /** Indices between the highest known one and the limit. */
+  room(known: FragmentIndex): number {
+    return this.#window.limit - Math.max(known, this.#window.highest);
+  }
+
+  /**
+   * Frees what may go if room is short. `consumedTo`: the own consumer took all below. In steps of
+   * a sixteenth of the window, unless `all`: credit then grows in steps, too.
+   */
+  free(
+    neighbours: readonly Neighbour[],
+    consumedTo: FragmentIndex,
+    known: FragmentIndex,
+    all: boolean,
+  ): void {
+    const window = this.#window;
+    const span = Math.min(
+      window.windowFragments,
+      Math.floor(window.windowBytes / window.fragmentBytes),
+    );
+    if (this.room(known) * 2 > span) return;
+    if (!all && consumedTo - window.start < span >> STEP_SHIFT) return;
+    let freeTo = Math.min(consumedTo, this.acknowledgedTo(neighbours));
+    if (this.#settings.delivery === "live") {
+      const edge = window.highest - Math.floor((span * 3) / 4);
+      if (this.room(known) * 8 < span) freeTo = Math.max(freeTo, Math.min(edge, window.highest));
+    }
+    const step = all ? 1 : Math.max(1, span >> STEP_SHIFT);
+    if (freeTo - window.start >= step) this.#advance(neighbours, freeTo);
+  }
+
+  /** Everything below this was advertised or left behind by all that count. */
+  acknowledgedTo(neighbours: readonly Neighbour[]): FragmentIndex {
+    let to = Number.POSITIVE_INFINITY;
+    for (const neighbour of neighbours) {
+      const acked = neighbour.updateAcked(this.#context.now.monoMs);
+      if (!neighbour.lagging && acked < to) to = acked;
+    }
+    return to;
+  }
+
+  /** Rule (c): finds laggards. Returns those whose standing changed. */
+  watch(
+    neighbours: readonly Neighbour[],
+    consumedTo: FragmentIndex,
+    known: FragmentIndex,
+  ): Neighbour[] {
+    const nowMs = this.#context.now.monoMs;
+    const changed: Neighbour[] = [];
+    const acked = this.acknowledgedTo(neighbours);
+    for (const neighbour of neighbours) {
+      if (neighbour.lagging && neighbour.ackedTo > this.#window.start) {
+        neighbour.lagging = false;
+        neighbour.ackedAdvancedMs = nowMs;
+        changed.push(neighbour);
+      }
+    }
+    const full = this.#settings.delivery === "complete" && this.room(known) <= 0;
+    if (!full || acked >= consumedTo) {
+      this.#fullSinceMs = undefined;
+      return changed;
+    }
+    this.#fullSinceMs ??= nowMs;
+    if (nowMs - this.#fullSinceMs < this.#settings.stallMs) return changed;
+    for (const neighbour of neighbours) {
+      if (neighbour.lagging || neighbour.ackedTo >= consumedTo) continue;
+      if (neighbour.ackedTo > this.#window.start) continue;
+      if (nowMs - neighbour.ackedAdvancedMs < this.#settings.stallMs) continue;
+      neighbour.lagging = true;
+      changed.push(neighbour);
+    }
+    return changed;
+  }
+
+  #advance(neighbours: readonly Neighbour[], to: FragmentIndex): void {
+    const from = this.#window.start;
+    this.#window.advance(to);
+    for (const neighbour of neighbours) {
+      const missed = Math.max(from, neighbour.remoteStart);
+      if (!neighbour.mapKnown || neighbour.ackedTo >= to || missed >= to) continue;
+      const range = [missed, to - missed];
+      neighbour.link.transmit(encodeRanges(FRAME_TYPES.GONE, this.#tag, 0, range));
+    }
+  }
+}

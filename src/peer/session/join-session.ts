@@ -1,0 +1,387 @@
+/**
+ * A peer's session (P0.2): the newest index file first (R6), then the members of the overlay it
+ * names (R5), links to some of them (R10), reports (R2), and leaving (P3.4).
+ *
+ * A title that is not registered yet is waited for. An index file is believed only with the
+ * signature of the key it names, and never an older version than one seen before. Membership is
+ * refreshed at a third of its lease; an OMS that forgot this member (it restarted) is joined again.
+ */
+
+import { type Address, parseAddress } from "../../base/machine.ts";
+import type { MonoMs, PeerId } from "../../base/units.ts";
+import { toHex } from "../../base/units.ts";
+import { ROLES } from "../../protocol/common.ts";
+import {
+  decodeIndexFile,
+  type IndexFile,
+  type ReceivedIndexFile,
+} from "../../protocol/index-file.ts";
+import {
+  JOIN,
+  joinProof,
+  LEAVE,
+  LIST_PEERS,
+  MEMBER_REFRESH,
+  type Member,
+} from "../../protocol/r5.ts";
+import { QUERY_INDEX } from "../../protocol/r6.ts";
+import type { PeerEvent } from "../commands.ts";
+import type { PeerContext } from "../context.ts";
+import { NODE_DEFAULTS } from "../settings.ts";
+import type { ServerFailure } from "./server-client.ts";
+import { SessionBase, type SessionOutlet } from "./session-base.ts";
+import type { JoinSession } from "./session-types.ts";
+
+/** Links this node opens or has before it stops opening more. */
+const LINKS_WANTED = 6;
+/** Below this it asks the OMS for more members. */
+const LINKS_MIN = 2;
+const QUERY_AGAIN_MS = 400;
+const MEMBERS_AGAIN_MS = 2_000;
+/** A member that could not be reached is tried again after this. */
+const DIAL_AGAIN_MS = 4_000;
+const TERMINATION_MS = 3_000;
+
+interface KnownMember {
+  readonly peerId: PeerId;
+  candidates: readonly Address[];
+  isSource: boolean;
+  dialledMs: MonoMs;
+  /** Which candidate is next. */
+  next: number;
+}
+
+export class JoiningSession extends SessionBase {
+  readonly #options: JoinSession;
+  readonly #members = new Map<PeerId, KnownMember>();
+  #waitUntilMs = 0;
+  #highestVersion = 0;
+  #file: IndexFile | undefined;
+  #oms: Address | undefined;
+  #memberToken: Uint8Array = new Uint8Array(0);
+  #joined = false;
+  #leaving = false;
+  #saidWaiting = false;
+
+  constructor(context: PeerContext, outlet: SessionOutlet, options: JoinSession) {
+    super(context, outlet, options.sessionId);
+    this.#options = options;
+  }
+
+  override start(): void {
+    this.#waitUntilMs = this.context.now.monoMs + this.#options.waitMs;
+    this.#query();
+  }
+
+  override observe(event: PeerEvent): void {
+    if (event.kind === "needMembers") this.#listSoon(0, event.holding);
+    else if (event.kind === "neighbour" && event.state === "down") this.#dialMore();
+    else if (event.kind === "linkFailed") this.#dialMore();
+    else if (event.kind === "ended") this.reportEvent("completed");
+    else if (event.kind === "left") this.leave();
+  }
+
+  override leave(): void {
+    if (this.#leaving) return;
+    this.#leaving = true;
+    this.cancel("step");
+    this.cancel("refresh");
+    this.cancel("members");
+    const { overlayId } = this;
+    if (overlayId !== undefined && this.outlet.overlay(overlayId)?.hasLeft === false) {
+      this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
+    }
+    if (!this.#joined || overlayId === undefined || this.#oms === undefined) {
+      this.finish();
+      return;
+    }
+    this.after("end", TERMINATION_MS, () => this.finish());
+    const oms = this.#oms;
+    this.stopReports(() => {
+      const { peerId } = this.context.identity;
+      const request = { overlayId, peerId, memberToken: this.#memberToken };
+      this.ask(
+        oms,
+        LEAVE,
+        request,
+        () => this.finish(),
+        () => this.finish(),
+      );
+    });
+  }
+
+  // ------------------------------------------------------------------------------ R6
+
+  #query(): void {
+    const { ixs, title, dataSourceId, dataId } = this.#options;
+    const version = this.#highestVersion;
+    this.ask(
+      ixs,
+      QUERY_INDEX,
+      { version, title, dataSourceId, dataId },
+      (answer) => {
+        const received: ReceivedIndexFile[] = [];
+        for (const encoded of answer.files) received.push(decodeIndexFile(encoded));
+        const overlays = new Map(received.map((entry) => [entry.file.overlayId, entry.file]));
+        if (overlays.size > 1) {
+          this.#ambiguous([...overlays.values()]);
+          return;
+        }
+        const newest = received.sort((a, b) => b.file.version - a.file.version)[0];
+        if (newest !== undefined && newest.file.version >= version) this.#verify(newest);
+        else this.#wait({ code: "UNKNOWN_INDEX", detail: title, retryAfterMs: QUERY_AGAIN_MS });
+      },
+      (failure) => this.#wait(failure),
+    );
+  }
+
+  #ambiguous(files: readonly IndexFile[]): void {
+    const candidates = files.map((file) => `${file.dataSourceId}/${file.dataId}`).join(", ");
+    this.fail({ code: "TITLE_AMBIGUOUS", detail: candidates });
+  }
+
+  #verify(received: ReceivedIndexFile): void {
+    const { file } = received;
+    this.context.job(
+      {
+        kind: "verifySignature",
+        publicKey: file.sourcePublicKey,
+        bytes: received.signedBytes,
+        signature: file.signature,
+      },
+      (result) => {
+        if (this.isOver || this.#leaving) return;
+        if (result.kind !== "verifySignature" || !result.valid) {
+          this.fail({ code: "IDENTITY_UNPROVEN", detail: "index file" });
+          return;
+        }
+        this.#highestVersion = file.version;
+        this.#file = file;
+        this.#oms = parseAddress(file.omsAddress);
+        if (this.#oms === undefined) {
+          this.fail({ code: "MESSAGE_MALFORMED", detail: `OMS address ${file.omsAddress}` });
+          return;
+        }
+        this.#join(false);
+      },
+    );
+  }
+
+  /** Waits for what is not there yet, as long as it was told to. */
+  #wait(failure: ServerFailure): void {
+    if (this.#leaving) return;
+    const late = this.context.now.monoMs >= this.#waitUntilMs;
+    if (late || !SessionBase.isRetryable(failure)) {
+      this.fail(failure);
+      return;
+    }
+    if (!this.#saidWaiting) {
+      this.#saidWaiting = true;
+      this.note(`waiting for "${this.#options.title}" (${failure.code})`);
+    }
+    const delayMs = Math.max(failure.retryAfterMs, QUERY_AGAIN_MS);
+    this.after("step", delayMs * (1 + 0.2 * this.context.rng.next()), () => this.#query());
+  }
+
+  // ------------------------------------------------------------------------------ R5
+
+  #join(again: boolean): void {
+    const oms = this.#oms as Address;
+    const file = this.#file as IndexFile;
+    const failed = (failure: ServerFailure): void => {
+      if (this.#leaving) return;
+      if (again) {
+        if (failure.code === "OVERLAY_GONE") {
+          this.#overlayGone();
+          return;
+        }
+        this.after("refresh", this.backoffMs(failure.retryAfterMs), () => this.#join(true));
+      } else if (failure.code === "OVERLAY_GONE") {
+        // The index file outlived its overlay: a newer one may come.
+        this.#wait({ code: "UNKNOWN_OVERLAY", detail: failure.detail, retryAfterMs: 1_000 });
+      } else this.#wait(failure);
+    };
+    this.prove(
+      oms,
+      (nonce) => joinProof(nonce, file.overlayId),
+      (nonce, signature) => {
+        const request = {
+          overlayId: file.overlayId,
+          nonce,
+          publicKey: this.context.identity.publicKey,
+          signature,
+          candidates: [...this.outlet.listen()],
+          role: ROLES.peer,
+        };
+        this.ask(
+          oms,
+          JOIN,
+          request,
+          (answer) => {
+            if (this.#leaving) return;
+            this.#memberToken = answer.memberToken;
+            this.#joined = true;
+            if (!again) this.#open(file, answer.sessionEpoch);
+            this.#learn(answer.members);
+            this.#scheduleRefresh(answer.leaseMs);
+            if (!again) this.startReports(answer.pamsUrl, ROLES.peer);
+            this.#dialMore();
+          },
+          failed,
+        );
+      },
+      failed,
+    );
+  }
+
+  #open(file: IndexFile, sessionEpoch: number): void {
+    this.overlayId = file.overlayId;
+    const sourcePeerId = toHex(this.context.sha256(file.sourcePublicKey));
+    this.outlet.command({
+      kind: "openOverlay",
+      role: "peer",
+      from: this.#options.from,
+      settings: {
+        ...NODE_DEFAULTS,
+        ...this.#options.node,
+        overlayId: file.overlayId,
+        sessionEpoch,
+        fragmentBytes: file.fragmentBytes,
+        integrity: file.integrity,
+        delivery: file.delivery,
+        substreams: file.substreams,
+        maxLagMs: file.maxLagMs,
+        sourcePeerId,
+      },
+    });
+    this.outlet.event({
+      kind: "sessionOpen",
+      sessionId: this.sessionId,
+      overlayId: file.overlayId,
+      sourcePeerId,
+      title: file.title,
+    });
+  }
+
+  #scheduleRefresh(leaseMs: number): void {
+    const delayMs = (leaseMs / 3) * (1 - 0.1 * this.context.rng.next());
+    this.after("refresh", delayMs, () => this.#refresh(leaseMs));
+  }
+
+  #refresh(leaseMs: number): void {
+    const overlay = this.outlet.overlay(this.overlayId as string);
+    const window = overlay?.window;
+    this.ask(
+      this.#oms as Address,
+      MEMBER_REFRESH,
+      {
+        overlayId: this.overlayId as string,
+        peerId: this.context.identity.peerId,
+        memberToken: this.#memberToken,
+        candidates: undefined,
+        heldStart: window?.start ?? 0,
+        heldEnd: window === undefined ? 0 : window.firstMissing(window.start, window.highest),
+      },
+      (answer) => this.#scheduleRefresh(answer.leaseMs),
+      (failure) => {
+        if (failure.code === "OVERLAY_GONE") {
+          this.#overlayGone();
+          return;
+        }
+        const forgotten = !SessionBase.isRetryable(failure) || failure.code === "UNKNOWN_OVERLAY";
+        const delayMs = Math.min(this.backoffMs(failure.retryAfterMs), leaseMs / 6);
+        this.after("refresh", delayMs, () =>
+          forgotten ? this.#join(true) : this.#refresh(leaseMs),
+        );
+      },
+    );
+  }
+
+  #overlayGone(): void {
+    const { overlayId } = this;
+    this.note("the overlay was removed");
+    if (overlayId !== undefined && this.outlet.overlay(overlayId) !== undefined) {
+      this.outlet.command({ kind: "overlayEnded", overlayId });
+    }
+  }
+
+  // ------------------------------------------------------------------------------ members
+
+  #learn(members: readonly Member[]): void {
+    for (const member of members) {
+      if (member.peerId === this.context.identity.peerId) continue;
+      const known = this.#members.get(member.peerId);
+      if (known !== undefined) {
+        known.candidates = member.candidates;
+        continue;
+      }
+      this.#members.set(member.peerId, {
+        peerId: member.peerId,
+        candidates: member.candidates,
+        isSource: member.role === ROLES.source,
+        dialledMs: Number.NEGATIVE_INFINITY,
+        next: 0,
+      });
+    }
+  }
+
+  /** Opens links to members until there are enough, and sees to it that there will be. */
+  #dialMore(): void {
+    const overlay = this.overlayId === undefined ? undefined : this.outlet.overlay(this.overlayId);
+    if (overlay === undefined || this.#leaving || overlay.consumer?.ended === true) return;
+    const nowMs = this.context.now.monoMs;
+    const linked = new Set(overlay.neighbours.map((neighbour) => neighbour.peerId));
+    let wanted = LINKS_WANTED - linked.size;
+    const candidates = [...this.#members.values()].filter(
+      (member) => !linked.has(member.peerId) && member.candidates.length > 0,
+    );
+    // The source peer first: it always has what is newest; then whoever, by lot.
+    const order = candidates
+      .map((member) => ({ member, lot: member.isSource ? -1 : this.context.rng.next() }))
+      .sort((a, b) => a.lot - b.lot);
+    for (const { member } of order) {
+      if (nowMs - member.dialledMs < DIAL_AGAIN_MS) {
+        wanted--;
+        continue;
+      }
+      if (wanted <= 0) break;
+      wanted--;
+      member.dialledMs = nowMs;
+      const address = member.candidates[member.next % member.candidates.length] as Address;
+      member.next++;
+      this.outlet.command({ kind: "dial", overlayId: overlay.settings.overlayId, address });
+    }
+    const enough = linked.size >= LINKS_MIN;
+    this.#listSoon(enough ? 5 * MEMBERS_AGAIN_MS : MEMBERS_AGAIN_MS, undefined);
+  }
+
+  #listSoon(delayMs: number, holding: number | undefined): void {
+    if (!this.#joined || this.#leaving) return;
+    this.after("members", delayMs, () => this.#list(holding));
+  }
+
+  #list(holding: number | undefined): void {
+    const overlay = this.outlet.overlay(this.overlayId as string);
+    if (overlay === undefined || overlay.consumer?.ended === true) return;
+    this.ask(
+      this.#oms as Address,
+      LIST_PEERS,
+      {
+        overlayId: this.overlayId as string,
+        peerId: this.context.identity.peerId,
+        memberToken: this.#memberToken,
+        maxPeers: 20,
+        exclude: overlay.neighbours.slice(0, 64).map((neighbour) => neighbour.peerId),
+        holding,
+      },
+      (answer) => {
+        this.#learn(answer.members);
+        this.#dialMore();
+      },
+      (failure) => {
+        if (failure.code === "OVERLAY_GONE") this.#overlayGone();
+        this.#listSoon(MEMBERS_AGAIN_MS * (1 + this.context.rng.next()), holding);
+      },
+    );
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Sessions: what leads to an overlay and away from it. A session part of the machine speaks to IXS,
+ * OMS and PAMS (R6, R5, R2) and opens, feeds with members and leaves overlays accordingly.
+ */
+
+import type { ErrorCode } from "../../base/errors.ts";
+import type { Address } from "../../base/machine.ts";
+import type { OverlayId, PeerId } from "../../base/units.ts";
+import type { StartFrom } from "../commands.ts";
+import type { Delivery, Integrity, NodeSettings } from "../settings.ts";
+
+/** One data source of a session: each has an index file of its own, naming the same overlay. */
+export interface SessionDataSource {
+  readonly sourceId: string;
+  readonly dataId: string;
+  readonly contentType: string;
+  readonly description: string;
+}
+
+/** Creates the overlay (R5.a), registers the index files (R6.a), reports (R2). */
+export interface CreateSession {
+  readonly kind: "createSession";
+  /** The host's name for this session; events carry it. */
+  readonly sessionId: number;
+  readonly oms: Address;
+  readonly ixs: Address;
+  readonly title: string;
+  readonly dataSources: readonly SessionDataSource[];
+  readonly fragmentBytes: number;
+  readonly integrity: Integrity;
+  readonly delivery: Delivery;
+  readonly substreams: number;
+  readonly maxLagMs: number;
+  readonly waitPeers: number;
+  readonly node: NodeSettings;
+}
+
+/** Queries the IXS (R6.e), joins at the OMS the index file names (R5), reports (R2). */
+export interface JoinSession {
+  readonly kind: "joinSession";
+  readonly sessionId: number;
+  readonly ixs: Address;
+  readonly title: string;
+  readonly dataSourceId: string;
+  readonly dataId: string;
+  readonly from: StartFrom;
+  /** How long an unknown title is waited for. */
+  readonly waitMs: number;
+  readonly node: NodeSettings;
+}
+
+/**
+ * Source: terminates the session: removes the index files and the overlay (P3.2), then leaves.
+ * Peer: leaves (P3.4).
+ */
+export interface EndOfSession {
+  readonly kind: "leaveSession";
+  readonly sessionId: number;
+}
+
+export type SessionCommand = CreateSession | JoinSession | EndOfSession;
+
+export type SessionEvent =
+  /** The overlay is open: writes or takes may begin. */
+  | {
+      readonly kind: "sessionOpen";
+      readonly sessionId: number;
+      readonly overlayId: OverlayId;
+      readonly sourcePeerId: PeerId;
+      readonly title: string;
+    }
+  /** What is going on, for people. */
+  | { readonly kind: "sessionNote"; readonly sessionId: number; readonly text: string }
+  /** The servers were told all; nothing more comes of this session. */
+  | { readonly kind: "sessionClosed"; readonly sessionId: number }
+  | {
+      readonly kind: "sessionFailed";
+      readonly sessionId: number;
+      readonly code: ErrorCode;
+      readonly detail: string;
+    };

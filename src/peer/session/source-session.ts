@@ -1,0 +1,294 @@
+/**
+ * A source peer's session: initiation (P1.2), keeping it alive (R5.d), termination (P3.2).
+ *
+ *     CREATE overlay -> open it -> an index file per data source, signed -> open
+ *     ... refresh at a third of the expiration time, report to the PAMS ...
+ *     remove index files -> remove overlay -> leave
+ *
+ * Servers that are away for a while disturb no data: everything is retried with jitter. An overlay
+ * that the OMS says is gone ends the session for newcomers, not for those who are linked already.
+ */
+
+import { type Address, formatAddress } from "../../base/machine.ts";
+import { ROLES } from "../../protocol/common.ts";
+import {
+  decodeIndexFile,
+  encodeIndexFile,
+  INDEX_FILE_FORMAT,
+  type IndexFileBody,
+  indexFileBytes,
+} from "../../protocol/index-file.ts";
+import { CREATE, createProof, REFRESH_OVERLAY, REMOVE_SESSION_OVERLAY } from "../../protocol/r5.ts";
+import { QUERY_INDEX, REGISTER_INDEX, REMOVE_INDEX, removeProof } from "../../protocol/r6.ts";
+import type { PeerEvent } from "../commands.ts";
+import type { PeerContext } from "../context.ts";
+import { NODE_DEFAULTS } from "../settings.ts";
+import type { ServerFailure } from "./server-client.ts";
+import { SessionBase, type SessionOutlet } from "./session-base.ts";
+import type { CreateSession, SessionDataSource } from "./session-types.ts";
+
+/** Termination does not wait for servers longer than this. */
+const TERMINATION_MS = 5_000;
+
+interface RegisteredFile {
+  readonly dataSource: SessionDataSource;
+  version: number;
+}
+
+export class SourceSession extends SessionBase {
+  readonly #options: CreateSession;
+  readonly #files: RegisteredFile[] = [];
+  #ownerToken: Uint8Array = new Uint8Array(0);
+  #sessionEpoch = 0;
+  #ending = false;
+
+  constructor(context: PeerContext, outlet: SessionOutlet, options: CreateSession) {
+    super(context, outlet, options.sessionId);
+    this.#options = options;
+  }
+
+  override start(): void {
+    this.#create();
+  }
+
+  override observe(_event: PeerEvent): void {}
+
+  override leave(): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    this.cancel("refresh");
+    this.cancel("step");
+    this.after("end", TERMINATION_MS, () => this.#left());
+    this.#removeFiles();
+  }
+
+  #create(): void {
+    const { oms, title, node } = this.#options;
+    const retry = (failure: ServerFailure): void => this.#retry(failure, () => this.#create());
+    this.prove(
+      oms,
+      createProof,
+      (nonce, signature) => {
+        const request = {
+          nonce,
+          publicKey: this.context.identity.publicKey,
+          signature,
+          candidates: [...this.outlet.listen()],
+          title,
+          pams: true,
+        };
+        this.ask(
+          oms,
+          CREATE,
+          request,
+          (answer) => {
+            this.overlayId = answer.overlayId;
+            this.#ownerToken = answer.ownerToken;
+            this.#sessionEpoch = answer.sessionEpoch;
+            this.outlet.command({
+              kind: "openOverlay",
+              role: "source",
+              waitPeers: this.#options.waitPeers,
+              settings: {
+                ...NODE_DEFAULTS,
+                ...node,
+                overlayId: answer.overlayId,
+                sessionEpoch: answer.sessionEpoch,
+                fragmentBytes: this.#options.fragmentBytes,
+                integrity: this.#options.integrity,
+                delivery: this.#options.delivery,
+                substreams: this.#options.substreams,
+                maxLagMs: this.#options.maxLagMs,
+                sourcePeerId: this.context.identity.peerId,
+              },
+            });
+            this.#scheduleRefresh(answer.refreshMs);
+            this.startReports(answer.pamsUrl, ROLES.source);
+            this.#registerNext();
+          },
+          retry,
+        );
+      },
+      retry,
+    );
+  }
+
+  #retry(failure: ServerFailure, action: () => void): void {
+    if (this.#ending) return;
+    if (!SessionBase.isRetryable(failure)) {
+      this.fail(failure);
+      return;
+    }
+    this.note(`${failure.code} ${failure.detail}: trying again`);
+    this.after("step", this.backoffMs(failure.retryAfterMs), action);
+  }
+
+  // ------------------------------------------------------------------------------ R6
+
+  #registerNext(): void {
+    const dataSource = this.#options.dataSources[this.#files.length];
+    const overlayId = this.overlayId as string;
+    if (dataSource === undefined) {
+      this.outlet.event({
+        kind: "sessionOpen",
+        sessionId: this.sessionId,
+        overlayId,
+        sourcePeerId: this.context.identity.peerId,
+        title: this.#options.title,
+      });
+      return;
+    }
+    const { ixs } = this.#options;
+    const retry = (failure: ServerFailure): void =>
+      this.#retry(failure, () => this.#registerNext());
+    // The version rises over all that the key ever had, removals included (R6.c).
+    this.ask(
+      ixs,
+      QUERY_INDEX,
+      { version: 0, title: "", dataSourceId: dataSource.sourceId, dataId: dataSource.dataId },
+      (answer) => {
+        let version = 0;
+        for (const encoded of answer.files) {
+          version = Math.max(version, decodeIndexFile(encoded).file.version);
+        }
+        for (const row of answer.gone) version = Math.max(version, row.version);
+        this.#register(ixs, dataSource, version + 1, retry);
+      },
+      retry,
+    );
+  }
+
+  #register(
+    ixs: Address,
+    dataSource: SessionDataSource,
+    version: number,
+    retry: (failure: ServerFailure) => void,
+  ): void {
+    const body: IndexFileBody = {
+      formatVersion: INDEX_FILE_FORMAT,
+      version,
+      title: this.#options.title,
+      omsAddress: formatAddress(this.#options.oms),
+      overlayId: this.overlayId as string,
+      sessionEpoch: this.#sessionEpoch,
+      dataSourceId: dataSource.sourceId,
+      dataId: dataSource.dataId,
+      fragmentBytes: this.#options.fragmentBytes,
+      description: dataSource.description,
+      integrity: this.#options.integrity,
+      delivery: this.#options.delivery,
+      maxLagMs: this.#options.maxLagMs,
+      substreams: this.#options.substreams,
+      sourcePublicKey: this.context.identity.publicKey,
+      createdUs: this.context.now.wallUs,
+    };
+    this.sign(indexFileBytes(body), (signature) => {
+      this.ask(
+        ixs,
+        REGISTER_INDEX,
+        { indexFile: encodeIndexFile(body, signature) },
+        () => {
+          this.#files.push({ dataSource, version });
+          this.#registerNext();
+        },
+        (failure) => {
+          // Somebody was faster with this version: ask again which is the newest.
+          if (failure.code === "VERSION_NOT_RISING") {
+            this.after("step", this.backoffMs(0), () => this.#registerNext());
+          } else retry(failure);
+        },
+      );
+    });
+  }
+
+  // ------------------------------------------------------------------------------ R5
+
+  #scheduleRefresh(refreshMs: number): void {
+    const delayMs = (refreshMs / 3) * (1 - 0.1 * this.context.rng.next());
+    this.after("refresh", delayMs, () => this.#refresh(refreshMs));
+  }
+
+  #refresh(lastMs: number): void {
+    this.ask(
+      this.#options.oms,
+      REFRESH_OVERLAY,
+      { overlayId: this.overlayId as string, ownerToken: this.#ownerToken, candidates: undefined },
+      (answer) => this.#scheduleRefresh(answer.refreshMs),
+      (failure) => {
+        if (failure.code === "OVERLAY_GONE") {
+          this.note("the OMS removed the overlay: no newcomer will find it");
+          return;
+        }
+        const delayMs = Math.min(this.backoffMs(failure.retryAfterMs), lastMs / 6);
+        this.after("refresh", delayMs, () => this.#refresh(lastMs));
+      },
+    );
+  }
+
+  // ------------------------------------------------------------------------------ termination
+
+  #removeFiles(): void {
+    const registered = this.#files[0];
+    if (registered === undefined) {
+      this.#removeOverlay();
+      return;
+    }
+    const { dataSource, version } = registered;
+    const statement = {
+      version,
+      dataSourceId: dataSource.sourceId,
+      dataId: dataSource.dataId,
+    };
+    const next = (): void => {
+      this.#files.shift();
+      this.#removeFiles();
+    };
+    this.sign(removeProof(statement), (signature) => {
+      const { publicKey } = this.context.identity;
+      this.ask(
+        this.#options.ixs,
+        REMOVE_INDEX,
+        { ...statement, publicKey, signature },
+        next,
+        (failure) => {
+          if (!SessionBase.isRetryable(failure)) {
+            next();
+            return;
+          }
+          this.after("step", this.backoffMs(failure.retryAfterMs), () => this.#removeFiles());
+        },
+      );
+    });
+  }
+
+  #removeOverlay(): void {
+    const { overlayId } = this;
+    if (overlayId === undefined) {
+      this.#left();
+      return;
+    }
+    this.stopReports(() => {
+      this.ask(
+        this.#options.oms,
+        REMOVE_SESSION_OVERLAY,
+        { overlayId, ownerToken: this.#ownerToken },
+        () => this.#left(),
+        (failure) => {
+          if (!SessionBase.isRetryable(failure)) {
+            this.#left();
+            return;
+          }
+          this.after("step", this.backoffMs(failure.retryAfterMs), () => this.#removeOverlay());
+        },
+      );
+    });
+  }
+
+  #left(): void {
+    const { overlayId } = this;
+    if (overlayId !== undefined && this.outlet.overlay(overlayId) !== undefined) {
+      this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
+    }
+    this.finish();
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * Settings of one overlay. The first group stands in the signed index file and is the same for all
+ * members; the second is each node's own.
+ */
+
+import { LocalUsageError } from "../base/errors.ts";
+import * as limits from "../base/limits.ts";
+import type { OverlayId, PeerId } from "../base/units.ts";
+
+export type Delivery = "complete" | "live";
+export type Integrity = "signed" | "checksum" | "none";
+
+export interface OverlaySettings {
+  readonly overlayId: OverlayId;
+  readonly sessionEpoch: number;
+  /** Largest frame of a fragment, header included. */
+  readonly fragmentBytes: number;
+  readonly integrity: Integrity;
+  readonly delivery: Delivery;
+  readonly substreams: number;
+  readonly maxLagMs: number;
+  /** Who the source peer is: the hash of the key in the index file. */
+  readonly sourcePeerId: PeerId;
+
+  readonly windowFragments: number;
+  readonly windowBytes: number;
+  readonly windowMs: number;
+  readonly stallMs: number;
+  readonly repairMs: number;
+  readonly holdMs: number;
+  readonly lingerMs: number;
+  readonly maxDelayMs: number;
+}
+
+export type NodeSettings = Partial<
+  Pick<
+    OverlaySettings,
+    | "windowFragments"
+    | "windowBytes"
+    | "windowMs"
+    | "stallMs"
+    | "repairMs"
+    | "holdMs"
+    | "lingerMs"
+    | "maxDelayMs"
+  >
+>;
+
+export const NODE_DEFAULTS = {
+  windowFragments: limits.WINDOW_FRAGMENTS_DEFAULT,
+  windowBytes: limits.WINDOW_BYTES_DEFAULT,
+  windowMs: limits.WINDOW_MS_DEFAULT,
+  stallMs: limits.STALL_MS_DEFAULT,
+  repairMs: limits.REPAIR_MS_DEFAULT,
+  holdMs: limits.HOLD_MS_DEFAULT,
+  lingerMs: limits.LINGER_MS_DEFAULT,
+  maxDelayMs: limits.MAX_DELAY_MS_DEFAULT,
+} as const;
+
+/** Throws LocalUsageError USAGE (naming the field) or INTEGRITY_UNSUPPORTED. */
+export function checkSettings(settings: OverlaySettings): void {
+  const within = (name: keyof OverlaySettings, low: number, high: number): void => {
+    const value = settings[name];
+    if (typeof value !== "number" || !Number.isInteger(value) || value < low || value > high) {
+      throw new LocalUsageError("USAGE", {
+        detail: `${name} is a whole number from ${low} to ${high}, not ${String(value)}`,
+      });
+    }
+  };
+  if (settings.integrity === "signed") throw new LocalUsageError("INTEGRITY_UNSUPPORTED");
+  within("fragmentBytes", limits.FRAGMENT_BYTES_MIN, limits.FRAGMENT_BYTES_MAX);
+  within("substreams", 1, limits.SUBSTREAMS_MAX);
+  within("windowFragments", 64, limits.WINDOW_FRAGMENTS_MAX);
+  within("windowBytes", limits.WINDOW_BYTES_MIN, 0x7fff_ffff);
+  within("sessionEpoch", 0, 0xffff_ffff);
+}
+
+/** Which substream fragment `index` belongs to. */
+export function substreamOf(index: number, substreams: number): number {
+  return Math.floor(index / limits.SUBSTREAM_RUN) % substreams;
+}
+
+/** All substreams as a mask. */
+export function allSubstreams(substreams: number): number {
+  return substreams === 32 ? 0xffff_ffff : (1 << substreams) - 1;
+}

@@ -1,0 +1,207 @@
+/**
+ * The source peer's side of an overlay: registered data sources, merging and slicing, END.
+ *
+ * It receives no fragment from anybody (P0.1). Data leave at once when the way out is idle and are
+ * merged under load (P0.7). When the window is full a write is not accepted: so back-pressure
+ * reaches the producer. Without a member in good standing it holds, at most `holdMs`.
+ */
+
+import { LocalUsageError } from "../base/errors.ts";
+import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
+import { FragmentMerger } from "../stream/merger.ts";
+import { type DataSourceEntry, SourceTable } from "../stream/source-table.ts";
+import type { FragmentWindow } from "../stream/window.ts";
+import type { RegisterDataSource, Write } from "./commands.ts";
+import type { PeerContext } from "./context.ts";
+import type { OverlaySettings } from "./settings.ts";
+
+export interface SourceOutlet {
+  /** Own fragments are ready to be pushed; the reference passes to the callee. */
+  produced(index: FragmentIndex, offset: MemoryOffset, bytes: number): void;
+  sourceEnded(source: DataSourceEntry): void;
+}
+
+export class SourceRole {
+  readonly #context: PeerContext;
+  readonly #window: FragmentWindow;
+  readonly #settings: OverlaySettings;
+  readonly #outlet: SourceOutlet;
+  readonly #sources = new SourceTable();
+  readonly #merger: FragmentMerger;
+  /** Sealed and not yet checksummed: triples (index, offset, bytes). */
+  #sealed: number[] = [];
+  readonly #ending: DataSourceEntry[] = [];
+  #sessionEnding = false;
+  #endIndex: FragmentIndex | undefined;
+  #starved = false;
+  #closed = false;
+
+  constructor(
+    context: PeerContext,
+    window: FragmentWindow,
+    settings: OverlaySettings,
+    tag: Uint8Array,
+    outlet: SourceOutlet,
+  ) {
+    this.#context = context;
+    this.#window = window;
+    this.#settings = settings;
+    this.#outlet = outlet;
+    this.#merger = new FragmentMerger(context.memory, tag, settings.fragmentBytes, {
+      mayOpen: (index) => index < window.limit,
+      sealed: (index, offset, bytes) => {
+        this.#sealed.push(index, offset, bytes);
+      },
+    });
+  }
+
+  /** One past the last index that was sealed. */
+  get produced(): FragmentIndex {
+    return this.#merger.nextIndex;
+  }
+  /** Index of END once it is sealed. */
+  get endIndex(): FragmentIndex | undefined {
+    return this.#endIndex;
+  }
+  get sources(): SourceTable {
+    return this.#sources;
+  }
+  /** Whether a write was refused and "writable" is owed. */
+  get isStarved(): boolean {
+    return this.#starved;
+  }
+  /** Whether END is asked for and everything before it is in. */
+  get isEnding(): boolean {
+    return this.#sessionEnding;
+  }
+  /** When the open fragment must leave at the latest; Infinity when none is open. */
+  get flushMs(): MonoMs {
+    if (!this.#merger.hasOpenData) return Number.POSITIVE_INFINITY;
+    return this.#merger.openedMs + this.#settings.maxDelayMs;
+  }
+
+  register(command: RegisterDataSource): void {
+    if (this.#sessionEnding) throw new LocalUsageError("SOURCE_ENDED", { detail: "the session" });
+    this.#sources.register(command.sourceId, command.contentType);
+  }
+
+  /** Fills in command.accepted and command.credit. Errors: SOURCE_UNREGISTERED, SOURCE_ENDED. */
+  write(command: Write): void {
+    const source = this.#registered(command.sourceId);
+    if (this.#sessionEnding || this.#ending.includes(source)) {
+      throw new LocalUsageError("SOURCE_ENDED", { detail: source.id });
+    }
+    if (command.contentType !== undefined) {
+      this.#sources.setContentType(source, command.contentType);
+    }
+    this.#tick();
+    command.accepted = this.#merger.writeBatch(
+      source,
+      command.payloads,
+      command.lengths,
+      command.timestampUs,
+    );
+    command.credit = this.#credit();
+    if (command.accepted < command.lengths.length || command.credit === 0) this.#starved = true;
+  }
+
+  endSource(sourceId: string): void {
+    const source = this.#registered(sourceId);
+    if (!source.ended && !this.#ending.includes(source)) this.#ending.push(source);
+  }
+
+  endSession(): void {
+    this.#sessionEnding = true;
+    for (const source of this.#sources.entries()) {
+      if (!source.ended && !this.#ending.includes(source)) this.#ending.push(source);
+    }
+  }
+
+  /**
+   * Goes on with what waits: a datum under way, ends, the open fragment (at once when `idle`).
+   * Returns whether a starved writer may write again.
+   */
+  run(idle: boolean): boolean {
+    this.#tick();
+    const merger = this.#merger;
+    if (merger.pump()) this.#runEnds();
+    if (merger.hasOpenData && !merger.isSlicing) {
+      const due = this.#context.now.monoMs >= this.flushMs;
+      if (idle || due || this.#ending.length > 0) merger.flush();
+    }
+    this.#finishSealed();
+    if (!this.#starved || this.#credit() === 0) return false;
+    this.#starved = false;
+    return true;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (let i = 0; i < this.#sealed.length; i += 3) {
+      this.#context.memory.release(this.#sealed[i + 1] as number, this.#sealed[i + 2] as number);
+    }
+    this.#sealed = [];
+    this.#merger.close();
+  }
+
+  #runEnds(): void {
+    while (this.#ending.length > 0) {
+      const source = this.#ending[0] as DataSourceEntry;
+      if (!this.#merger.endSource(source)) return;
+      this.#ending.shift();
+      this.#outlet.sourceEnded(source);
+    }
+    if (!this.#sessionEnding || this.#endIndex !== undefined) return;
+    if (this.#merger.finish()) this.#endIndex = this.#merger.nextIndex - 1;
+  }
+
+  /** Hands sealed fragments on, by way of the checksum job where integrity asks for one. */
+  #finishSealed(): void {
+    const sealed = this.#sealed;
+    if (sealed.length === 0) return;
+    this.#sealed = [];
+    if (this.#settings.integrity !== "checksum") {
+      this.#hand(sealed);
+      return;
+    }
+    const ranges = new Uint32Array((sealed.length / 3) * 2);
+    for (let i = 0, r = 0; i < sealed.length; i += 3) {
+      ranges[r++] = sealed[i + 1] as number;
+      ranges[r++] = sealed[i + 2] as number;
+    }
+    const compute = (): void => {
+      this.#context.job({ kind: "checksumFragments", ranges }, (result) => {
+        // A pool that failed says so; nothing is lost by computing it again.
+        if (result.kind === "checksumFragments" || this.#closed) this.#hand(sealed);
+        else compute();
+      });
+    };
+    compute();
+  }
+
+  #hand(sealed: number[]): void {
+    for (let i = 0; i < sealed.length; i += 3) {
+      const offset = sealed[i + 1] as number;
+      const bytes = sealed[i + 2] as number;
+      if (this.#closed) this.#context.memory.release(offset, bytes);
+      else this.#outlet.produced(sealed[i] as number, offset, bytes);
+    }
+  }
+
+  #credit(): number {
+    if (this.#merger.isSlicing) return 0;
+    return Math.max(0, this.#window.limit - this.#merger.nextIndex);
+  }
+
+  #tick(): void {
+    this.#merger.setTime(this.#context.now.monoMs, this.#context.now.wallUs);
+  }
+
+  #registered(sourceId: string): DataSourceEntry {
+    const source = this.#sources.find(sourceId);
+    if (source === undefined) {
+      throw new LocalUsageError("SOURCE_UNREGISTERED", { detail: sourceId });
+    }
+    return source;
+  }
+}

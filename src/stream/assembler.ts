@@ -1,0 +1,446 @@
+/**
+ * The receiving side of fragmentation: takes fragments out of the window in order, splits them into
+ * data and puts sliced data together again.
+ *
+ *  - Each source's data come out in the order of their sequence numbers, each exactly once.
+ *  - Data of a source whose sequence number continues are let past a hole that other sources' data
+ *    fell into (looked for at most every SCAN_INTERVAL_MS while a hole stands).
+ *  - What is lost is said: once as a range of fragments (skipTo), then per source when its next
+ *    sequence number or its SOURCE_END shows what is missing. Nothing is skipped in silence.
+ *
+ * `head` is the next fragment to be taken in order; all below it was consumed and may be freed. A
+ * batch lends memory until the next call: the fragment it lies in keeps a reference meanwhile.
+ * The assembler never asks for fragments and knows no time but the one handed in.
+ */
+
+import { assert } from "../base/assert.ts";
+import * as layout from "../base/layout.ts";
+import { DATUM_BYTES_MAX } from "../base/limits.ts";
+import type { FragmentIndex, MemoryOffset, MonoMs, SequenceNumber } from "../base/units.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import type { FragmentWindow } from "./window.ts";
+
+/** While a hole stands, how often later fragments are searched for sources that continue. */
+const SCAN_INTERVAL_MS = 50;
+/** Fragments looked at in one search. */
+const SCAN_FRAGMENTS_MAX = 256;
+const DECLARATIONS_MAX = 256;
+
+/** A data source as the receiver knows it. */
+export interface AssembledSource {
+  readonly id: string;
+  readonly idBytes: Uint8Array;
+  contentType: string;
+  contentTypeBytes: Uint8Array;
+  /** Sequence number awaited next. */
+  next: SequenceNumber;
+  /** First sequence number seen here. */
+  readonly first: SequenceNumber;
+  ended: boolean;
+}
+
+/**
+ * Data lent until the next call of next(): ENTRY rows (base/layout) of `count` data at `entries` in
+ * the kernel's memory; their payload offsets index `memory`. One object, used again.
+ */
+export interface AssembledBatch {
+  index: FragmentIndex;
+  memory: Uint8Array;
+  entries: MemoryOffset;
+  count: number;
+}
+
+export type Gap =
+  | { readonly kind: "fragments"; readonly from: FragmentIndex; readonly to: FragmentIndex }
+  | {
+      readonly kind: "data";
+      readonly sourceId: string;
+      readonly from: SequenceNumber;
+      /** Last one missing. */
+      readonly to: SequenceNumber;
+    };
+
+interface SliceUnderWay {
+  readonly source: AssembledSource;
+  readonly sequence: SequenceNumber;
+  readonly buffer: Uint8Array;
+  filled: number;
+}
+
+const decoder = new TextDecoder();
+
+export class Assembler {
+  readonly #window: FragmentWindow;
+  readonly #kernel: Kernel;
+  readonly #entryCapacity: number;
+  readonly #entries: MemoryOffset;
+  readonly #declarations: MemoryOffset;
+  readonly #sources = new Map<string, AssembledSource>();
+  /** Last source seen under a local number: spares decoding its id again. */
+  readonly #byNumber: (AssembledSource | undefined)[] = new Array(256);
+  readonly #rowSources: AssembledSource[] = [];
+  readonly #rowSkipped: boolean[] = [];
+  readonly #batch: AssembledBatch;
+  readonly #gaps: Gap[] = [];
+  #head: FragmentIndex;
+  /** The fragment that is being taken apart, and how far. */
+  #loaded = -1;
+  #loadedOffset: MemoryOffset = 0;
+  #loadedBytes = 0;
+  #outOfOrder = false;
+  #entryCount = 0;
+  #entryAt = 0;
+  #rows = 0;
+  #slice: SliceUnderWay | undefined;
+  #scannedMs = Number.NEGATIVE_INFINITY;
+  #ended = false;
+
+  constructor(window: FragmentWindow, head: FragmentIndex) {
+    this.#window = window;
+    this.#kernel = window.kernel;
+    this.#head = head;
+    this.#entryCapacity = Math.ceil(window.fragmentBytes / layout.DATUM_HEADER_BYTES) + 1;
+    this.#entries = window.memory.allocate(this.#entryCapacity * layout.ENTRY_BYTES);
+    this.#declarations = window.memory.allocate(DECLARATIONS_MAX * layout.DECLARATION_BYTES);
+    this.#batch = { index: 0, memory: window.memory.bytes, entries: 0, count: 0 };
+  }
+
+  /** Next fragment to be taken in order: everything below was consumed. */
+  get head(): FragmentIndex {
+    return this.#head;
+  }
+  /** Whether END was taken: nothing comes any more. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+  get sources(): ReadonlyMap<string, AssembledSource> {
+    return this.#sources;
+  }
+
+  /** The source of an entry of the batch lent now: `row` is its ENTRY_DECLARATION. */
+  sourceOf(row: number): AssembledSource {
+    const source = this.#rowSources[row];
+    assert(source !== undefined, "row of a declaration in the lent batch");
+    return source;
+  }
+
+  /** Whether next() has something now. Cheap, and may be wrong only about data past a hole. */
+  get readable(): boolean {
+    return !this.#ended && (this.#loaded >= 0 || this.#window.holds(this.#head));
+  }
+
+  /** The next data, or undefined when there are none now. Takes back what was lent before. */
+  next(nowMs: MonoMs): AssembledBatch | undefined {
+    while (!this.#ended) {
+      if (this.#loaded < 0) {
+        if (this.#window.holds(this.#head)) this.#load(this.#head);
+        else if (!this.#scan(nowMs)) return undefined;
+      }
+      const batch = this.#take();
+      if (batch !== undefined) return batch;
+      this.#unload();
+    }
+    return undefined;
+  }
+
+  /** Gives up [head, index): reported as a gap of fragments. */
+  skipTo(index: FragmentIndex): void {
+    if (index <= this.#head) return;
+    if (this.#loaded >= 0) {
+      assert(this.#outOfOrder || this.#loaded >= index, "a fragment that is held is not skipped");
+    }
+    this.#gaps.push({ kind: "fragments", from: this.#head, to: index - 1 });
+    this.#slice = undefined;
+    this.#head = index;
+  }
+
+  /** Moves the start of a newcomer that has taken nothing yet: not a loss. */
+  startAt(index: FragmentIndex): void {
+    assert(this.#sources.size === 0 && this.#loaded < 0, "start moves before anything was taken");
+    this.#head = index;
+  }
+
+  /** Gaps found since the last call. */
+  takeGaps(): Gap[] {
+    return this.#gaps.splice(0);
+  }
+
+  close(): void {
+    if (this.#loaded >= 0) {
+      this.#window.memory.release(this.#loadedOffset, this.#loadedBytes);
+      this.#loaded = -1;
+    }
+    this.#window.memory.free(this.#entries);
+    this.#window.memory.free(this.#declarations);
+  }
+
+  #split(offset: MemoryOffset, bytes: number): number {
+    return this.#kernel.splitFragment(
+      offset,
+      bytes,
+      this.#entries,
+      this.#entryCapacity,
+      this.#declarations,
+    );
+  }
+
+  #load(index: FragmentIndex): void {
+    this.#loadedOffset = this.#window.offsetOf(index);
+    this.#loadedBytes = this.#window.lengthOf(index);
+    const result = this.#split(this.#loadedOffset, this.#loadedBytes);
+    assert(result >= 0, "a stored fragment was checked before");
+    this.#window.memory.retain(this.#loadedOffset, this.#loadedBytes);
+    this.#loaded = index;
+    this.#outOfOrder = index !== this.#head;
+    this.#entryCount = result & 0xffff;
+    this.#entryAt = 0;
+    this.#rows = result >>> 16;
+    for (let row = 0; row < this.#rows; row++) this.#loadRow(row);
+  }
+
+  /** Resolves a declaration and, in order, notices what its source lost before it. */
+  #loadRow(row: number): void {
+    const at = this.#declarations + row * layout.DECLARATION_BYTES;
+    const base = this.#kernel.f64[(at + layout.DECLARATION_BASE_SEQUENCE) >>> 3] as number;
+    const last = this.#kernel.f64[(at + layout.DECLARATION_LAST_SEQUENCE) >>> 3] as number;
+    const source = this.#resolve(at, base);
+    this.#rowSources[row] = source;
+    this.#rowSkipped[row] = last >= base && last < source.next;
+    if (this.#outOfOrder || this.#rowSkipped[row] === true) return;
+    if (base > source.next) {
+      this.#gaps.push({ kind: "data", sourceId: source.id, from: source.next, to: base - 1 });
+      if (this.#slice?.source === source) this.#slice = undefined;
+      source.next = base;
+    }
+  }
+
+  #resolve(at: MemoryOffset, base: SequenceNumber): AssembledSource {
+    const { view, bytes } = this.#kernel;
+    const idAt = view.getUint32(at + layout.DECLARATION_ID_OFFSET, true);
+    const idBytes = view.getUint16(at + layout.DECLARATION_ID_BYTES, true);
+    const typeBytes = view.getUint16(at + layout.DECLARATION_CONTENT_TYPE_BYTES, true);
+    const number = view.getUint32(at + layout.DECLARATION_SOURCE_NUMBER, true) & 0xff;
+    let source = this.#byNumber[number];
+    if (source === undefined || !matches(bytes, idAt, idBytes, source.idBytes)) {
+      const idCopy = bytes.slice(idAt, idAt + idBytes);
+      const id = decoder.decode(idCopy);
+      source = this.#sources.get(id);
+      if (source === undefined) {
+        source = {
+          id,
+          idBytes: idCopy,
+          contentType: "",
+          contentTypeBytes: new Uint8Array(0),
+          next: base,
+          first: base,
+          ended: false,
+        };
+        if (this.#outOfOrder) {
+          // Its earlier data may lie in the hole: nothing of it is let past.
+          source.next = Number.NaN;
+          return source;
+        }
+        this.#sources.set(id, source);
+      }
+      this.#byNumber[number] = source;
+    }
+    if (!matches(bytes, idAt + idBytes, typeBytes, source.contentTypeBytes)) {
+      source.contentTypeBytes = bytes.slice(idAt + idBytes, idAt + idBytes + typeBytes);
+      source.contentType = decoder.decode(source.contentTypeBytes);
+    }
+    return source;
+  }
+
+  /** The next run of data in the loaded fragment; undefined when it is exhausted. */
+  #take(): AssembledBatch | undefined {
+    const { bytes } = this.#kernel;
+    while (this.#entryAt < this.#entryCount) {
+      const at = this.#entries + this.#entryAt * layout.ENTRY_BYTES;
+      if (this.#skips(at)) {
+        this.#entryAt++;
+        continue;
+      }
+      const kind = bytes[at + layout.ENTRY_KIND] as number;
+      if (kind === layout.RECORD_KIND_DATUM) return this.#takeRun(at);
+      this.#entryAt++;
+      if (kind === layout.RECORD_KIND_SLICE) {
+        const batch = this.#takeSlice(at);
+        if (batch !== undefined) return batch;
+      } else {
+        this.#takeSourceEnd(at);
+      }
+    }
+    return undefined;
+  }
+
+  #skips(entry: MemoryOffset): boolean {
+    return (
+      this.#rowSkipped[this.#kernel.view.getUint32(entry + layout.ENTRY_DECLARATION, true)] === true
+    );
+  }
+
+  #takeRun(first: MemoryOffset): AssembledBatch {
+    const { bytes } = this.#kernel;
+    let count = 0;
+    let at = first;
+    while (this.#entryAt < this.#entryCount) {
+      if (bytes[at + layout.ENTRY_KIND] !== layout.RECORD_KIND_DATUM || this.#skips(at)) break;
+      count++;
+      this.#entryAt++;
+      at += layout.ENTRY_BYTES;
+    }
+    return this.#lend(this.#kernel.bytes, first, count);
+  }
+
+  #lend(memory: Uint8Array, entries: MemoryOffset, count: number): AssembledBatch {
+    const batch = this.#batch;
+    batch.index = this.#loaded;
+    batch.memory = memory;
+    batch.entries = entries;
+    batch.count = count;
+    return batch;
+  }
+
+  #takeSlice(entry: MemoryOffset): AssembledBatch | undefined {
+    const { view, f64, bytes } = this.#kernel;
+    const offset = view.getUint32(entry + layout.ENTRY_OFFSET, true);
+    const length = view.getUint32(entry + layout.ENTRY_LENGTH, true);
+    const flags = view.getUint16(entry + layout.ENTRY_FLAGS, true);
+    const source = this.sourceOf(view.getUint32(entry + layout.ENTRY_DECLARATION, true));
+    const sequence = f64[(entry + layout.ENTRY_SEQUENCE) >>> 3] as number;
+    const header = offset - layout.SLICE_HEADER_BYTES;
+    const sliceOffset = view.getUint32(header + layout.SLICE_OFFSET, true);
+    const totalBytes = view.getUint32(header + layout.SLICE_TOTAL_BYTES, true);
+    if ((flags & layout.SLICE_FLAG_FIRST) !== 0 && totalBytes <= DATUM_BYTES_MAX) {
+      this.#slice = { source, sequence, buffer: new Uint8Array(totalBytes), filled: 0 };
+    }
+    const slice = this.#slice;
+    const fits =
+      slice !== undefined &&
+      slice.source === source &&
+      slice.sequence === sequence &&
+      slice.filled === sliceOffset &&
+      slice.buffer.length === totalBytes &&
+      sliceOffset + length <= totalBytes;
+    if (!fits) {
+      this.#slice = undefined;
+      // A datum whose first slices were lost. It is a newcomer's start, or a loss to be said.
+      if ((flags & layout.SLICE_FLAG_LAST) !== 0) {
+        if (sequence !== source.first) {
+          this.#gaps.push({ kind: "data", sourceId: source.id, from: sequence, to: sequence });
+        }
+        source.next = sequence + 1;
+      }
+      return undefined;
+    }
+    slice.buffer.set(bytes.subarray(offset, offset + length), sliceOffset);
+    slice.filled += length;
+    if (slice.filled < totalBytes) return undefined;
+    this.#slice = undefined;
+    // The datum lies in ordinary memory: its entry says so by an offset into that.
+    view.setUint32(entry + layout.ENTRY_OFFSET, 0, true);
+    view.setUint32(entry + layout.ENTRY_LENGTH, totalBytes, true);
+    return this.#lend(slice.buffer, entry, 1);
+  }
+
+  #takeSourceEnd(entry: MemoryOffset): void {
+    const { view, f64 } = this.#kernel;
+    const source = this.sourceOf(view.getUint32(entry + layout.ENTRY_DECLARATION, true));
+    const last = f64[(entry + layout.ENTRY_SEQUENCE) >>> 3] as number;
+    // Data of this source earlier in this very fragment are counted when it is unloaded.
+    this.#settleRows();
+    if (last >= source.next) {
+      this.#gaps.push({ kind: "data", sourceId: source.id, from: source.next, to: last });
+      source.next = last + 1;
+    }
+    source.ended = true;
+  }
+
+  /** Counts what the entries taken so far of the loaded fragment have delivered. */
+  #settleRows(): void {
+    const { view, f64, bytes } = this.#kernel;
+    for (let i = this.#entryAt - 1; i >= 0; i--) {
+      const entry = this.#entries + i * layout.ENTRY_BYTES;
+      const kind = bytes[entry + layout.ENTRY_KIND];
+      if (kind === layout.RECORD_KIND_SOURCE_END || this.#skips(entry)) continue;
+      const source = this.sourceOf(view.getUint32(entry + layout.ENTRY_DECLARATION, true));
+      const sequence = f64[(entry + layout.ENTRY_SEQUENCE) >>> 3] as number;
+      const unfinished =
+        kind === layout.RECORD_KIND_SLICE &&
+        (view.getUint16(entry + layout.ENTRY_FLAGS, true) & layout.SLICE_FLAG_LAST) === 0;
+      const next = unfinished ? sequence : sequence + 1;
+      if (next > source.next) source.next = next;
+      // Entries of one source rise: a fragment of one source is settled by its last entry.
+      if (this.#rows === 1) return;
+    }
+  }
+
+  #unload(): void {
+    if (this.#loaded < 0) return;
+    this.#settleRows();
+    const { view } = this.#kernel;
+    const flags = view.getUint16(this.#loadedOffset + layout.DATA_FLAGS, true);
+    this.#window.memory.release(this.#loadedOffset, this.#loadedBytes);
+    this.#loaded = -1;
+    if (this.#outOfOrder) return;
+    this.#head++;
+    if ((flags & layout.DATA_FLAG_END) !== 0) this.#ended = true;
+  }
+
+  /**
+   * Looks behind a hole for a source that continues and loads its fragment, with all other rows
+   * skipped. True when one is loaded.
+   */
+  #scan(nowMs: MonoMs): boolean {
+    const window = this.#window;
+    if (this.#sources.size < 2 || window.highest <= this.#head) return false;
+    if (nowMs - this.#scannedMs < SCAN_INTERVAL_MS) return false;
+    const blocked = new Set<AssembledSource>();
+    let index = window.nextSet(window.heldMap, this.#head + 1, window.highest);
+    for (let n = 0; n < SCAN_FRAGMENTS_MAX && index < window.highest; n++) {
+      if (this.#loadContinuing(index, blocked)) return true;
+      if (blocked.size === this.#sources.size) break;
+      index = window.nextSet(window.heldMap, index + 1, window.highest);
+    }
+    this.#scannedMs = nowMs;
+    return false;
+  }
+
+  #loadContinuing(index: FragmentIndex, blocked: Set<AssembledSource>): boolean {
+    const { f64, bytes, view } = this.#kernel;
+    this.#load(index);
+    this.#outOfOrder = true;
+    const sliced = new Set<number>();
+    for (let i = 0; i < this.#entryCount; i++) {
+      const entry = this.#entries + i * layout.ENTRY_BYTES;
+      if (bytes[entry + layout.ENTRY_KIND] !== layout.RECORD_KIND_DATUM) {
+        sliced.add(view.getUint32(entry + layout.ENTRY_DECLARATION, true));
+      }
+    }
+    let continues = false;
+    for (let row = 0; row < this.#rows; row++) {
+      if (this.#rowSkipped[row] === true) continue;
+      const source = this.sourceOf(row);
+      const at = this.#declarations + row * layout.DECLARATION_BYTES;
+      const base = f64[(at + layout.DECLARATION_BASE_SEQUENCE) >>> 3] as number;
+      const last = f64[(at + layout.DECLARATION_LAST_SEQUENCE) >>> 3] as number;
+      const fits = base === source.next && last >= base && !sliced.has(row);
+      if (fits && !blocked.has(source) && this.#slice?.source !== source) {
+        continues = true;
+      } else {
+        blocked.add(source);
+        this.#rowSkipped[row] = true;
+      }
+    }
+    if (continues) return true;
+    this.#window.memory.release(this.#loadedOffset, this.#loadedBytes);
+    this.#loaded = -1;
+    return false;
+  }
+}
+
+function matches(memory: Uint8Array, at: MemoryOffset, length: number, bytes: Uint8Array): boolean {
+  if (length !== bytes.length) return false;
+  for (let i = 0; i < length; i++) if (memory[at + i] !== bytes[i]) return false;
+  return true;
+}
