@@ -26,7 +26,9 @@ export const ERRORS = {
     "Integrity 'signed' does not exist in this version; use checksum or none.",
   ),
   DATUM_TOO_LARGE: row("A datum holds at most 16 MiB; split it before writing."),
-  SOURCE_UNREGISTERED: row("The data source is not registered with this source peer; register it first."),
+  SOURCE_UNREGISTERED: row(
+    "The data source is not registered with this source peer; register it first.",
+  ),
   SOURCE_REGISTERED: row("A data source with this id is registered already; use another id."),
   SOURCE_ENDED: row("The data source has ended its session; data after that is refused."),
   SEQUENCE_NOT_RISING: row("Sequence numbers of one data source must rise."),
@@ -39,6 +41,7 @@ export const ERRORS = {
   ADDRESS_UNAVAILABLE: row("The address does not belong to this machine; choose another."),
   UNREACHABLE: row("The other side could not be reached; check address and that it runs.", true),
   TIMEOUT: row("No answer came in time.", true),
+  JOB_FAILED: row("A worker thread failed to carry out a job; the cause says why.", true),
   LINK_CLOSED: row("The link was closed by the other side.", true),
   LINK_RESET: row("The link was reset.", true),
   LINK_HALF_OPEN: row("The other side stopped answering; the link was closed.", true),
@@ -102,7 +105,9 @@ export class Mp2pError extends Error {
   constructor(code: ErrorCode, details: ErrorDetails = {}) {
     const sentence = ERRORS[code].sentence;
     super(
-      details.detail === undefined ? `${code}: ${sentence}` : `${code}: ${sentence} (${details.detail})`,
+      details.detail === undefined
+        ? `${code}: ${sentence}`
+        : `${code}: ${sentence} (${details.detail})`,
       details.cause === undefined ? undefined : { cause: details.cause },
     );
     this.name = new.target.name;

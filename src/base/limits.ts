@@ -100,6 +100,11 @@ export const CANDIDATES_MAX = 8;
 /** Members in one peer list answer: more would be scraping, fewer would strand newcomers. */
 export const PEER_LIST_MAX = 30;
 
+/** A kernel job takes microseconds to milliseconds; one this old hangs or its machine is drowned. */
+export const POOL_JOB_TIMEOUT_MS = 10_000;
+/** Kernel jobs that wait for a worker; more would only wait longer: run them inline. */
+export const POOL_QUEUE_MAX = 1_024;
+
 /** Memory of one engine; fixed at start, growth would detach every view. */
 export const MEMORY_MIB_DEFAULT = 64;
 export const MEMORY_MIB_MIN = 8;
@@ -107,7 +112,9 @@ export const MEMORY_MIB_MAX = 4_095;
 
 assert(FRAGMENT_BYTES_MAX <= SEGMENT_BYTES, "a fragment fits a segment");
 assert(FRAME_BYTES_MAX <= SEGMENT_BYTES, "a frame fits a segment");
-assert(FRAGMENT_BYTES_MIN > 2 * DATA_HEADER_BYTES + SOURCE_ID_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 128,
-  "a source declaration and a piece of a datum fit the smallest fragment");
+assert(
+  FRAGMENT_BYTES_MIN > 2 * DATA_HEADER_BYTES + SOURCE_ID_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 128,
+  "a source declaration and a piece of a datum fit the smallest fragment",
+);
 assert(WINDOW_BYTES_DEFAULT >= 4 * FRAGMENT_BYTES_DEFAULT, "a window holds several fragments");
 assert(LINK_DEAD_MS > 2 * PING_MS, "two pings fit before a link is dead");
