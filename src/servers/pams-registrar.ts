@@ -1,0 +1,140 @@
+/**
+ * The OMS's side of R1: keeps the overlays that want it registered at one PAMS.
+ *
+ * Opens the link when there is something to say, opens it again with back-off when it goes, repeats
+ * each registration every report interval that the PAMS gave (R1.c; up to a tenth early, never
+ * late), and removes an overlay at its end (P3.3). What a PAMS that is away does not hear, it
+ * forgets by itself after three intervals.
+ */
+
+import { Deadlines } from "../base/deadlines.ts";
+import type { Address, LinkId, Now } from "../base/machine.ts";
+import type { Rng } from "../base/rng.ts";
+import * as r1 from "../protocol/r1.ts";
+import type { RequestRouter } from "./request-router.ts";
+
+const BACKOFF_MIN_MS = 250;
+const BACKOFF_MAX_MS = 30_000;
+const ANSWER_TIMEOUT_MS = 5_000;
+/** Removals kept for a PAMS that is away; older ones are left to expire there. */
+const REMOVALS_MAX = 1_000;
+
+export interface RegistrarOptions {
+  readonly address: Address;
+  /** Told to the PAMS: where this OMS is. */
+  readonly omsUrl: string;
+  readonly rng: Rng;
+  readonly router: RequestRouter;
+  readonly open: (linkId: LinkId, address: Address) => void;
+  /** Until the PAMS has given one. */
+  readonly reportIntervalMs: number;
+}
+
+export class PamsRegistrar {
+  readonly #options: RegistrarOptions;
+  /** One row an overlay: when to register it next. */
+  readonly #due = new Deadlines<string>();
+  readonly #overlays = new Set<string>();
+  readonly #removals = new Set<string>();
+  #link: { readonly id: LinkId; up: boolean } | undefined;
+  #nextLinkId = 1;
+  #reopenMs = 0;
+  #backoffMs = BACKOFF_MIN_MS;
+  #reportIntervalMs: number;
+  /** Registrations that the PAMS answered, and that failed. */
+  registered = 0;
+  failed = 0;
+
+  constructor(options: RegistrarOptions) {
+    this.#options = options;
+    this.#reportIntervalMs = options.reportIntervalMs;
+  }
+
+  /** R1.b: what the PAMS gave last. */
+  get reportIntervalMs(): number {
+    return this.#reportIntervalMs;
+  }
+
+  /** R1.a: from now on this overlay is kept registered. */
+  add(overlayId: string, now: Now): void {
+    this.#overlays.add(overlayId);
+    this.#removals.delete(overlayId);
+    this.#due.set(overlayId, now.monoMs);
+  }
+
+  /** R1.e. */
+  remove(overlayId: string): void {
+    if (!this.#overlays.delete(overlayId)) return;
+    this.#due.clear(overlayId);
+    if (this.#removals.size < REMOVALS_MAX) this.#removals.add(overlayId);
+  }
+
+  linkUp(linkId: LinkId, now: Now): void {
+    if (this.#link?.id !== linkId) return;
+    this.#link.up = true;
+    this.#backoffMs = BACKOFF_MIN_MS;
+    // A PAMS on a new link may have started over: it hears of every overlay at once.
+    for (const overlayId of this.#overlays) this.#due.set(overlayId, now.monoMs);
+  }
+
+  linkDown(linkId: LinkId, now: Now): void {
+    if (this.#link?.id !== linkId) return;
+    this.#link = undefined;
+    // Full jitter, so that many OMSs do not return together.
+    this.#reopenMs = now.monoMs + this.#options.rng.next() * this.#backoffMs;
+    this.#backoffMs = Math.min(BACKOFF_MAX_MS, 2 * this.#backoffMs);
+  }
+
+  onTime(now: Now): void {
+    if (this.#overlays.size === 0 && this.#removals.size === 0) return;
+    if (this.#link === undefined) {
+      if (now.monoMs < this.#reopenMs) return;
+      this.#link = { id: this.#nextLinkId, up: false };
+      this.#nextLinkId += 2;
+      this.#options.open(this.#link.id, this.#options.address);
+      return;
+    }
+    if (!this.#link.up) return;
+    const { router, omsUrl } = this.#options;
+    const linkId = this.#link.id;
+    for (const overlayId of this.#removals) {
+      router.ask(linkId, r1.REMOVE_OVERLAY, { overlayId }, ANSWER_TIMEOUT_MS, now, (outcome) => {
+        // Lost: said again on the next link, unless the overlay was created anew meanwhile.
+        if (outcome.kind === "lost" && !this.#overlays.has(overlayId))
+          this.#removals.add(overlayId);
+      });
+    }
+    this.#removals.clear();
+    if (this.#due.earliestMs() > now.monoMs) return;
+    for (const overlayId of this.#overlays) {
+      if (!this.#due.take(overlayId, now.monoMs)) continue;
+      this.#register(linkId, overlayId, omsUrl, now);
+    }
+  }
+
+  #register(linkId: LinkId, overlayId: string, omsUrl: string, now: Now): void {
+    const { router, rng } = this.#options;
+    // Counted from the request, so that the interval between two requests is never longer.
+    this.#due.set(overlayId, now.monoMs + this.#reportIntervalMs * (1 - 0.1 * rng.next()));
+    const request = { overlayId, omsUrl };
+    router.ask(linkId, r1.REGISTER_OVERLAY, request, ANSWER_TIMEOUT_MS, now, (outcome) => {
+      if (outcome.kind !== "answer") {
+        this.failed++;
+        return;
+      }
+      this.registered++;
+      const intervalMs = Math.max(100, outcome.answer.reportIntervalMs);
+      this.#reportIntervalMs = intervalMs;
+      if (this.#overlays.has(overlayId)) {
+        this.#due.setIfEarlier(overlayId, now.monoMs + intervalMs * (1 - 0.1 * rng.next()));
+      }
+    });
+  }
+
+  earliestMs(): number {
+    if (this.#overlays.size === 0 && this.#removals.size === 0) return Number.POSITIVE_INFINITY;
+    if (this.#link === undefined) return this.#reopenMs;
+    if (!this.#link.up) return Number.POSITIVE_INFINITY;
+    return this.#removals.size > 0 ? 0 : this.#due.earliestMs();
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * PAMS, the peer activity management server (R1, R2): the live status of overlays and their peers.
+ *
+ * All soft: an OMS repeats its registration and a peer its report every interval, so a PAMS that
+ * starts empty is complete again after one interval. What stays silent for three intervals is
+ * dropped. Of each peer only the latest report is kept: a report costs two map look-ups and a
+ * lease renewal, whatever the size of the overlay.
+ *
+ * Never uses what a peer reports as a ground to admit or refuse anybody.
+ */
+
+import type { LinkId, Now } from "../base/machine.ts";
+import type { Role } from "../protocol/common.ts";
+import * as r1 from "../protocol/r1.ts";
+import * as r2 from "../protocol/r2.ts";
+import type { RequestOf } from "../protocol/signalling.ts";
+import { LeaseTable } from "./lease-table.ts";
+import type { Reply } from "./request-router.ts";
+import { ServerMachine } from "./server-machine.ts";
+import type { ServerCounters, ServerOptions } from "./server-types.ts";
+
+export const PAMS_REQUEST_ID_BASE = 0x3000_0000;
+/** Silent intervals after which a registration is dropped. */
+const INTERVALS_TO_EXPIRY = 3;
+const ASK_TIMEOUT_MS = 5_000;
+
+export interface PamsOptions extends ServerOptions {
+  /** R1.b, R2.b: given to every OMS and peer. Default 10 s. */
+  readonly reportIntervalMs?: number;
+  /** Default 1,000 overlays ... */
+  readonly overlaysMax?: number;
+  /** ... of 10,000 peers each. */
+  readonly peersMax?: number;
+}
+
+export type PamsCommand =
+  /** R2.e: asks a peer for its status; answered by the event `status`. */
+  {
+    readonly type: "ask";
+    readonly token: number;
+    readonly overlayId: string;
+    readonly peerId: string;
+  };
+
+export type PamsEvent =
+  | { readonly type: "overlayRegistered"; readonly overlayId: string }
+  | {
+      readonly type: "overlayDropped";
+      readonly overlayId: string;
+      readonly why: "removed" | "silent";
+    }
+  /** `status` undefined: the peer is not registered or did not answer. */
+  | { readonly type: "status"; readonly token: number; readonly status: r2.PeerStatus | undefined };
+
+export interface PamsPeerSnapshot {
+  readonly peerId: string;
+  readonly role: Role;
+  /** Undefined until the first report. */
+  readonly status: r2.PeerStatus | undefined;
+  /** Since the last report or registration. */
+  readonly silentMs: number;
+}
+
+export interface PamsOverlaySnapshot {
+  readonly overlayId: string;
+  readonly omsUrl: string;
+  readonly peers: readonly PamsPeerSnapshot[];
+}
+
+export interface PamsSnapshot {
+  readonly ready: boolean;
+  readonly reportIntervalMs: number;
+  readonly overlays: readonly PamsOverlaySnapshot[];
+  readonly reports: number;
+  readonly counters: ServerCounters;
+}
+
+interface PeerRow {
+  readonly peerId: string;
+  role: Role;
+  status: r2.PeerStatus | undefined;
+  heardMs: number;
+  /** Where it spoke last; asked there. */
+  linkId: LinkId;
+}
+
+interface OverlayRow {
+  readonly overlayId: string;
+  omsUrl: string;
+  readonly peers: Map<string, PeerRow>;
+}
+
+const UNKNOWN_OVERLAY_DETAIL = "not registered by its OMS (yet)";
+
+export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
+  readonly #overlays = new Map<string, OverlayRow>();
+  readonly #overlayLeases = new LeaseTable();
+  /** Keys are overlay id and peer id, joined by a slash. */
+  readonly #peerLeases = new LeaseTable();
+  readonly #reportIntervalMs: number;
+  readonly #overlaysMax: number;
+  readonly #peersMax: number;
+  #reports = 0;
+
+  constructor(options: PamsOptions) {
+    super(options, "", PAMS_REQUEST_ID_BASE);
+    this.#reportIntervalMs = options.reportIntervalMs ?? 10_000;
+    this.#overlaysMax = options.overlaysMax ?? 1_000;
+    this.#peersMax = options.peersMax ?? 10_000;
+    this.router.on(r1.REGISTER_OVERLAY, (request, reply, now) =>
+      this.#registerOverlay(request, reply, now),
+    );
+    this.router.on(r1.REMOVE_OVERLAY, (request, reply) => {
+      this.#dropOverlay(request.overlayId, "removed");
+      reply.answer({});
+    });
+    this.router.on(r2.REGISTER_PEER, (request, reply, now) =>
+      this.#registerPeer(request, reply, now),
+    );
+    this.router.on(r2.REPORT, (request, reply, now) => this.#report(request, reply, now));
+    this.router.on(r2.REMOVE_PEER, (request, reply) => {
+      this.#dropPeer(request.overlayId, request.peerId);
+      reply.answer({});
+    });
+  }
+
+  /** Status of one overlay; undefined when it is not registered. */
+  statusOf(overlayId: string, now: Now): PamsOverlaySnapshot | undefined {
+    const overlay = this.#overlays.get(overlayId);
+    if (overlay === undefined) return undefined;
+    return {
+      overlayId,
+      omsUrl: overlay.omsUrl,
+      peers: [...overlay.peers.values()].map(({ peerId, role, status, heardMs }) => ({
+        peerId,
+        role,
+        status,
+        silentMs: now.monoMs - heardMs,
+      })),
+    };
+  }
+
+  // ----------------------------------------------------------------------------------------- R1
+
+  /** R1.a to R1.c. */
+  #registerOverlay(
+    request: RequestOf<typeof r1.REGISTER_OVERLAY>,
+    reply: Reply<(typeof r1.REGISTER_OVERLAY)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const { overlayId, omsUrl } = request;
+    const known = this.#overlays.get(overlayId);
+    if (known !== undefined) known.omsUrl = omsUrl;
+    else if (this.#overlays.size >= this.#overlaysMax) {
+      this.counters.overloaded++;
+      reply.fail("OVERLOADED", `limit of ${this.#overlaysMax} overlays`, {
+        retryAfterMs: this.#reportIntervalMs,
+      });
+      return;
+    } else {
+      this.#overlays.set(overlayId, { overlayId, omsUrl, peers: new Map() });
+      this.report({ type: "overlayRegistered", overlayId });
+    }
+    this.#overlayLeases.grant(overlayId, this.#leaseMs, now.monoMs);
+    reply.answer({ reportIntervalMs: this.#reportIntervalMs });
+  }
+
+  #dropOverlay(overlayId: string, why: "removed" | "silent"): void {
+    const overlay = this.#overlays.get(overlayId);
+    if (overlay === undefined) return;
+    for (const peerId of overlay.peers.keys()) this.#peerLeases.drop(`${overlayId}/${peerId}`);
+    this.#overlays.delete(overlayId);
+    this.#overlayLeases.drop(overlayId);
+    this.report({ type: "overlayDropped", overlayId, why });
+  }
+
+  // ----------------------------------------------------------------------------------------- R2
+
+  /** R2.a, R2.b. */
+  #registerPeer(
+    request: RequestOf<typeof r2.REGISTER_PEER>,
+    reply: Reply<(typeof r2.REGISTER_PEER)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const { overlayId, peerId, role } = request;
+    const overlay = this.#overlays.get(overlayId);
+    if (overlay === undefined) {
+      reply.fail("UNKNOWN_OVERLAY", UNKNOWN_OVERLAY_DETAIL, { retryAfterMs: 1_000 });
+      return;
+    }
+    const known = overlay.peers.get(peerId);
+    if (known === undefined && overlay.peers.size >= this.#peersMax) {
+      this.counters.overloaded++;
+      reply.fail("OVERLOADED", `limit of ${this.#peersMax} peers`, {
+        retryAfterMs: this.#reportIntervalMs,
+      });
+      return;
+    }
+    const row = known ?? { peerId, role, status: undefined, heardMs: 0, linkId: 0 };
+    row.role = role;
+    overlay.peers.set(peerId, row);
+    this.#heard(overlayId, row, reply.linkId, now);
+    reply.answer({ reportIntervalMs: this.#reportIntervalMs });
+  }
+
+  /** R2.c: the latest report wins. */
+  #report(
+    request: RequestOf<typeof r2.REPORT>,
+    reply: Reply<(typeof r2.REPORT)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const overlay = this.#overlays.get(request.overlayId);
+    if (overlay === undefined) {
+      reply.fail("UNKNOWN_OVERLAY", UNKNOWN_OVERLAY_DETAIL, { retryAfterMs: 1_000 });
+      return;
+    }
+    const row = overlay.peers.get(request.peerId);
+    if (row === undefined) {
+      reply.fail("UNKNOWN_PEER", "register first");
+      return;
+    }
+    row.status = request;
+    this.#reports++;
+    this.#heard(request.overlayId, row, reply.linkId, now);
+    reply.answer({});
+  }
+
+  #heard(overlayId: string, row: PeerRow, linkId: LinkId, now: Now): void {
+    row.heardMs = now.monoMs;
+    row.linkId = linkId;
+    this.#peerLeases.grant(`${overlayId}/${row.peerId}`, this.#leaseMs, now.monoMs);
+  }
+
+  /** R2.d. */
+  #dropPeer(overlayId: string, peerId: string): void {
+    this.#overlays.get(overlayId)?.peers.delete(peerId);
+    this.#peerLeases.drop(`${overlayId}/${peerId}`);
+  }
+
+  /** R2.e: asks a peer where it spoke last. */
+  protected override onCommand(command: PamsCommand, now: Now): void {
+    const { token, overlayId, peerId } = command;
+    const row = this.#overlays.get(overlayId)?.peers.get(peerId);
+    if (row === undefined || !this.router.isUp(row.linkId)) {
+      this.report({ type: "status", token, status: undefined });
+      return;
+    }
+    const request = { overlayId, peerId };
+    this.router.ask(row.linkId, r2.STATUS, request, ASK_TIMEOUT_MS, now, (outcome, later) => {
+      const status = outcome.kind === "answer" ? outcome.answer : undefined;
+      const mine = status?.overlayId === overlayId && status.peerId === peerId;
+      // The peer may have been removed while it was asked.
+      const still = this.#overlays.get(overlayId)?.peers.get(peerId) === row;
+      if (status !== undefined && mine && still) {
+        row.status = status;
+        this.#heard(overlayId, row, row.linkId, later);
+      }
+      this.report({ type: "status", token, status: mine ? status : undefined });
+    });
+  }
+
+  // ---------------------------------------------------------------------------------- lifecycle
+
+  get #leaseMs(): number {
+    return INTERVALS_TO_EXPIRY * this.#reportIntervalMs;
+  }
+
+  protected override take(): void {}
+
+  protected override onLoaded(): void {
+    this.serve();
+  }
+
+  protected override onTime(now: Now): void {
+    for (;;) {
+      const key = this.#peerLeases.takeEnded(now.monoMs);
+      if (key === undefined) break;
+      const slash = key.indexOf("/");
+      this.#dropPeer(key.slice(0, slash), key.slice(slash + 1));
+    }
+    for (;;) {
+      const overlayId = this.#overlayLeases.takeEnded(now.monoMs);
+      if (overlayId === undefined) break;
+      this.#dropOverlay(overlayId, "silent");
+    }
+  }
+
+  protected override earliestMs(): number {
+    return Math.min(this.#peerLeases.earliestMs(), this.#overlayLeases.earliestMs());
+  }
+
+  protected override snapshot(now: Now): PamsSnapshot {
+    const overlays: PamsOverlaySnapshot[] = [];
+    for (const overlayId of this.#overlays.keys()) {
+      const status = this.statusOf(overlayId, now);
+      if (status !== undefined) overlays.push(status);
+    }
+    return {
+      ready: this.ready,
+      reportIntervalMs: this.#reportIntervalMs,
+      overlays,
+      reports: this.#reports,
+      counters: { ...this.counters },
+    };
+  }
+}
+
+/** An activity server; it has no durable state, `start` makes it ready at once. */
+export function createPams(options: PamsOptions): Pams {
+  return new Pams(options);
+}

@@ -1,0 +1,474 @@
+import { describe, expect, it } from "vitest";
+import { ROLES, type Role } from "../../src/protocol/common.ts";
+import * as r1 from "../../src/protocol/r1.ts";
+import * as r5 from "../../src/protocol/r5.ts";
+import { encodeAnswer } from "../../src/protocol/signalling.ts";
+import { createOms, type OmsOptions, type OmsSnapshot } from "../../src/servers/oms.ts";
+import { Disk, Identity, ServerDriver } from "./driver.ts";
+
+const hex = (bytes: unknown): string => Buffer.from(bytes as Uint8Array).toString("hex");
+const here = [{ transport: "tcp", host: "192.0.2.1", port: 7_901 }] as const;
+
+function oms(options: Partial<OmsOptions> = {}, seed = 1, disk = new Disk()): ServerDriver {
+  return new ServerDriver((base) => createOms({ ...base, ...options }), seed, disk).start();
+}
+
+function create(driver: ServerDriver, linkId: number, owner: Identity, more = {}) {
+  const { nonce } = driver.ask(linkId, r5.CHALLENGE, {});
+  const signature = owner.sign(r5.createProof(nonce));
+  return driver.ask(linkId, r5.CREATE, {
+    nonce,
+    publicKey: owner.publicKey,
+    signature,
+    candidates: here,
+    title: "weather",
+    pams: false,
+    ...more,
+  });
+}
+
+function joining(driver: ServerDriver, linkId: number, overlayId: string, who: Identity, role: Role) {
+  const { nonce } = driver.ask(linkId, r5.CHALLENGE, {});
+  const signature = who.sign(r5.joinProof(nonce, overlayId));
+  return { overlayId, nonce, publicKey: who.publicKey, signature, candidates: here, role };
+}
+
+function join(driver: ServerDriver, linkId: number, overlayId: string, who: Identity) {
+  return driver.ask(linkId, r5.JOIN, joining(driver, linkId, overlayId, who, ROLES.peer));
+}
+
+describe("R5.a: a source peer creates an overlay for a new session", () => {
+  it("R5.a: created, listed, and on disk before it is acknowledged", () => {
+    const driver = oms();
+    const link = driver.link();
+    const owner = new Identity();
+    const { nonce } = driver.ask(link, r5.CHALLENGE, {});
+    driver.hold = true;
+    const requestId = driver.send(link, r5.CREATE, {
+      nonce,
+      publicKey: owner.publicKey,
+      signature: owner.sign(r5.createProof(nonce)),
+      candidates: here,
+      title: "weather",
+      pams: false,
+    });
+    driver.finishOne("job");
+    expect(driver.rawReply(link, requestId)).toBeUndefined();
+    const before = driver.disk.revision;
+    driver.finishOne("store");
+    expect(driver.disk.revision).toBe(before + 1);
+    const raw = driver.rawReply(link, requestId) ?? [];
+    expect(raw[0]).toBe(0x41 | 0x80);
+    expect(hex(raw[2])).toMatch(/^[0-9a-f]{32}$/);
+    expect(driver.snapshot<OmsSnapshot>().overlays).toMatchObject([
+      { title: "weather", sourcePeerId: owner.peerId, sessionEpoch: 1, members: 1 },
+    ]);
+  });
+
+  it("R5.a (twin): a wrong signature, a stale, foreign or used nonce, a peer list create nothing", () => {
+    const driver = oms();
+    const link = driver.link();
+    const owner = new Identity();
+    const request = (nonce: Uint8Array, signer: Identity) => ({
+      nonce,
+      publicKey: owner.publicKey,
+      signature: signer.sign(r5.createProof(nonce)),
+      candidates: [],
+      title: "t",
+      pams: false,
+    });
+    const fresh = () => driver.ask(link, r5.CHALLENGE, {}).nonce;
+    const code = (value: ReturnType<typeof request> & { peerList?: string[] }) =>
+      driver.refusal(link, r5.CREATE, value).code;
+    expect(code(request(fresh(), new Identity()))).toBe("IDENTITY_UNPROVEN");
+    expect(code(request(new Uint8Array(32), owner))).toBe("IDENTITY_UNPROVEN");
+    const used = fresh();
+    driver.ask(link, r5.CREATE, request(used, owner));
+    expect(code(request(used, owner))).toBe("IDENTITY_UNPROVEN");
+    const stale = fresh();
+    driver.advance(31_000);
+    expect(code(request(stale, owner))).toBe("IDENTITY_UNPROVEN");
+    const closed = { ...request(fresh(), owner), peerList: [owner.peerId] };
+    expect(code(closed)).toBe("CLOSED_UNSUPPORTED");
+    expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(1);
+  });
+
+  it("R5.a: at the limit OVERLOADED, and a full disk refuses without losing what stands", () => {
+    const driver = oms({ overlaysMax: 2 });
+    const link = driver.link();
+    create(driver, link, new Identity());
+    driver.disk.broken = "STORE_FULL";
+    expect(() => create(driver, link, new Identity())).toThrow("STORE_FULL");
+    driver.disk.broken = undefined;
+    create(driver, link, new Identity());
+    expect(() => create(driver, link, new Identity())).toThrow("OVERLOADED");
+    driver.crash();
+    expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(2);
+  });
+});
+
+it("R5.b: overlay ids are unique, over restarts and removals too", () => {
+  const driver = oms();
+  const owner = new Identity();
+  const ids = new Set<string>();
+  for (let i = 0; i < 20; i++) {
+    const link = driver.link();
+    const made = create(driver, link, owner);
+    expect(ids.has(made.overlayId)).toBe(false);
+    ids.add(made.overlayId);
+    if (i % 3 === 0) driver.ask(link, r5.REMOVE_SESSION_OVERLAY, made);
+    if (i % 5 === 4) driver.crash();
+  }
+  expect(ids.size).toBe(20);
+});
+
+describe("R5.c: the refresh expiration time", () => {
+  it("R5.c: is given, and an overlay not refreshed before it is removed, for good", () => {
+    const driver = oms({ refreshMs: 20_000 });
+    const link = driver.link();
+    const made = create(driver, link, new Identity());
+    const other = create(driver, link, new Identity(), { leaseMs: 5_000 });
+    expect([made.refreshMs, other.refreshMs]).toEqual([20_000, 5_000]);
+    driver.advance(19_000);
+    expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(1);
+    driver.advance(2_000);
+    expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(0);
+    const failure = driver.refusal(link, r5.REFRESH_OVERLAY, made);
+    expect(failure).toMatchObject({ code: "OVERLAY_GONE", detail: "expired" });
+    expect(failure.whenUs).toBeGreaterThan(1_700_000_000_000_000);
+    driver.crash();
+    expect(driver.refusal(driver.link(), r5.REFRESH_OVERLAY, made).code).toBe("OVERLAY_GONE");
+    const gone = driver.events.filter((event) => event.type === "overlayEnded");
+    expect(gone.map((event) => event.why)).toEqual(["expired", "expired"]);
+  });
+
+  it("R5.c (twin): after a restart the lease runs at full length again", () => {
+    const driver = oms({ refreshMs: 20_000 });
+    const made = create(driver, driver.link(), new Identity());
+    driver.advance(19_000);
+    driver.crash();
+    driver.advance(19_000);
+    expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(1);
+    driver.ask(driver.link(), r5.REFRESH_OVERLAY, made);
+    driver.advance(21_000);
+    expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(0);
+  });
+
+  it("R5.c: an end that can not be written is an end all the same, and is written later", () => {
+    const driver = oms({ refreshMs: 5_000 });
+    const made = create(driver, driver.link(), new Identity());
+    driver.disk.broken = "STORE_FULL";
+    driver.advance(8_000);
+    expect(driver.refusal(driver.link(), r5.REFRESH_OVERLAY, made).code).toBe("OVERLAY_GONE");
+    driver.disk.broken = undefined;
+    driver.advance(2_000);
+    expect(driver.snapshot<OmsSnapshot>()).toMatchObject({ overlays: [], tombstones: 1 });
+  });
+});
+
+describe("R5.d: the source peer refreshes before the expiration", () => {
+  it("R5.d: an overlay refreshed in time stays, with new candidates kept over a restart", () => {
+    const driver = oms({ refreshMs: 20_000 });
+    const link = driver.link("203.0.113.5");
+    const owner = new Identity();
+    const made = create(driver, link, owner);
+    for (let i = 0; i < 6; i++) {
+      driver.advance(6_667);
+      const candidates = [{ transport: "tcp", host: "0.0.0.0", port: 9_000 + i }] as const;
+      expect(driver.ask(link, r5.REFRESH_OVERLAY, { ...made, candidates }).refreshMs).toBe(20_000);
+    }
+    driver.crash();
+    const { members } = join(driver, driver.link(), made.overlayId, new Identity());
+    expect(members).toEqual([
+      {
+        peerId: owner.peerId,
+        role: ROLES.source,
+        candidates: [{ transport: "tcp", host: "203.0.113.5", port: 9_005 }],
+      },
+    ]);
+  });
+
+  it("R5.d (twin): nobody else can refresh, restart or remove it", () => {
+    const driver = oms({ refreshMs: 20_000 });
+    const link = driver.link();
+    const made = create(driver, link, new Identity());
+    const forged = { overlayId: made.overlayId, ownerToken: made.memberToken };
+    driver.advance(15_000);
+    expect(driver.refusal(link, r5.REFRESH_OVERLAY, forged).code).toBe("NOT_OWNER");
+    expect(driver.refusal(link, r5.RESTART, forged).code).toBe("NOT_OWNER");
+    expect(driver.refusal(link, r5.REMOVE_SESSION_OVERLAY, forged).code).toBe("NOT_OWNER");
+    driver.advance(6_000);
+    expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(0);
+  });
+});
+
+describe("R5.0: a peer joins an overlay, gets a list of its peers, leaves it", () => {
+  it("R5.0: join, list, leave, as decoded by independent code", () => {
+    const driver = oms();
+    const link = driver.link();
+    const owner = new Identity();
+    const made = create(driver, link, owner);
+    const [a, b] = [new Identity(), new Identity()];
+    const asA = join(driver, link, made.overlayId, a);
+    const joined = joining(driver, link, made.overlayId, b, ROLES.peer);
+    const requestId = driver.send(link, r5.JOIN, joined);
+    driver.settle();
+    const raw = driver.rawReply(link, requestId) ?? [];
+    expect([raw[0], raw[2], raw[4]]).toEqual([0x45 | 0x80, 30_000, 1]);
+    const listed = (raw[7] as unknown[][]).map(([id, role]) => [hex(id), role]);
+    expect(new Map(listed as [string, unknown][])).toEqual(
+      new Map([
+        [owner.peerId, 0],
+        [a.peerId, 1],
+      ]),
+    );
+    const ask = { overlayId: made.overlayId, peerId: a.peerId, memberToken: asA.memberToken };
+    const list = () =>
+      driver.ask(link, r5.LIST_PEERS, { ...ask, maxPeers: 8 }).members.map(({ peerId }) => peerId);
+    expect(list().sort()).toEqual([owner.peerId, b.peerId].sort());
+    const token = raw[3] as Uint8Array;
+    driver.ask(link, r5.LEAVE, { ...ask, peerId: b.peerId, memberToken: token });
+    expect(list()).toEqual([owner.peerId]);
+    const asOwner = { ...ask, peerId: owner.peerId, memberToken: made.memberToken };
+    expect(driver.ask(link, r5.LIST_PEERS, { ...asOwner, maxPeers: 8 }).members).toHaveLength(1);
+  });
+
+  it("R5.0 (twin): unproven, unknown, gone, wrong role and wrong token are told apart", () => {
+    const driver = oms();
+    const link = driver.link();
+    const owner = new Identity();
+    const made = create(driver, link, owner);
+    const who = new Identity();
+    const code = (request: ReturnType<typeof joining>) =>
+      driver.refusal(link, r5.JOIN, request).code;
+    const good = () => joining(driver, link, made.overlayId, who, ROLES.peer);
+    expect(code({ ...good(), publicKey: new Identity().publicKey })).toBe("IDENTITY_UNPROVEN");
+    expect(code({ ...good(), overlayId: "ab".repeat(16) })).toBe("UNKNOWN_OVERLAY");
+    expect(code({ ...good(), role: ROLES.source })).toBe("NOT_OWNER");
+    const { memberToken } = join(driver, link, made.overlayId, who);
+    const ask = { overlayId: made.overlayId, peerId: who.peerId, memberToken, maxPeers: 1 };
+    expect(driver.refusal(link, r5.LIST_PEERS, { ...ask, memberToken: made.ownerToken }).code).toBe(
+      "UNKNOWN_PEER",
+    );
+    driver.ask(link, r5.REMOVE_SESSION_OVERLAY, made);
+    expect(driver.refusal(link, r5.LIST_PEERS, ask)).toMatchObject({
+      code: "OVERLAY_GONE",
+      detail: "removed",
+    });
+    expect(code(good())).toBe("OVERLAY_GONE");
+    expect(driver.refusal(link, r5.REMOVE_SESSION_OVERLAY, made).code).toBe("OVERLAY_GONE");
+  });
+
+  it("an overlay that ends while a signature is checked admits nobody", () => {
+    const driver = oms();
+    const link = driver.link();
+    const made = create(driver, link, new Identity());
+    const request = joining(driver, link, made.overlayId, new Identity(), ROLES.peer);
+    driver.hold = true;
+    const joinId = driver.send(link, r5.JOIN, request);
+    const removeId = driver.send(link, r5.REMOVE_SESSION_OVERLAY, made);
+    driver.finishOne("store");
+    expect(driver.replyTo(link, removeId, r5.REMOVE_SESSION_OVERLAY)?.ok).toBe(true);
+    driver.finishOne("job");
+    expect(driver.replyTo(link, joinId, r5.JOIN)).toMatchObject({
+      ok: false,
+      failure: { code: "OVERLAY_GONE" },
+    });
+  });
+
+  it("memberships are soft: silent members go, and after a restart they join again", () => {
+    const driver = oms({ memberLeaseMs: 10_000 });
+    const link = driver.link();
+    const made = create(driver, link, new Identity());
+    const [a, b] = [new Identity(), new Identity()];
+    const asA = join(driver, link, made.overlayId, a);
+    join(driver, link, made.overlayId, b);
+    const refresh = { overlayId: made.overlayId, peerId: a.peerId, memberToken: asA.memberToken };
+    driver.advance(7_000);
+    expect(driver.ask(link, r5.MEMBER_REFRESH, refresh)).toMatchObject({ sessionEpoch: 1 });
+    driver.advance(7_000);
+    expect(driver.snapshot<OmsSnapshot>().overlays).toMatchObject([{ members: 2 }]);
+    driver.crash();
+    const again = driver.link();
+    expect(driver.refusal(again, r5.MEMBER_REFRESH, refresh).code).toBe("UNKNOWN_PEER");
+    join(driver, again, made.overlayId, a);
+    expect(driver.snapshot<OmsSnapshot>().overlays).toMatchObject([{ members: 2 }]);
+  });
+
+  it("lists hold at most what was asked, always the source peer, others at random", () => {
+    const driver = oms({ limits: { requestBurst: 1_000 } });
+    const link = driver.link();
+    const owner = new Identity();
+    const made = create(driver, link, owner);
+    const peers = Array.from({ length: 40 }, () => new Identity());
+    const joined = peers.map((peer) => join(driver, link, made.overlayId, peer));
+    expect(joined.at(-1)?.members).toHaveLength(30);
+    const peerId = peers[0]?.peerId ?? "";
+    const memberToken = joined[0]?.memberToken ?? new Uint8Array(16);
+    const ask = { overlayId: made.overlayId, peerId, memberToken };
+    const seen = new Set<string>();
+    for (let i = 0; i < 40; i++) {
+      const exclude = [peers[1]?.peerId ?? ""];
+      const { members } = driver.ask(link, r5.LIST_PEERS, { ...ask, maxPeers: 5, exclude });
+      const ids = members.map((member) => member.peerId);
+      expect(new Set(ids).size).toBe(5);
+      expect(ids).toContain(owner.peerId);
+      expect(ids).not.toContain(peerId);
+      expect(ids).not.toContain(exclude[0]);
+      for (const id of ids) seen.add(id);
+    }
+    expect(seen.size).toBeGreaterThan(30);
+    const holder = peers[7]?.peerId ?? "";
+    const holderToken = joined[7]?.memberToken ?? new Uint8Array(16);
+    driver.ask(link, r5.MEMBER_REFRESH, {
+      overlayId: made.overlayId,
+      peerId: holder,
+      memberToken: holderToken,
+      heldStart: 100,
+      heldEnd: 200,
+    });
+    const holding = driver.ask(link, r5.LIST_PEERS, { ...ask, maxPeers: 2, holding: 150 }).members;
+    expect(holding.map((member) => member.peerId).sort()).toEqual([owner.peerId, holder].sort());
+  });
+
+  it("a list of members with the longest candidates fits one message", () => {
+    const driver = oms({ limits: { requestBurst: 1_000 } });
+    const link = driver.link();
+    const made = create(driver, link, new Identity());
+    const candidates = Array.from({ length: 8 }, () => ({
+      transport: "tcp" as const,
+      host: "ä".repeat(127),
+      port: 65_535,
+    }));
+    for (let i = 0; i < 31; i++) {
+      const request = joining(driver, link, made.overlayId, new Identity(), ROLES.peer);
+      const { members } = driver.ask(link, r5.JOIN, { ...request, candidates });
+      expect(members.length).toBeGreaterThan(0);
+    }
+  });
+});
+
+describe("sessions start over and terms rise", () => {
+  it("RESTART raises the session epoch durably", () => {
+    const driver = oms();
+    const made = create(driver, driver.link(), new Identity());
+    expect(driver.ask(driver.link(), r5.RESTART, made).sessionEpoch).toBe(2);
+    driver.crash();
+    expect(driver.ask(driver.link(), r5.RESTART, made).sessionEpoch).toBe(3);
+    expect(driver.snapshot<OmsSnapshot>().term).toBe(2);
+  });
+
+  it("two writes on one overlay at once are made one after the other", () => {
+    const driver = oms();
+    const link = driver.link();
+    const made = create(driver, link, new Identity());
+    driver.hold = true;
+    const ids = [1, 2, 3].map(() => driver.send(link, r5.RESTART, made));
+    driver.hold = false;
+    driver.settle();
+    const epochs = ids.map((id) => driver.replyTo(link, id, r5.RESTART));
+    expect(epochs.map((reply) => reply?.ok && reply.answer.sessionEpoch)).toEqual([2, 3, 4]);
+  });
+
+  it("serves nothing before its state is loaded, nor from a damaged store", () => {
+    const disk = new Disk();
+    const driver = new ServerDriver((base) => createOms(base), 1, disk);
+    const link = driver.link();
+    expect(driver.refusal(link, r5.CHALLENGE, {}).code).toBe("OVERLOADED");
+    driver.start();
+    driver.ask(link, r5.CHALLENGE, {});
+    const key = `oms/overlay/${"0f".repeat(16)}`;
+    disk.records.set(key, { key, value: Uint8Array.of(0xc1), revision: 9 });
+    driver.crash();
+    expect(driver.events.at(-1)).toMatchObject({ type: "failed", fatal: true, code: "STORE_CORRUPT" });
+    expect(driver.refusal(driver.link(), r5.CHALLENGE, {}).code).toBe("OVERLOADED");
+  });
+
+  it("tombstones are bounded: the oldest becomes unknown", () => {
+    const driver = oms({ tombstonesMax: 2 });
+    const link = driver.link();
+    const made = [1, 2, 3].map(() => create(driver, link, new Identity()));
+    for (const overlay of made) driver.ask(link, r5.REMOVE_SESSION_OVERLAY, overlay);
+    const codes = made.map((overlay) => driver.refusal(link, r5.REFRESH_OVERLAY, overlay).code);
+    expect(codes).toEqual(["UNKNOWN_OVERLAY", "OVERLAY_GONE", "OVERLAY_GONE"]);
+    expect([...driver.disk.records.keys()].filter((key) => key.includes("overlay"))).toHaveLength(2);
+  });
+});
+
+describe("R1 as the OMS speaks it", () => {
+  const withPams = { pamsUrl: "ws://198.51.100.1:7900", omsUrl: "ws://192.0.2.9:7900" };
+  const answer = (driver: ServerDriver, link: number, raw: unknown[], intervalMs: number) =>
+    driver.frame(
+      link,
+      encodeAnswer(r1.REGISTER_OVERLAY, raw[1] as number, { reportIntervalMs: intervalMs }),
+    );
+
+  it("R1.a, R1.c: registers with the overlay id and repeats it every interval, never late", () => {
+    const driver = oms({ ...withPams, refreshMs: 600_000 });
+    const made = create(driver, driver.link(), new Identity(), { pams: true });
+    expect(made.pamsUrl).toBe(withPams.pamsUrl);
+    expect(driver.opened).toEqual([{ linkId: 1, port: 7_900 }]);
+    driver.linkUp(1);
+    const timesMs = [driver.monoMs];
+    const first = driver.asked(1, 0x10);
+    expect(first).toHaveLength(1);
+    expect(hex(first[0]?.[2])).toBe(made.overlayId);
+    expect(first[0]?.[3]).toBe(withPams.omsUrl);
+    answer(driver, 1, first[0] ?? [], 4_000);
+    for (let passed = 0; passed < 20_000; passed += 50) {
+      driver.advance(50);
+      const all = driver.asked(1, 0x10);
+      if (all.length === timesMs.length) continue;
+      timesMs.push(driver.monoMs);
+      answer(driver, 1, all.at(-1) ?? [], 4_000);
+    }
+    const gaps = timesMs.slice(1).map((at, i) => at - (timesMs[i] ?? 0));
+    expect(gaps.length).toBeGreaterThanOrEqual(4);
+    for (const gap of gaps) {
+      expect(gap).toBeGreaterThanOrEqual(3_550);
+      expect(gap).toBeLessThanOrEqual(4_051);
+    }
+  });
+
+  it("R1.a (twin): an overlay that wants no PAMS is not registered, and no link is opened", () => {
+    const driver = oms(withPams);
+    expect(create(driver, driver.link(), new Identity()).pamsUrl).toBe("");
+    driver.advance(5_000);
+    expect(driver.opened).toEqual([]);
+  });
+
+  it("R1.e, P3.3: a removed overlay is removed there too, over a lost link as well", () => {
+    const driver = oms(withPams);
+    const link = driver.link();
+    const made = create(driver, link, new Identity(), { pams: true });
+    driver.linkUp(1);
+    driver.linkDown(1);
+    driver.ask(link, r5.REMOVE_SESSION_OVERLAY, made);
+    driver.advance(1_000);
+    expect(driver.opened.at(-1)?.linkId).toBe(3);
+    driver.linkUp(3);
+    const removed = driver.asked(3, 0x11);
+    expect(removed.map((raw) => hex(raw[2]))).toEqual([made.overlayId]);
+    expect(driver.asked(3, 0x10)).toEqual([]);
+    driver.frame(3, encodeAnswer(r1.REMOVE_OVERLAY, removed[0]?.[1] as number, {}));
+    driver.advance(20_000);
+    expect(driver.asked(3, 0x11)).toHaveLength(1);
+  });
+
+  it("after a restart, and on a new link, every overlay is registered at once", () => {
+    const driver = oms({ ...withPams, refreshMs: 600_000 });
+    for (let i = 0; i < 3; i++) create(driver, driver.link(), new Identity(), { pams: true });
+    driver.linkUp(1);
+    expect(driver.asked(1, 0x10)).toHaveLength(3);
+    driver.linkDown(1);
+    driver.advance(300);
+    driver.linkUp(3);
+    expect(driver.asked(3, 0x10)).toHaveLength(3);
+    driver.crash();
+    driver.advance(1);
+    const again = driver.opened.at(-1)?.linkId ?? 0;
+    const before = driver.asked(again, 0x10).length;
+    driver.linkUp(again);
+    expect(driver.asked(again, 0x10).length - before).toBe(3);
+  });
+});
