@@ -1,0 +1,243 @@
+/**
+ * What users of the library see: options and objects of createEngine. Promises and async iterators
+ * live here, at the border; behind it is the machine.
+ */
+
+import type { ErrorCode } from "../base/errors.ts";
+import type { Address } from "../base/machine.ts";
+import type { FragmentIndex, OverlayId, PeerId, SequenceNumber, TimestampUs } from "../base/units.ts";
+import type { StartFrom } from "../peer/commands.ts";
+import type { PeerCounters } from "../peer/context.ts";
+import type { Traffic } from "../peer/overlay.ts";
+import type { Delivery, Integrity, NodeSettings } from "../peer/settings.ts";
+import type { Gap } from "../stream/assembler.ts";
+
+/** Where log lines go; pino fits as it is. Silent when not given. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface EngineOptions {
+  /** Memory for fragments of all overlays together; 8 to 4095. Default 64. */
+  readonly memoryMiB?: number;
+  /** Piscina workers for large kernel jobs; 0 = everything inline. Default 0. */
+  readonly workers?: number;
+  /** Where peers may link up with this one. Default { host: "127.0.0.1", port: 0 }. */
+  readonly listen?: { readonly host?: string; readonly port?: number };
+  /** What others are told to dial, when it differs from where this engine listens. */
+  readonly advertise?: readonly { readonly host: string; readonly port: number }[];
+  /** 32 bytes: the seed of this node's Ed25519 key. Default: a new one. */
+  readonly identitySeed?: Uint8Array;
+  readonly maxLinks?: number;
+  readonly logger?: Logger;
+  /** Closes the engine when aborted. */
+  readonly signal?: AbortSignal;
+}
+
+/** Servers: one URL for all roles, or one each. `ws://host:port`. */
+export interface ServerUrls {
+  readonly server?: string;
+  readonly oms?: string;
+  readonly ixs?: string;
+}
+
+export interface SourceOptions extends ServerUrls {
+  readonly title: string;
+  /** Data sources known from the start; more may be registered before the session opens. */
+  readonly dataSources: readonly DataSourceOptions[];
+  readonly fragmentBytes?: number;
+  readonly integrity?: Integrity;
+  readonly delivery?: Delivery;
+  readonly substreams?: number;
+  readonly maxLagMs?: number;
+  /** Complete: members that must have been there before anything is freed. Default 1, live 0. */
+  readonly waitPeers?: number;
+  readonly node?: NodeSettings;
+  readonly signal?: AbortSignal;
+}
+
+export interface DataSourceOptions {
+  readonly sourceId: string;
+  /** Default "default". */
+  readonly dataId?: string;
+  readonly contentType?: string;
+  readonly description?: string;
+}
+
+export interface WriteMeta {
+  /** Default: now. */
+  readonly timestampUs?: TimestampUs;
+  readonly contentType?: string;
+}
+
+export interface WriteResult {
+  /** How many data were taken (write: 0 or 1). What was not taken was not touched. */
+  readonly accepted: number;
+  /** Fragments the window still takes; 0: wait for `writable()`. */
+  readonly credit: number;
+}
+
+export interface BatchWrite {
+  /** Payloads back to back. */
+  readonly payloads: Uint8Array;
+  /** lengths[i] bytes belong to datum i. */
+  readonly lengths: Uint32Array;
+}
+
+export interface DataSource {
+  readonly id: string;
+  /** Takes one datum, or not (accepted 0). The payload is copied. Throws LocalUsageError. */
+  write(payload: Uint8Array, meta?: WriteMeta): WriteResult;
+  writeBatch(batch: BatchWrite, meta?: WriteMeta): WriteResult;
+  /** Resolves when something may be written again; rejects when the session failed. */
+  writable(): Promise<void>;
+  /** Writes one datum, waiting for room. */
+  push(payload: Uint8Array, meta?: WriteMeta): Promise<void>;
+  /** Ends this data source (TERMINATE, P3.1). */
+  end(): void;
+  /** A WritableStream that writes one datum a chunk and ends the data source when closed. */
+  toWritableStream(): WritableStream<Uint8Array>;
+}
+
+export interface EngineSource {
+  readonly overlayId: OverlayId;
+  readonly title: string;
+  /** R11.e. Errors: SOURCE_REGISTERED. */
+  registerDataSource(sourceId: string, options?: { readonly contentType?: string }): DataSource;
+  dataSource(sourceId: string): DataSource;
+  status(): OverlayReport;
+  on<K extends keyof SourceEvents>(event: K, listener: (value: SourceEvents[K]) => void): () => void;
+  /**
+   * Ends the session: END, then waits until every member in good standing has all or left, then
+   * removes it at the servers. Rejects with NO_PEERS when nobody took it.
+   */
+  end(options?: { readonly lateJoinMs?: number }): Promise<void>;
+  /** Leaves at once, without END: members see SESSION_LOST. */
+  close(): Promise<void>;
+}
+
+export interface SourceEvents {
+  link: LinkEvent;
+  note: string;
+  failed: { readonly code: ErrorCode; readonly detail: string };
+}
+
+export interface JoinOptions extends ServerUrls {
+  readonly title?: string;
+  readonly sourceId?: string;
+  readonly dataId?: string;
+  readonly from?: StartFrom;
+  /** How long an unknown title is waited for. Default 60,000. */
+  readonly waitMs?: number;
+  readonly node?: NodeSettings;
+  readonly signal?: AbortSignal;
+}
+
+/** One datum, the consumer's for ever. */
+export interface Datum {
+  readonly sourceId: string;
+  readonly sequence: SequenceNumber;
+  readonly timestampUs: TimestampUs;
+  readonly contentType: string;
+  readonly payload: Uint8Array;
+}
+
+/**
+ * Data lent until the next step of the iterator. Datum i: payload bytes
+ * [offsets[i], offsets[i] + lengths[i]) of `memory`.
+ */
+export interface DatumBatch {
+  readonly count: number;
+  readonly index: FragmentIndex;
+  readonly memory: Uint8Array;
+  offsetOf(i: number): number;
+  lengthOf(i: number): number;
+  sequenceOf(i: number): SequenceNumber;
+  timestampUsOf(i: number): TimestampUs;
+  sourceIdOf(i: number): string;
+  contentTypeOf(i: number): string;
+  /** A lent view of the payload; copy it to keep it. */
+  payloadOf(i: number): Uint8Array;
+}
+
+export interface EnginePeer {
+  readonly overlayId: OverlayId;
+  readonly title: string;
+  /** Data of all sources, or of those named; one iterator a peer. */
+  data(options?: { readonly sources?: readonly string[] }): AsyncIterableIterator<Datum>;
+  batches(): AsyncIterableIterator<DatumBatch>;
+  toReadableStream(options?: { readonly sources?: readonly string[] }): ReadableStream<Datum>;
+  status(): OverlayReport;
+  on<K extends keyof PeerEvents>(event: K, listener: (value: PeerEvents[K]) => void): () => void;
+  /** Resolves once END was taken and neighbours have all, or the peer left. */
+  closed: Promise<void>;
+  /** Leaves, announced (P3.4). */
+  leave(): Promise<void>;
+}
+
+export interface PeerEvents {
+  started: { readonly index: FragmentIndex };
+  gap: Gap;
+  link: LinkEvent;
+  ended: undefined;
+  note: string;
+  failed: { readonly code: ErrorCode; readonly detail: string };
+}
+
+export interface LinkEvent {
+  readonly peerId: PeerId;
+  readonly state: "up" | "down" | "lagging" | "recovered";
+  readonly detail: string;
+}
+
+export interface OverlayReport {
+  readonly overlayId: OverlayId;
+  readonly role: "source" | "peer";
+  /** Lowest index still held or wanted. */
+  readonly start: FragmentIndex;
+  /** One past the highest index held. */
+  readonly highest: FragmentIndex;
+  /** One past the highest index known to exist. */
+  readonly known: FragmentIndex;
+  readonly fragmentsHeld: number;
+  readonly bytesHeld: number;
+  readonly missing: number;
+  readonly consumedTo: FragmentIndex;
+  readonly lagMs: number;
+  readonly ended: boolean;
+  readonly neighbours: readonly {
+    readonly peerId: PeerId;
+    readonly role: "source" | "peer" | "virtual";
+    readonly lagging: boolean;
+    readonly bytesFrom: number;
+    readonly bytesTo: number;
+    readonly queuedBytes: number;
+  }[];
+  readonly traffic: Traffic;
+}
+
+export interface EngineReport {
+  readonly peerId: PeerId;
+  readonly listening: readonly Address[];
+  readonly memory: { readonly segments: number; readonly freeSegments: number };
+  readonly kernel: "wasm" | "js";
+  readonly counters: PeerCounters;
+  readonly jobs: { readonly inline: number; readonly pooled: number };
+  readonly overlays: readonly OverlayReport[];
+}
+
+export interface Engine {
+  readonly peerId: PeerId;
+  /** Where it listens, with real ports. */
+  readonly listening: readonly Address[];
+  /** Creates overlay and session at the servers; resolves when both are acknowledged. */
+  createSource(options: SourceOptions): Promise<EngineSource>;
+  /** Resolves when the overlay is joined; rejects with UNKNOWN_INDEX after waitMs. */
+  join(options: JoinOptions): Promise<EnginePeer>;
+  status(): EngineReport;
+  /** Leaves everything, announced, and releases sockets, workers and memory. Idempotent. */
+  close(): Promise<void>;
+}
