@@ -132,6 +132,8 @@ export class Faults {
   }
 
   #join(): boolean {
+    // Nobody joins what is over.
+    if (this.#swarm.source.ended) return false;
     this.#actions.join();
     return true;
   }

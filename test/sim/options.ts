@@ -93,6 +93,10 @@ export const NO_FAULTS: FaultOptions = {
 };
 
 const KIB = 1024;
+/** Share of data that are sliced, in swarms that slice. */
+const BIG_RATE = 0.02;
+/** Data of one run, all sources together: bounds its time. */
+const DATA_MAX = 20_000;
 
 /** The options that `seed` draws, `overrides` (one level deep) on top. */
 export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {}): SwarmOptions {
@@ -101,6 +105,18 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
   const windowFragments = [64, 128, 256, 1024][rng.below(4)] ?? 64;
   const peers = 8 + rng.below(18);
   const sliced = chance(rng, 0.3);
+  const faults = drawFaults(rng);
+  const dataSources = 1 + rng.below(5);
+  const bytesMax = Math.round(betweenLog(rng, 20, 2000));
+  const bigBytes = Math.round(betweenLog(rng, 4 * KIB, 200 * KIB));
+  // The stream: from less than a window to many of them.
+  const streamBytes = betweenLog(rng, 20 * KIB, 1500 * KIB);
+  const meanBytes = 24 + bytesMax / Math.log(bytesMax + 1) + (sliced ? BIG_RATE * bigBytes : 0);
+  const data = Math.min(DATA_MAX, streamBytes / meanBytes);
+  const dataPerSource = Math.max(3, Math.round(data / dataSources));
+  // As fast as it goes, or so that it lasts about as long as the faults do.
+  const lastsMs = faults.faultMs === 0 ? between(rng, 0, 5_000) : faults.faultMs;
+  const everyMs = chance(rng, 0.3) ? 0 : (lastsMs * between(rng, 0.2, 1.2)) / dataPerSource;
   const options: SwarmOptions = {
     seed,
     peers,
@@ -108,18 +124,18 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     delivery: "complete",
     integrity: chance(rng, 0.8) ? "checksum" : "none",
     signatures: "stand-in",
-    dataSources: 1 + rng.below(5),
-    dataPerSource: Math.round(betweenLog(rng, 20, 600)),
-    everyMs: chance(rng, 0.4) ? 0 : betweenLog(rng, 1, 100),
+    dataSources,
+    dataPerSource,
+    everyMs,
     sizes: {
       bytesMin: 1,
-      bytesMax: Math.round(betweenLog(rng, 20, 2000)),
+      bytesMax,
       emptyRate: maybe(rng, 0.3, 0.1),
-      bigRate: sliced ? 0.02 : 0,
-      bigBytes: Math.round(betweenLog(rng, 4 * KIB, 200 * KIB)),
+      bigRate: sliced ? BIG_RATE : 0,
+      bigBytes,
     },
     fragmentBytes,
-    windowBytes: Math.round(betweenLog(rng, 64 * KIB, 512 * KIB)),
+    windowBytes: Math.round(betweenLog(rng, 64 * KIB, 256 * KIB)),
     windowFragments,
     substreams: [1, 2, 4, 8][rng.below(4)] ?? 8,
     memoryBytes: 2048 * KIB,
@@ -148,7 +164,7 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     jobDelayMsMax: betweenLog(rng, 0.01, 20),
     lateJobRate: maybe(rng, 0.5, 0.1),
     diskDelayMsMax: betweenLog(rng, 0.1, 20),
-    faults: drawFaults(rng),
+    faults,
     healMs: 180_000,
   };
   return { ...options, ...overrides };

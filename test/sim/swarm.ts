@@ -51,7 +51,7 @@ export interface Driver {
 }
 
 /** Why a member need not get everything. */
-export type Excuse = "crashed" | "left" | "stuck" | "lagging" | "late" | "isolated";
+export type Excuse = "crashed" | "left" | "stuck" | "lagging" | "late";
 
 export class Member {
   readonly name: string;
@@ -60,8 +60,9 @@ export class Member {
   driver!: Driver;
   readonly joinedMs: number;
   /** Took part from before the first datum. */
-  readonly fromStart: boolean;
+  fromStart: boolean;
   readonly excuses = new Set<Excuse>();
+  started = false;
   ended = false;
 
   constructor(node: SimNode, role: Role, joinedMs: number, fromStart: boolean) {
@@ -103,6 +104,8 @@ export class Swarm {
   readonly world: World;
   readonly network: Network;
   readonly members: Member[] = [];
+  /** Puts something between a machine and its node: planted bugs. */
+  wrap: ((member: Member, machine: Body["machine"]) => Body["machine"]) | undefined;
   readonly #byNode = new Map<SimNode, Member>();
   readonly #observers: SwarmObserver[] = [];
 
@@ -132,7 +135,9 @@ export class Swarm {
   }
 
   boot(member: Member): void {
-    member.node.boot(member.driver.body());
+    const body = member.driver.body();
+    const machine = this.wrap?.(member, body.machine) ?? body.machine;
+    member.node.boot({ ...body, machine });
     member.driver.started();
   }
 
@@ -163,11 +168,19 @@ export class Swarm {
     for (const observer of this.#observers) observer.onGap?.(member, gap);
   }
   memberStarted(member: Member, index: number): void {
+    member.started = true;
     for (const observer of this.#observers) observer.onStarted?.(member, index);
   }
   memberEnded(member: Member): void {
     member.ended = true;
+    if (member === this.source) this.#sourceEnded();
     for (const observer of this.#observers) observer.onEnded?.(member);
+  }
+  /** Who had not begun by then finds nobody who waits for it. */
+  #sourceEnded(): void {
+    for (const { role, started, excuses } of this.members) {
+      if (role === "peer" && !started) excuses.add("late");
+    }
   }
   lagging(by: Member, member: Member): void {
     member.excuses.add("lagging");

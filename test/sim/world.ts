@@ -15,8 +15,8 @@ export interface Violation {
   readonly message: string;
 }
 
-/** A run stops at this many violations: more would say the same. */
-const VIOLATIONS_MAX = 20;
+/** Of one checker so many are kept: more would say the same. */
+const VIOLATIONS_PER_CHECKER_MAX = 5;
 
 export class World {
   readonly seed: number;
@@ -25,6 +25,7 @@ export class World {
   nowMs = 0;
   eventCount = 0;
   readonly #heap = new EventHeap();
+  readonly #violationCounts = new Map<string, number>();
   /** Readable history for a person, kept only while someone asks for it. */
   log: ((line: string) => void) | undefined;
 
@@ -52,7 +53,6 @@ export class World {
   run(untilMs: number, done: () => boolean = () => false): boolean {
     const heap = this.#heap;
     while (heap.earliestMs <= untilMs) {
-      if (this.violations.length >= VIOLATIONS_MAX) return false;
       this.nowMs = heap.earliestMs;
       this.eventCount++;
       heap.pop()();
@@ -63,7 +63,9 @@ export class World {
   }
 
   violate(checker: string, message: string): void {
-    if (this.violations.length >= VIOLATIONS_MAX) return;
+    const count = (this.#violationCounts.get(checker) ?? 0) + 1;
+    this.#violationCounts.set(checker, count);
+    if (count > VIOLATIONS_PER_CHECKER_MAX) return;
     this.violations.push({ checker, atMs: this.nowMs, message });
     this.log?.(`${this.nowMs.toFixed(3)} VIOLATION ${checker}: ${message}`);
   }

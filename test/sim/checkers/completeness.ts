@@ -76,5 +76,6 @@ export class CompletenessChecker implements SwarmObserver {
 /** Lagging or isolated members may have gaps, and come to the end all the same. */
 function owedTheEnd(member: Member): boolean {
   if (member.role === "source" || !member.node.alive) return false;
-  return !member.excuses.has("stuck") && !member.excuses.has("left");
+  const { excuses } = member;
+  return !excuses.has("stuck") && !excuses.has("left") && !excuses.has("late");
 }

@@ -1,0 +1,246 @@
+/**
+ * Runs the real peer machine as a member of a swarm: identity and chance from the seed, memory of
+ * its own, a consumer or data sources, and a directory in place of the servers.
+ */
+
+import { createHash } from "node:crypto";
+import { LINK_QUEUE_BYTES_MAX } from "../../src/base/limits.ts";
+import { seededEntropy } from "../../src/base/rng.ts";
+import { toHex } from "../../src/base/units.ts";
+import { EngineMemory } from "../../src/kernel/engine-memory.ts";
+import { createJsKernel } from "../../src/kernel/js-kernel.ts";
+import type { PeerCommand, PeerEvent } from "../../src/peer/commands.ts";
+import type { PeerIdentity } from "../../src/peer/context.ts";
+import { PeerMachine } from "../../src/peer/peer.ts";
+import { NODE_DEFAULTS, type OverlaySettings } from "../../src/peer/settings.ts";
+import { Consumer } from "./consumer.ts";
+import { JobRunner, nodeKeys } from "./jobs.ts";
+import type { Body } from "./node.ts";
+import { Producer } from "./producer.ts";
+import type { DriverFactory, DriverSetup } from "./run.ts";
+import type { Driver, Inspection } from "./swarm.ts";
+
+/** Fragments of one job that the kernel is called with at once. */
+const SCRATCH_FRAGMENTS = 64;
+/** A wish for members is answered after this. */
+const DIRECTORY_MS = 30;
+
+export const peerDriver: DriverFactory = (setup) => new PeerDriver(setup);
+
+export function sha256(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(createHash("sha256").update(bytes).digest());
+}
+
+export function overlayIdOf(seed: number): string {
+  return toHex(sha256(new TextEncoder().encode(`overlay ${seed}`)).subarray(0, 16));
+}
+
+export class PeerDriver implements Driver {
+  machine: PeerMachine | undefined;
+  readonly peerId: string;
+  readonly #setup: DriverSetup;
+  readonly #overlayId: string;
+  readonly #consumer: Consumer;
+  readonly #producer: Producer | undefined;
+  #boots = 0;
+  #wishing = false;
+
+  constructor(setup: DriverSetup) {
+    this.#setup = setup;
+    const { swarm, member, options } = setup;
+    const { publicKey } = nodeKeys(options.signatures, options.seed, member.name);
+    this.peerId = identityOf(publicKey).peerId;
+    this.#overlayId = overlayIdOf(setup.options.seed);
+    this.#consumer = new Consumer(swarm, member, this.#overlayId);
+    this.#producer =
+      member.role === "source" ? new Producer(swarm, member, this.#overlayId, setup) : undefined;
+  }
+
+  get consumerPauseMs(): number {
+    return this.#consumer.pauseMs;
+  }
+  set consumerPauseMs(pauseMs: number) {
+    const stood = this.#consumer.pauseMs === Number.POSITIVE_INFINITY;
+    this.#consumer.pauseMs = pauseMs;
+    if (stood) this.#consumer.wake(0);
+  }
+
+  body(): Body {
+    const { world, member, options } = this.#setup;
+    const label = `${member.name} boot ${++this.#boots}`;
+    const kernel = createJsKernel({ memoryBytes: options.memoryBytes });
+    const memory = new EngineMemory(kernel, { segmentBytes: options.segmentBytes });
+    const keys = nodeKeys(options.signatures, options.seed, member.name);
+    this.machine = new PeerMachine({
+      memory,
+      identity: identityOf(keys.publicKey),
+      rng: world.rng(`rng ${label}`),
+      entropy: seededEntropy(world.rng(`entropy ${label}`)),
+      sha256,
+    });
+    const jobs = new JobRunner(world, label, {
+      signatures: options.signatures,
+      keys,
+      kernel,
+      delayMsMax: options.jobDelayMsMax,
+      lateRate: options.lateJobRate,
+      scratch: {
+        pairs: memory.allocate(8 * SCRATCH_FRAGMENTS),
+        good: memory.allocate(SCRATCH_FRAGMENTS),
+        fragments: SCRATCH_FRAGMENTS,
+      },
+    });
+    return { machine: this.machine, arena: memory, jobs };
+  }
+
+  started(): void {
+    const { member, options, directory } = this.#setup;
+    const address = directory.addressOf(member);
+    if (address !== undefined) this.#command({ kind: "setListen", addresses: [address] });
+    this.#command({
+      kind: "openOverlay",
+      settings: this.#settings(),
+      role: member.role,
+      waitPeers: 1,
+      from: "oldest",
+    });
+    if (this.#producer !== undefined) {
+      this.#producer.start();
+      return;
+    }
+    this.#consumer.start();
+    this.#dial(options.degree);
+  }
+
+  event(event: unknown): void {
+    const { swarm, member, world } = this.#setup;
+    const told = event as PeerEvent;
+    switch (told.kind) {
+      case "readable":
+        this.#consumer.wake(0);
+        return;
+      case "writable":
+        this.#producer?.writable();
+        return;
+      case "started":
+        swarm.memberStarted(member, told.index);
+        return;
+      case "gap":
+        swarm.gap(member, {
+          kind: told.gap.kind,
+          sourceId: told.gap.kind === "data" ? told.gap.sourceId : undefined,
+          from: told.gap.from,
+          to: told.gap.to,
+        });
+        return;
+      case "ended":
+        swarm.memberEnded(member);
+        return;
+      case "left":
+        this.#consumer.stop();
+        return;
+      case "failed":
+        world.violate("session", `${member.name} fails: ${told.code} ${told.detail}`);
+        return;
+      case "neighbour":
+        world.log?.(
+          `${world.nowMs.toFixed(3)} ${member.name} neighbour ${this.#nameOf(told.peerId)} ${told.state} ${told.detail}`,
+        );
+        if (told.state === "lagging") this.#lagging(told.peerId);
+        return;
+      case "needMembers":
+        this.#wish();
+        return;
+      case "linkFailed":
+        world.log?.(
+          `${world.nowMs.toFixed(3)} ${member.name} link failed ${told.code} ${told.detail}`,
+        );
+        return;
+    }
+  }
+
+  stopped(): void {
+    this.machine = undefined;
+    this.#wishing = false;
+    this.#consumer.stop();
+  }
+
+  inspect(): Inspection | undefined {
+    const overlay = this.machine?.overlays.get(this.#overlayId);
+    if (overlay === undefined) return undefined;
+    const { window } = overlay;
+    return {
+      held: (index) => window.holds(index),
+      start: window.start,
+      heldCount: window.heldCount,
+      heldBytes: window.heldBytes,
+      windowFragments: window.windowFragments,
+      windowBytes: window.windowBytes,
+      linkQueueBytesMax: LINK_QUEUE_BYTES_MAX,
+    };
+  }
+
+  leave(): void {
+    if (this.machine?.overlays.has(this.#overlayId) !== true) return;
+    this.#consumer.stop();
+    this.#command({ kind: "leaveOverlay", overlayId: this.#overlayId, announced: true });
+  }
+
+  #settings(): OverlaySettings {
+    const { options } = this.#setup;
+    const source = nodeKeys(options.signatures, options.seed, "source").publicKey;
+    return {
+      ...NODE_DEFAULTS,
+      overlayId: this.#overlayId,
+      sessionEpoch: 1,
+      fragmentBytes: options.fragmentBytes,
+      integrity: options.integrity,
+      delivery: options.delivery,
+      substreams: options.substreams,
+      maxLagMs: 10_000,
+      sourcePeerId: identityOf(source).peerId,
+      windowBytes: options.windowBytes,
+      windowFragments: options.windowFragments,
+    };
+  }
+
+  #command(command: PeerCommand): void {
+    this.#setup.member.node.command(command);
+  }
+
+  #dial(count: number): void {
+    const { directory, member } = this.#setup;
+    if (this.machine?.overlays.has(this.#overlayId) !== true) return;
+    for (const address of directory.suggest(member, count)) {
+      this.#command({ kind: "dial", overlayId: this.#overlayId, address });
+    }
+  }
+
+  #wish(): void {
+    if (this.#wishing) return;
+    this.#wishing = true;
+    const { world, member } = this.#setup;
+    const { generation } = member.node;
+    world.after(DIRECTORY_MS, () => {
+      if (generation !== member.node.generation) return;
+      this.#wishing = false;
+      if (!member.node.paused) this.#dial(2);
+    });
+  }
+
+  #lagging(peerId: string): void {
+    const { swarm, member } = this.#setup;
+    const named = swarm.members.find(({ driver }) => (driver as PeerDriver).peerId === peerId);
+    if (named !== undefined) swarm.lagging(member, named);
+  }
+
+  #nameOf(peerId: string): string {
+    const { members } = this.#setup.swarm;
+    return members.find(({ driver }) => (driver as PeerDriver).peerId === peerId)?.name ?? peerId;
+  }
+}
+
+function identityOf(publicKey: Uint8Array): PeerIdentity {
+  const peerIdBytes = sha256(publicKey);
+  return { peerId: toHex(peerIdBytes), peerIdBytes, publicKey };
+}

@@ -1,0 +1,266 @@
+/**
+ * Bugs planted from outside: wrappers that change what goes into a machine or comes out of it. No
+ * line of src/ knows of them. Each stands for a mistake that a peer could make, and names the
+ * checkers that must find it.
+ */
+
+import { ENTRY_BYTES } from "../../src/base/layout.ts";
+import type { Input, Machine, Now, Output, Transmit } from "../../src/base/machine.ts";
+import type { Take } from "../../src/peer/commands.ts";
+import type { Member, Swarm } from "./swarm.ts";
+import {
+  creditLimit,
+  eachFrame,
+  haveStart,
+  isEnd,
+  putU64,
+  ranges,
+  records,
+  sealAgain,
+  TYPE,
+  u64,
+  withRanges,
+} from "./wire.ts";
+
+export interface PlantedBug {
+  readonly name: string;
+  /** At least one of these speaks up, within the seeds that the test allows. */
+  readonly foundBy: readonly string[];
+  plant(member: Member, machine: AnyMachine, swarm: Swarm): AnyMachine;
+}
+
+type AnyMachine = Machine<unknown, unknown>;
+
+/** Passes everything through; bugs override one thing. */
+class Wrapper implements AnyMachine {
+  protected readonly inner: AnyMachine;
+  readonly #more: Output<unknown>[] = [];
+
+  constructor(inner: AnyMachine) {
+    this.inner = inner;
+  }
+
+  handle(input: Input<unknown>, now: Now): void {
+    this.inner.handle(this.incoming(input), now);
+    this.handled(input);
+  }
+  poll(): Output<unknown> | undefined {
+    const more = this.#more.shift();
+    if (more !== undefined) return more;
+    const output = this.inner.poll();
+    return output?.kind === "transmit" ? this.outgoing(output) : output;
+  }
+  get deadlineMs(): number {
+    return this.inner.deadlineMs;
+  }
+
+  protected incoming(input: Input<unknown>): Input<unknown> {
+    return input;
+  }
+  protected handled(_input: Input<unknown>): void {}
+  protected outgoing(output: Transmit): Output<unknown> {
+    return output;
+  }
+  protected emitToo(output: Output<unknown>): void {
+    this.#more.push(output);
+  }
+}
+
+/** Calls `change` with each frame of `type`, copied; frames it returns go instead. */
+function rewritten(
+  output: Transmit,
+  type: number,
+  change: (frame: Uint8Array) => Uint8Array,
+): Transmit {
+  const parts: Uint8Array[] = [];
+  let any = false;
+  eachFrame(output.bytes, (found, offset, frameBytes) => {
+    const frame = output.bytes.slice(offset, offset + frameBytes);
+    any ||= found === type;
+    parts.push(found === type ? change(frame) : frame);
+  });
+  if (!any) return output;
+  return { kind: "transmit", linkId: output.linkId, bytes: new Uint8Array(Buffer.concat(parts)) };
+}
+
+function eachIncoming(
+  input: Input<unknown>,
+  type: number,
+  visit: (memory: Uint8Array, offset: number, frameBytes: number) => void,
+): void {
+  if (input.kind !== "frames") return;
+  for (let i = 0; i < input.count; i++) {
+    const offset = input.ranges[2 * i] as number;
+    if (input.memory[offset + 6] !== type) continue;
+    visit(input.memory, offset, input.ranges[2 * i + 1] as number);
+  }
+}
+
+/** A HAVE names one fragment more than is held. */
+class AdvertisesTooMuch extends Wrapper {
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return rewritten(output, TYPE.HAVE, (frame) => {
+      const list = ranges(frame, 0, frame.length) ?? [];
+      const last = list.at(-1);
+      if (last === undefined) return frame;
+      return withRanges(frame, [...list, { first: last.first + last.count + 1, count: 1 }]);
+    });
+  }
+}
+
+/** A relay's memory flips a bit now and then, and the checksum is done again afterwards. */
+class ChangesPayload extends Wrapper {
+  #frames = 0;
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return rewritten(output, TYPE.DATA, (frame) => {
+      const datum = records(frame, 0, frame.length)?.findLast(
+        ({ payloadBytes }) => payloadBytes > 9,
+      );
+      if (datum === undefined || ++this.#frames % 20 !== 0) return frame;
+      const at = datum.payload + datum.payloadBytes - 1;
+      frame[at] = (frame[at] as number) ^ 0x10;
+      sealAgain(frame);
+      return frame;
+    });
+  }
+}
+
+/** Takes every credit for more than it says. */
+class IgnoresCredit extends Wrapper {
+  protected override incoming(input: Input<unknown>): Input<unknown> {
+    eachIncoming(input, TYPE.CREDIT, (memory, offset) => {
+      putU64(memory, offset + 16, creditLimit(memory, offset) + 1_000_000);
+    });
+    return input;
+  }
+}
+
+/** Believes that neighbours need less than they do, and frees what they still lack. */
+class FreesEarly extends Wrapper {
+  protected override incoming(input: Input<unknown>): Input<unknown> {
+    eachIncoming(input, TYPE.HAVE, (memory, offset, frameBytes) => {
+      const last = ranges(memory, offset, frameBytes)?.at(-1);
+      if (last === undefined) return;
+      const start = Math.max(haveStart(memory, offset), last.first);
+      putU64(memory, offset + 16, start);
+    });
+    return input;
+  }
+}
+
+/** END claims one datum more than each data source sent. */
+class EndsTooLate extends Wrapper {
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return rewritten(output, TYPE.DATA, (frame) => {
+      if (!isEnd(frame, 0)) return frame;
+      for (const record of records(frame, 0, frame.length) ?? []) {
+        if (record.kind === 4) putU64(frame, record.offset + 8, u64(frame, record.offset + 8) + 1);
+      }
+      sealAgain(frame);
+      return frame;
+    });
+  }
+}
+
+/** Sends fragments back to the source peer. */
+class FeedsTheSource extends Wrapper {
+  readonly #member: Member;
+  readonly #swarm: Swarm;
+  constructor(inner: AnyMachine, member: Member, swarm: Swarm) {
+    super(inner);
+    this.#member = member;
+    this.#swarm = swarm;
+  }
+  protected override outgoing(output: Transmit): Output<unknown> {
+    if (output.bytes[6] !== TYPE.DATA) return output;
+    for (const end of this.#member.node.ends.values()) {
+      if (!end.isOpen || end.other?.node !== this.#swarm.source.node) continue;
+      this.emitToo({ kind: "transmit", linkId: end.linkId, bytes: output.bytes.slice() });
+    }
+    return output;
+  }
+}
+
+/** Hands the consumer every eighth batch twice. */
+class DeliversTwice extends Wrapper {
+  #batches = 0;
+  #again: Take | undefined;
+  override handle(input: Input<unknown>, now: Now): void {
+    const take = takeOf(input);
+    if (take !== undefined && this.#again !== undefined) {
+      take.batch = this.#again.batch;
+      take.sourceOf = this.#again.sourceOf;
+      this.#again = undefined;
+      return;
+    }
+    super.handle(input, now);
+    if (take?.batch !== undefined && ++this.#batches % 8 === 0) this.#again = { ...take };
+  }
+}
+
+/** Drops the first datum of every eighth batch on its way to the consumer. */
+class SkipsSilently extends Wrapper {
+  #batches = 0;
+  protected override handled(input: Input<unknown>): void {
+    const batch = takeOf(input)?.batch;
+    if (batch === undefined || ++this.#batches % 8 !== 0) return;
+    batch.entries += ENTRY_BYTES;
+    batch.count--;
+  }
+}
+
+/** Writes to memory that is still queued on a link. */
+class OverwritesQueued extends Wrapper {
+  #last: Uint8Array | undefined;
+  #count = 0;
+  protected override handled(input: Input<unknown>): void {
+    if (input.kind === "sent" || this.#last === undefined) return;
+    this.#last[this.#last.length - 1] = 0xff;
+    this.#last = undefined;
+  }
+  protected override outgoing(output: Transmit): Output<unknown> {
+    if (output.bytes[6] === TYPE.DATA && ++this.#count % 16 === 0) this.#last = output.bytes;
+    return output;
+  }
+}
+
+function takeOf(input: Input<unknown>): Take | undefined {
+  if (input.kind !== "command") return undefined;
+  const command = input.command as { readonly kind: string };
+  return command.kind === "take" ? (command as Take) : undefined;
+}
+
+type WrapperClass = new (inner: AnyMachine, member: Member, swarm: Swarm) => AnyMachine;
+
+function planted(
+  name: string,
+  where: "source" | "peers" | "all",
+  foundBy: readonly string[],
+  Planted: WrapperClass,
+): PlantedBug {
+  return {
+    name,
+    foundBy,
+    plant: (member, machine, swarm) => {
+      const hit = where === "all" || (where === "source") === (member.role === "source");
+      return hit ? new Planted(machine, member, swarm) : machine;
+    },
+  };
+}
+
+export const PLANTED_BUGS: readonly PlantedBug[] = [
+  planted("advertises what it does not hold", "peers", ["honest-maps"], AdvertisesTooMuch),
+  planted("changes payloads under a good checksum", "peers", ["delivery"], ChangesPayload),
+  planted("ignores credit", "all", ["credit-kept"], IgnoresCredit),
+  planted("frees what neighbours still need", "all", ["completeness"], FreesEarly),
+  planted("ends one datum too late", "source", ["completeness"], EndsTooLate),
+  planted(
+    "sends fragments to the source peer",
+    "peers",
+    ["source-receives-nothing"],
+    FeedsTheSource,
+  ),
+  planted("delivers twice", "peers", ["delivery"], DeliversTwice),
+  planted("skips in silence", "peers", ["delivery"], SkipsSilently),
+  planted("overwrites what is queued", "all", ["transmit-untouched"], OverwritesQueued),
+];
