@@ -1,0 +1,156 @@
+// Benchmarks of the kernels, WebAssembly against its JavaScript twin.
+//
+//   node bench/micro.mjs [--quick] [--runs N] [--only TEXT] [--out FILE]
+//
+// --quick  a smoke run: one short run a case        --runs  runs a case, median of all (default 5)
+// --only   cases whose "suite: name" holds TEXT     --out   write the report as JSON
+//
+// Needs dist/ and build/ (npm run build). Exit 1 when the kernels do not agree on what they did,
+// 2 on wrong options. A run beside other work is marked noisy.
+import { readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { Bench } from "tinybench";
+import { createJsKernel } from "../dist/kernel/js-kernel.js";
+import { createKernelMemory, createWasmKernel } from "../dist/kernel/wasm-kernel.js";
+import { MEMORY_MIB } from "./micro/bench-memory.mjs";
+import { bits } from "./micro/bits.mjs";
+import { checksum } from "./micro/checksum.mjs";
+import { fragments } from "./micro/fragments.mjs";
+import { describeMachine, isNoisy, spreadOf } from "./micro/rows.mjs";
+
+const options = readOptions();
+const kernels = [
+  createWasmKernel({
+    wasm: new Uint8Array(readFileSync(new URL("../build/kernel.wasm", import.meta.url))),
+    memory: createKernelMemory(MEMORY_MIB),
+  }),
+  createJsKernel({ memoryBytes: MEMORY_MIB * 1024 * 1024 }),
+];
+const machine = describeMachine();
+const rows = [];
+const failures = [];
+
+for (const suite of [checksum, fragments, bits]) {
+  for (const one of suite.cases) {
+    if (!`${suite.name}: ${one.name}`.includes(options.only)) continue;
+    measure(suite.name, one);
+  }
+}
+if (rows.length === 0) usage(`no case holds "${options.only}"`);
+
+const noisy = isNoisy(machine, 1);
+if (noisy) console.log("noisy: other work ran beside this; the figures are too low");
+console.log(`${machine.machine}, Node ${machine.node}, commit ${machine.commit}`);
+if (options.out !== undefined) {
+  writeFileSync(options.out, `${JSON.stringify({ ...machine, noisy, failures, rows }, null, 2)}\n`);
+}
+for (const failure of failures) console.error(`content check failed: ${failure}`);
+process.exitCode = failures.length > 0 ? 1 : 0;
+
+function measure(suite, one) {
+  agree(suite, one);
+  const samples = kernels.map(() => ({
+    rates: [],
+    p50: [],
+    p99: [],
+    cpuSeconds: 0,
+    iterations: 0,
+  }));
+  for (let run = 0; run < options.runs; run++) {
+    for (const [k, kernel] of kernels.entries()) measureOnce(one, kernel, samples[k]);
+  }
+  agree(suite, one);
+  const scale = scaleOf(one);
+  const found = kernels.map((kernel, k) => {
+    const { rates, p50, p99, cpuSeconds, iterations } = samples[k];
+    const row = {
+      suite,
+      case: `${one.name}, ${kernel.name}`,
+      unit: scale.unit,
+      ...spreadOf(rates),
+      runs: rates.length,
+      p50: spreadOf(p50).median,
+      p99: spreadOf(p99).median,
+      latencyUnit: "ns",
+      rssMiB: Math.round(process.memoryUsage.rss() / 1024 ** 2),
+    };
+    if (one.bytes !== undefined) {
+      row.cpuSecondsPerGiB = (cpuSeconds / (iterations * one.calls * one.bytes)) * 1024 ** 3;
+    }
+    rows.push(row);
+    return row;
+  });
+  const ratio = found[0].median / found[1].median;
+  const [wasm, js] = found.map((row) => row.median.toPrecision(3).padStart(7));
+  const title = `${suite}: ${one.name}`.padEnd(46);
+  console.log(`${title} wasm ${wasm}  js ${js} ${scale.unit.padEnd(12)} ${ratio.toFixed(2)}x`);
+}
+
+/** One timed sample is `calls` calls: a single one is shorter than the clock can tell. */
+function measureOnce(one, kernel, samples) {
+  one.prepare(kernel);
+  const bench = new Bench({
+    time: options.sampleMs,
+    warmupTime: options.sampleMs / 5,
+    iterations: 8,
+    throws: true,
+  });
+  let kept = 0;
+  let iterations = 0;
+  bench.add(one.name, () => {
+    for (let i = 0; i < one.calls; i++) kept ^= one.call(kernel);
+    iterations++;
+  });
+  const cpu = process.cpuUsage();
+  bench.runSync();
+  const { user, system } = process.cpuUsage(cpu);
+  // Uses the results, so that no call can be left out.
+  if (!Number.isInteger(kept)) throw new Error("a kernel call gave no integer");
+  const { latency } = bench.tasks[0].result;
+  const nsPerCall = 1e6 / one.calls;
+  samples.rates.push((scaleOf(one).perCall * one.calls) / (latency.mean / 1000));
+  samples.p50.push(latency.p50 * nsPerCall);
+  samples.p99.push(latency.p99 * nsPerCall);
+  samples.cpuSeconds += (user + system) / 1e6;
+  samples.iterations += iterations;
+}
+
+/** Both kernels do the same on the same memory: results and written bytes. */
+function agree(suite, one) {
+  const [wasm, js] = kernels.map((kernel) => {
+    one.prepare(kernel);
+    return JSON.stringify(one.check(kernel));
+  });
+  if (wasm !== js) failures.push(`${suite}: ${one.name}: wasm ${wasm}, js ${js}`);
+}
+
+function scaleOf(one) {
+  if (one.bytes !== undefined) return { unit: "GB/s", perCall: one.bytes / 1e9 };
+  if (one.data !== undefined) return { unit: "Mdata/s", perCall: one.data / 1e6 };
+  return { unit: "Mcalls/s", perCall: (one.steps ?? 1) / 1e6 };
+}
+
+function readOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        quick: { type: "boolean", default: false },
+        runs: { type: "string" },
+        only: { type: "string", default: "" },
+        out: { type: "string" },
+      },
+    });
+    const runs = Number(values.runs ?? (values.quick ? 1 : 5));
+    if (!Number.isInteger(runs) || runs < 1) throw new Error("--runs is a count of 1 or more");
+    return { runs, only: values.only, out: values.out, sampleMs: values.quick ? 2 : 100 };
+  } catch (error) {
+    return usage(error.message);
+  }
+}
+
+function usage(message) {
+  console.error(
+    `${message}\nusage: node bench/micro.mjs [--quick] [--runs N] [--only TEXT] [--out FILE]`,
+  );
+  process.exit(2);
+}
