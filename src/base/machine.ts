@@ -41,7 +41,9 @@ export function formatAddress(address: Address): string {
 
 /** Undefined when `text` is not an address. */
 export function parseAddress(text: string): Address | undefined {
-  const match = /^(tcp|ws|memory):\/\/(?:\[([0-9a-fA-F:.%]+)\]|([^[\]:/]+)):(\d{1,5})\/?$/.exec(text);
+  const match = /^(tcp|ws|memory):\/\/(?:\[([0-9a-fA-F:.%]+)\]|([^[\]:/]+)):(\d{1,5})\/?$/.exec(
+    text,
+  );
   if (match === null) return undefined;
   const port = Number(match[4]);
   const host = match[2] ?? match[3];
@@ -109,7 +111,15 @@ export interface StoreDone {
   readonly result: StoreResult;
 }
 
-export type Input<C> = LinkUp | LinkDown | Frames | Sent | Command<C> | Timeout | JobDone | StoreDone;
+export type Input<C> =
+  | LinkUp
+  | LinkDown
+  | Frames
+  | Sent
+  | Command<C>
+  | Timeout
+  | JobDone
+  | StoreDone;
 
 // --------------------------------------------------------------------------------------- outputs
 
@@ -235,8 +245,12 @@ export abstract class MachineBase<C, E> implements Machine<C, E> {
     assert(this.#drained, "handle() before the outputs of the last input were drained");
     this.#drained = false;
     this.#handling = true;
-    this.step(input, now);
-    this.#handling = false;
+    try {
+      this.step(input, now);
+    } finally {
+      // A command that is refused by an error leaves a machine that can be drained and goes on.
+      this.#handling = false;
+    }
   }
 
   poll(): Output<E> | undefined {

@@ -95,12 +95,11 @@ export class SourceRole {
       this.#sources.setContentType(source, command.contentType);
     }
     this.#tick();
-    command.accepted = this.#merger.writeBatch(
-      source,
-      command.payloads,
-      command.lengths,
-      command.timestampUs,
-    );
+    const { payloads, lengths, timestampUs } = command;
+    command.accepted =
+      lengths.length === 1
+        ? Number(this.#merger.write(source, payloads, timestampUs))
+        : this.#merger.writeBatch(source, payloads, lengths, timestampUs);
     command.credit = this.#credit();
     if (command.accepted < command.lengths.length || command.credit === 0) this.#starved = true;
   }
