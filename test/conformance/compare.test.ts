@@ -21,6 +21,7 @@ describe("evidenceOf", () => {
   it.each([
     ["R5.c: x", ["R5.c"], false],
     ["P0.1 (negative): x", ["P0.1"], true],
+    ["R5.c (twin): x", ["R5.c"], true],
     ["R5.a, R5.b, R10.c: x", ["R5.a", "R5.b", "R10.c"], false],
     ["R5.0: x", ["R5.0"], false],
   ])("reads %s", (title, ids, negative) => {

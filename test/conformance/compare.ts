@@ -21,9 +21,9 @@ export interface Evidence {
   readonly negative: boolean;
 }
 
-const EVIDENCE_TITLE = /^([PR]\d+\.\w+(?:, [PR]\d+\.\w+)*)( \(negative\))?: /;
+const EVIDENCE_TITLE = /^([PR]\d+\.\w+(?:, [PR]\d+\.\w+)*)( \((?:negative|twin)\))?: /;
 
-/** Which rows a title speaks for: `R5.c: ...`, `R5.a, R5.b (negative): ...`. */
+/** Which rows a title speaks for: `R5.c: ...`, `R5.a, R5.b (negative): ...`, or `(twin)`. */
 export function evidenceOf(title: string): Evidence | undefined {
   const match = EVIDENCE_TITLE.exec(title);
   if (match === null) return undefined;

@@ -5,8 +5,8 @@
  * "may", T said in the text without such a keyword.
  *
  * A row is `open`, or `proven` by the file where its tests stand. A test whose title starts with
- * `R5.c: ` is evidence for the row, one with `R5.c (negative): ` is its negative twin; a proven row
- * has both. How that is held true: compare.ts.
+ * `R5.c: ` is evidence for the row, one with `R5.c (negative): ` or `R5.c (twin): ` is its
+ * negative twin; a proven row has both. How that is held true: compare.ts.
  */
 
 export interface Row {
