@@ -130,8 +130,9 @@ describe("both kernels", () => {
         counted("mergeData");
         const bytes = lengthOf(rng);
         const offset = rng.below(2 ** 24);
+        const flags = rng.below(4);
         const ends = kernels.map((kernel) =>
-          kernel.writeSlice(write, payloads, bytes, number, rng.below(1), delta, offset, 2 ** 24),
+          kernel.writeSlice(write, payloads, bytes, number, flags, delta, offset, 2 ** 24),
         );
         expect(ends[0]).toBe(ends[1]);
         counted("writeSlice");
