@@ -303,7 +303,8 @@ export class ServerDriver {
   ): Reply<A> | undefined {
     for (const { linkId: at, bytes } of this.sent) {
       const envelope = readEnvelope(bytes, 0, bytes.length);
-      if (at !== linkId || envelope.requestId !== requestId || envelope.kind === "request") continue;
+      if (at !== linkId || envelope.requestId !== requestId || envelope.kind === "request")
+        continue;
       return envelope.kind === "failure"
         ? { ok: false, failure: FAILURE.fromPositions(envelope.positions) }
         : { ok: true, answer: operation.answer.fromPositions(envelope.positions) };

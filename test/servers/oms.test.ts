@@ -27,7 +27,13 @@ function create(driver: ServerDriver, linkId: number, owner: Identity, more = {}
   });
 }
 
-function joining(driver: ServerDriver, linkId: number, overlayId: string, who: Identity, role: Role) {
+function joining(
+  driver: ServerDriver,
+  linkId: number,
+  overlayId: string,
+  who: Identity,
+  role: Role,
+) {
   const { nonce } = driver.ask(linkId, r5.CHALLENGE, {});
   const signature = who.sign(r5.joinProof(nonce, overlayId));
   return { overlayId, nonce, publicKey: who.publicKey, signature, candidates: here, role };
@@ -120,6 +126,27 @@ it("R5.b: overlay ids are unique, over restarts and removals too", () => {
     if (i % 5 === 4) driver.crash();
   }
   expect(ids.size).toBe(20);
+});
+
+it("R5.b (twin): a refused request is answered with no overlay id, and none comes to be", () => {
+  const driver = oms({ overlaysMax: 1 });
+  const link = driver.link();
+  create(driver, link, new Identity());
+  const owner = new Identity();
+  const { nonce } = driver.ask(link, r5.CHALLENGE, {});
+  const requestId = driver.send(link, r5.CREATE, {
+    nonce,
+    publicKey: owner.publicKey,
+    signature: owner.sign(r5.createProof(nonce)),
+    candidates: here,
+    title: "weather",
+    pams: false,
+  });
+  driver.settle();
+  const raw = driver.rawReply(link, requestId) ?? [];
+  expect(raw.slice(0, 3)).toEqual([0xff, requestId, "OVERLOADED"]);
+  expect(raw.some((field) => field instanceof Uint8Array)).toBe(false);
+  expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(1);
 });
 
 describe("R5.c: the refresh expiration time", () => {
@@ -380,7 +407,11 @@ describe("sessions start over and terms rise", () => {
     const key = `oms/overlay/${"0f".repeat(16)}`;
     disk.records.set(key, { key, value: Uint8Array.of(0xc1), revision: 9 });
     driver.crash();
-    expect(driver.events.at(-1)).toMatchObject({ type: "failed", fatal: true, code: "STORE_CORRUPT" });
+    expect(driver.events.at(-1)).toMatchObject({
+      type: "failed",
+      fatal: true,
+      code: "STORE_CORRUPT",
+    });
     expect(driver.refusal(driver.link(), r5.CHALLENGE, {}).code).toBe("OVERLOADED");
   });
 
@@ -391,7 +422,9 @@ describe("sessions start over and terms rise", () => {
     for (const overlay of made) driver.ask(link, r5.REMOVE_SESSION_OVERLAY, overlay);
     const codes = made.map((overlay) => driver.refusal(link, r5.REFRESH_OVERLAY, overlay).code);
     expect(codes).toEqual(["UNKNOWN_OVERLAY", "OVERLAY_GONE", "OVERLAY_GONE"]);
-    expect([...driver.disk.records.keys()].filter((key) => key.includes("overlay"))).toHaveLength(2);
+    expect([...driver.disk.records.keys()].filter((key) => key.includes("overlay"))).toHaveLength(
+      2,
+    );
   });
 });
 
@@ -437,7 +470,7 @@ describe("R1 as the OMS speaks it", () => {
     expect(driver.opened).toEqual([]);
   });
 
-  it("R1.e, P3.3: a removed overlay is removed there too, over a lost link as well", () => {
+  it("R1.e: a removed overlay is removed there too, over a lost link as well", () => {
     const driver = oms(withPams);
     const link = driver.link();
     const made = create(driver, link, new Identity(), { pams: true });

@@ -1,0 +1,269 @@
+import { describe, expect, it } from "vitest";
+import { ROLES } from "../../src/protocol/common.ts";
+import * as r1 from "../../src/protocol/r1.ts";
+import * as r2 from "../../src/protocol/r2.ts";
+import { encodeAnswer } from "../../src/protocol/signalling.ts";
+import { createPams, type PamsOptions, type PamsSnapshot } from "../../src/servers/pams.ts";
+import { ServerDriver } from "./driver.ts";
+
+const overlayId = "0f".repeat(16);
+const peerId = "1e".repeat(32);
+const overlay = { overlayId, omsUrl: "ws://192.0.2.1:7900" };
+const peer = { overlayId, peerId, role: ROLES.peer };
+const report = {
+  overlayId,
+  peerId,
+  event: r2.REPORT_EVENTS.interval,
+  start: 5,
+  haveEnd: 100,
+  missing: 3,
+  fragmentsHeld: 92,
+  bytesFromSource: 1_000,
+  bytesFromPeers: 9_000,
+  bytesToPeers: 5_000,
+  lagMs: 40,
+  links: 4,
+  rateBytesPerSecond: 125_000,
+} as const;
+
+function pams(options: Partial<PamsOptions> = {}): ServerDriver {
+  return new ServerDriver((base) =>
+    createPams({ ...base, reportIntervalMs: 10_000, ...options }),
+  ).start();
+}
+const overlays = (driver: ServerDriver) => driver.snapshot<PamsSnapshot>().overlays;
+
+describe("R1.a, R1.b: an OMS registers an overlay", () => {
+  it("R1.a, R1.b: by its id; the answer gives the report interval", () => {
+    const driver = pams();
+    const link = driver.link();
+    const requestId = driver.send(link, r1.REGISTER_OVERLAY, overlay);
+    expect(driver.rawReply(link, requestId)).toEqual([0x10 | 0x80, requestId, 10_000]);
+    expect(overlays(driver)).toEqual([{ ...overlay, peers: [] }]);
+  });
+
+  it("R1.a, R1.b (twin): not without an id, not beyond the limit", () => {
+    const driver = pams({ overlaysMax: 1 });
+    const link = driver.link();
+    driver.frame(link, Uint8Array.of(0x93, 0x10, 0x07, 0xa0));
+    expect(driver.rawReply(link, 7)?.[2]).toBe("MESSAGE_MALFORMED");
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    const other = { ...overlay, overlayId: "ab".repeat(16) };
+    const failure = driver.refusal(link, r1.REGISTER_OVERLAY, other);
+    expect(failure.code).toBe("OVERLOADED");
+    expect(failure.retryAfterMs).toBeGreaterThan(0);
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    expect(overlays(driver)).toHaveLength(1);
+  });
+});
+
+describe("R1.c: the registration is kept alive", () => {
+  it("R1.c: repeated every interval it stays; after three silent intervals it is dropped", () => {
+    const driver = pams();
+    const link = driver.link();
+    for (let i = 0; i < 8; i++) {
+      driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+      driver.advance(10_000);
+      expect(overlays(driver)).toHaveLength(1);
+    }
+    driver.advance(19_999);
+    expect(overlays(driver)).toHaveLength(1);
+    driver.advance(2);
+    expect(overlays(driver)).toHaveLength(0);
+    expect(driver.events.at(-2)).toEqual({ type: "overlayDropped", overlayId, why: "silent" });
+  });
+
+  it("R1.c (twin): repeating it does not touch the peers registered meanwhile", () => {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    expect(overlays(driver)[0]?.peers).toHaveLength(1);
+  });
+});
+
+describe("R1.e: an OMS removes an overlay", () => {
+  it("R1.e: by its id; its peers go with it", () => {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    const requestId = driver.send(link, r1.REMOVE_OVERLAY, { overlayId });
+    expect(driver.rawReply(link, requestId)).toEqual([0x11 | 0x80, requestId]);
+    expect(overlays(driver)).toEqual([]);
+    expect(driver.refusal(link, r2.REPORT, report).code).toBe("UNKNOWN_OVERLAY");
+    expect((driver.machine as { deadlineMs: number }).deadlineMs).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it("R1.e (twin): an unknown id removes nothing", () => {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(link, r1.REMOVE_OVERLAY, { overlayId: "ab".repeat(16) });
+    expect(overlays(driver)).toHaveLength(1);
+  });
+});
+
+describe("R2.a, R2.b: a peer registers", () => {
+  it("R2.a, R2.b: by its id; the answer gives the report interval", () => {
+    const driver = pams({ reportIntervalMs: 2_500 });
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    const requestId = driver.send(link, r2.REGISTER_PEER, peer);
+    expect(driver.rawReply(link, requestId)).toEqual([0x20 | 0x80, requestId, 2_500]);
+    expect(overlays(driver)[0]?.peers).toEqual([
+      { peerId, role: ROLES.peer, status: undefined, silentMs: 0 },
+    ]);
+  });
+
+  it("R2.a, R2.b (twin): not in an overlay that is not registered, not beyond the limit", () => {
+    const driver = pams({ peersMax: 1 });
+    const link = driver.link();
+    const failure = driver.refusal(link, r2.REGISTER_PEER, peer);
+    expect(failure.code).toBe("UNKNOWN_OVERLAY");
+    expect(failure.retryAfterMs).toBeGreaterThan(0);
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    const other = { ...peer, peerId: "ab".repeat(32) };
+    expect(driver.refusal(link, r2.REGISTER_PEER, other).code).toBe("OVERLOADED");
+    driver.ask(link, r2.REGISTER_PEER, peer);
+  });
+});
+
+describe("R2.c: a peer reports its status", () => {
+  it("R2.c: every interval and on events; the latest wins; three silent intervals end it", () => {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    for (let i = 1; i <= 6; i++) {
+      driver.advance(10_000);
+      driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+      driver.ask(link, r2.REPORT, { ...report, haveEnd: 100 * i });
+    }
+    driver.ask(link, r2.REPORT, { ...report, event: r2.REPORT_EVENTS.completed, haveEnd: 700 });
+    driver.advance(1_000);
+    expect(overlays(driver)[0]?.peers).toMatchObject([
+      { status: { haveEnd: 700, event: 2, bytesFromPeers: 9_000 } },
+    ]);
+    expect(driver.snapshot<PamsSnapshot>().reports).toBe(7);
+    for (let i = 0; i < 3; i++) {
+      driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+      driver.advance(10_000);
+    }
+    expect(overlays(driver)[0]?.peers).toEqual([]);
+  });
+
+  it("R2.c (twin): a report of a peer that did not register is refused, so that it registers", () => {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    expect(driver.refusal(link, r2.REPORT, report).code).toBe("UNKNOWN_PEER");
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    driver.ask(link, r2.REPORT, report);
+    driver.crash();
+    const again = driver.link();
+    expect(driver.refusal(again, r2.REPORT, report).code).toBe("UNKNOWN_OVERLAY");
+    driver.ask(again, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(again, r2.REGISTER_PEER, peer);
+    driver.ask(again, r2.REPORT, report);
+    expect(overlays(driver)[0]?.peers).toHaveLength(1);
+  });
+});
+
+describe("R2.d: a registered peer removes itself", () => {
+  it("R2.d: by its id", () => {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    const requestId = driver.send(link, r2.REMOVE_PEER, { overlayId, peerId });
+    expect(driver.rawReply(link, requestId)).toEqual([0x22 | 0x80, requestId]);
+    expect(overlays(driver)[0]?.peers).toEqual([]);
+  });
+
+  it("R2.d (twin): another id, or another overlay, removes nobody", () => {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    driver.ask(link, r2.REMOVE_PEER, { overlayId, peerId: "ab".repeat(32) });
+    driver.ask(link, r2.REMOVE_PEER, { overlayId: "ab".repeat(16), peerId });
+    expect(overlays(driver)[0]?.peers).toHaveLength(1);
+  });
+});
+
+describe("R2.e: the PAMS asks a peer for its status", () => {
+  const asking = { type: "ask", token: 9, overlayId, peerId };
+  const status = { ...report, event: r2.REPORT_EVENTS.asked, haveEnd: 999 };
+  function registered(): [ServerDriver, number] {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    driver.command(asking);
+    return [driver, link];
+  }
+
+  it("R2.e: over the link where it spoke last; its answer counts as a report", () => {
+    const [driver, link] = registered();
+    const [raw] = driver.asked(link, 0x23);
+    expect(Buffer.from(raw?.[3] as Uint8Array).toString("hex")).toBe(peerId);
+    driver.frame(link, encodeAnswer(r2.STATUS, raw?.[1] as number, status));
+    expect(driver.events.at(-1)).toMatchObject({ type: "status", token: 9, status });
+    expect(overlays(driver)[0]?.peers).toMatchObject([{ status: { haveEnd: 999 } }]);
+  });
+
+  it("R2.e (twin): no answer, a wrong one, one of another link or peer, no link, no such peer", () => {
+    const nothing = { type: "status", token: 9, status: undefined };
+    const [silent] = registered();
+    silent.advance(5_001);
+    expect(silent.events.at(-1)).toEqual(nothing);
+
+    const [lying, link] = registered();
+    const [raw] = lying.asked(link, 0x23);
+    const requestId = raw?.[1] as number;
+    const other = lying.link();
+    lying.frame(other, encodeAnswer(r2.STATUS, requestId, status));
+    expect(lying.events.some((event) => event.type === "status")).toBe(false);
+    const foreign = { ...status, peerId: "ab".repeat(32) };
+    lying.frame(link, encodeAnswer(r2.STATUS, requestId, foreign));
+    expect(lying.events.at(-1)).toEqual(nothing);
+    expect(overlays(lying)[0]?.peers).toMatchObject([{ status: undefined }]);
+
+    const [wrong, wrongLink] = registered();
+    const [asked] = wrong.asked(wrongLink, 0x23);
+    wrong.frame(wrongLink, encodeAnswer(r2.REPORT, asked?.[1] as number, {}));
+    expect(wrong.events.at(-1)).toEqual(nothing);
+
+    const [lost, lostLink] = registered();
+    lost.linkDown(lostLink);
+    expect(lost.events.at(-1)).toEqual(nothing);
+    lost.command(asking);
+    lost.command({ ...asking, peerId: "ab".repeat(32) });
+    expect(lost.events.filter((event) => event.type === "status")).toHaveLength(3);
+  });
+});
+
+it("a report costs the same whatever the size of the overlay", () => {
+  const peers = 5_000;
+  const driver = pams({ limits: { requestBurst: 1e9, inFlightPerLink: 10 } });
+  const link = driver.link();
+  driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+  const ids = Array.from({ length: peers }, (_, i) => i.toString(16).padStart(64, "0"));
+  for (const id of ids) driver.send(link, r2.REGISTER_PEER, { ...peer, peerId: id });
+  const rounds = (list: readonly string[]): number => {
+    driver.sent.length = 0;
+    const from = performance.now();
+    for (let i = 0; i < 2_000; i++) {
+      driver.send(link, r2.REPORT, { ...report, peerId: list[i % list.length] ?? "" });
+    }
+    return performance.now() - from;
+  };
+  rounds(ids);
+  const few = rounds(ids.slice(0, 2));
+  const many = rounds(ids);
+  expect(many).toBeLessThan(10 * few + 50);
+  expect(driver.snapshot<PamsSnapshot>().counters.failures).toBe(0);
+});
