@@ -22,6 +22,14 @@ export interface WasmKernelOptions {
   readonly memory: WebAssembly.Memory;
 }
 
+/**
+ * Compiles build/kernel.wasm once, for the kernels of this thread and of the pool's workers alike.
+ * Blocks for about a millisecond; a browser's main thread uses WebAssembly.compile.
+ */
+export function compileKernel(wasm: Uint8Array<ArrayBuffer> | ArrayBuffer): WebAssembly.Module {
+  return new WebAssembly.Module(wasm);
+}
+
 /** Instantiates the kernel on `memory`; writes nothing outside [0, heapBase). */
 export function createWasmKernel(options: WasmKernelOptions): Kernel {
   const { instance } = instantiateSync(options.wasm, { env: { memory: options.memory } });

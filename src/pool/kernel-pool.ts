@@ -20,7 +20,7 @@ import type { Kernel } from "../kernel/kernel.ts";
 import { KERNEL_OPERATIONS, type KernelJob, type KernelOperation } from "./kernel-job.ts";
 
 export interface KernelPoolOptions {
-  /** Compiled from the same build/kernel.wasm as the kernel of this thread. */
+  /** From compileKernel, as the kernel of this thread. */
   readonly module: WebAssembly.Module;
   /** The memory of the kernel of this thread. */
   readonly memory: WebAssembly.Memory;

@@ -2,12 +2,16 @@ import { readFileSync } from "node:fs";
 import { MIB } from "../../src/base/units.ts";
 import { createJsKernel } from "../../src/kernel/js-kernel.ts";
 import type { Kernel } from "../../src/kernel/kernel.ts";
-import { createKernelMemory, createWasmKernel } from "../../src/kernel/wasm-kernel.ts";
+import {
+  compileKernel,
+  createKernelMemory,
+  createWasmKernel,
+} from "../../src/kernel/wasm-kernel.ts";
 
 const MEMORY_MIB = 8;
 
 /** The release build; `npm run build` writes it. */
-export const wasmModule = new WebAssembly.Module(
+export const wasmModule = compileKernel(
   new Uint8Array(readFileSync(new URL("../../build/kernel.wasm", import.meta.url))),
 );
 
