@@ -3,7 +3,8 @@ import { ROLES, type Role } from "../../src/protocol/common.ts";
 import * as r1 from "../../src/protocol/r1.ts";
 import * as r5 from "../../src/protocol/r5.ts";
 import { encodeAnswer } from "../../src/protocol/signalling.ts";
-import { createOms, type OmsOptions, type OmsSnapshot } from "../../src/servers/oms.ts";
+import { createOms } from "../../src/servers/oms.ts";
+import type { OmsOptions, OmsSnapshot } from "../../src/servers/oms-types.ts";
 import { Disk, Identity, ServerDriver } from "./driver.ts";
 
 const hex = (bytes: unknown): string => Buffer.from(bytes as Uint8Array).toString("hex");

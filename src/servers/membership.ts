@@ -1,0 +1,235 @@
+/**
+ * R5.0: who is in an overlay. Joining with a proven key, refreshing, lists of members, leaving.
+ *
+ * All soft: after a restart of the OMS a member hears UNKNOWN_PEER at its next refresh and joins
+ * again. The source peer is a member for as long as its overlay stands, without a lease.
+ */
+
+import { PEER_LIST_MAX, SIGNALLING_MESSAGE_BYTES_MAX } from "../base/limits.ts";
+import type { Address, Now } from "../base/machine.ts";
+import { bytesEqual, toHex } from "../base/units.ts";
+import { ROLES, TOKEN_BYTES } from "../protocol/common.ts";
+import * as r5 from "../protocol/r5.ts";
+import type { RequestOf } from "../protocol/signalling.ts";
+import { LeaseTable } from "./lease-table.ts";
+import type { MemberRow } from "./member-table.ts";
+import type { OverlayRecord } from "./overlay-record.ts";
+import type { OverlayRow } from "./overlay-table.ts";
+import type { Reply } from "./request-router.ts";
+import type { ServerCounters, ServerOptions } from "./server-types.ts";
+
+/** Encoded bytes that the members of one answer may take. */
+const LIST_BYTES = SIGNALLING_MESSAGE_BYTES_MAX - 4_096;
+
+export type FailReply = Pick<Reply<Record<string, never>>, "fail">;
+
+/** What a membership needs of the server around it; each answers the request itself on a no. */
+export interface MembershipHost {
+  readonly options: ServerOptions;
+  readonly counters: ServerCounters;
+  answersChallenge(nonce: Uint8Array, reply: FailReply, now: Now): boolean;
+  standing(overlayId: string, reply: FailReply, now: Now): OverlayRow | undefined;
+  proven(
+    claim: {
+      readonly publicKey: Uint8Array;
+      readonly bytes: Uint8Array;
+      readonly signature: Uint8Array;
+    },
+    reply: FailReply,
+    then: (now: Now) => void,
+  ): void;
+  pamsOf(record: OverlayRecord): { pamsUrl: string; reportIntervalMs: number };
+}
+
+export class Membership {
+  readonly #host: MembershipHost;
+  readonly #leaseMs: number;
+  readonly #membersMax: number;
+  /** Keys are overlay id and peer id, joined by a slash. */
+  readonly #leases = new LeaseTable();
+
+  constructor(host: MembershipHost, leaseMs: number, membersMax: number) {
+    this.#host = host;
+    this.#leaseMs = leaseMs;
+    this.#membersMax = membersMax;
+  }
+
+  admitOwner({ ownerId, record, members }: OverlayRow): void {
+    members.put({
+      peerId: ownerId,
+      role: ROLES.source,
+      candidates: record.candidates,
+      tokenHash: record.memberTokenHash,
+      heldStart: 0,
+      heldEnd: 0,
+    });
+  }
+
+  /** Forgets the members of an overlay that ended. */
+  forget({ record, members }: OverlayRow): void {
+    for (const peerId of members.keys()) this.#leases.drop(`${record.overlayId}/${peerId}`);
+  }
+
+  /** Members whose lease ended go. */
+  onTime(now: Now, rowOf: (overlayId: string) => OverlayRow | undefined): void {
+    for (;;) {
+      const key = this.#leases.takeEnded(now.monoMs);
+      if (key === undefined) return;
+      const slash = key.indexOf("/");
+      rowOf(key.slice(0, slash))?.members.delete(key.slice(slash + 1));
+    }
+  }
+
+  earliestMs(): number {
+    return this.#leases.earliestMs();
+  }
+
+  /** R5.0. */
+  join(
+    request: RequestOf<typeof r5.JOIN>,
+    reply: Reply<(typeof r5.JOIN)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    if (!this.#host.answersChallenge(request.nonce, reply, now)) return;
+    const { overlayId, publicKey, nonce } = request;
+    if (this.#host.standing(overlayId, reply, now) === undefined) return;
+    const claim = {
+      publicKey,
+      bytes: r5.joinProof(nonce, overlayId),
+      signature: request.signature,
+    };
+    this.#host.proven(claim, reply, (then) => {
+      // It may have ended while the signature was checked.
+      const overlay = this.#host.standing(overlayId, reply, then);
+      if (overlay === undefined) return;
+      const peerId = toHex(this.#host.options.sha256(publicKey));
+      const owner = peerId === overlay.ownerId;
+      if (owner !== (request.role === ROLES.source)) {
+        reply.fail("NOT_OWNER", "the source peer of an overlay is the one that created it");
+        return;
+      }
+      if (!overlay.members.get(peerId) && overlay.members.size >= this.#membersMax) {
+        this.#host.counters.overloaded++;
+        reply.fail("OVERLOADED", `limit of ${this.#membersMax} members`, {
+          retryAfterMs: this.#leaseMs,
+        });
+        return;
+      }
+      const memberToken = this.#host.options.entropy.bytes(TOKEN_BYTES);
+      overlay.members.put({
+        peerId,
+        role: request.role,
+        candidates: observed(request.candidates, reply.remote),
+        tokenHash: this.#host.options.sha256(memberToken),
+        heldStart: 0,
+        heldEnd: 0,
+      });
+      if (!owner) {
+        this.#leases.grant(`${overlayId}/${peerId}`, this.#leaseMs, then.monoMs);
+      }
+      const without = new Set([...request.exclude, peerId]);
+      reply.answer({
+        leaseMs: this.#leaseMs,
+        memberToken,
+        sessionEpoch: overlay.record.sessionEpoch,
+        ...this.#host.pamsOf(overlay.record),
+        members: this.#pick(overlay, PEER_LIST_MAX, without, undefined),
+      });
+    });
+  }
+
+  refresh(
+    request: RequestOf<typeof r5.MEMBER_REFRESH>,
+    reply: Reply<(typeof r5.MEMBER_REFRESH)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const member = this.#member(request, reply, now);
+    if (member === undefined) return;
+    const { row, overlay } = member;
+    if (request.candidates !== undefined) {
+      row.candidates = observed(request.candidates, reply.remote);
+    }
+    row.heldStart = request.heldStart;
+    row.heldEnd = request.heldEnd;
+    if (overlay.ownerId !== request.peerId) {
+      const lease = `${request.overlayId}/${request.peerId}`;
+      this.#leases.grant(lease, this.#leaseMs, now.monoMs);
+    }
+    reply.answer({
+      leaseMs: this.#leaseMs,
+      sessionEpoch: overlay.record.sessionEpoch,
+    });
+  }
+
+  /** R5.0: a list of members. */
+  list(
+    request: RequestOf<typeof r5.LIST_PEERS>,
+    reply: Reply<(typeof r5.LIST_PEERS)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const member = this.#member(request, reply, now);
+    if (member === undefined) return;
+    const { maxPeers, holding } = request;
+    const without = new Set([...request.exclude, request.peerId]);
+    reply.answer({ members: this.#pick(member.overlay, maxPeers, without, holding) });
+  }
+
+  /** R5.0. The source peer leaves by removing its overlay (P3.5); until then it stays listed. */
+  leave(
+    request: RequestOf<typeof r5.LEAVE>,
+    reply: Reply<(typeof r5.LEAVE)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const member = this.#member(request, reply, now);
+    if (member === undefined) return;
+    if (member.overlay.ownerId !== request.peerId) {
+      member.overlay.members.delete(request.peerId);
+      this.#leases.drop(`${request.overlayId}/${request.peerId}`);
+    }
+    reply.answer({});
+  }
+
+  /** The member that asks; else the request is answered. */
+  #member(
+    request: {
+      readonly overlayId: string;
+      readonly peerId: string;
+      readonly memberToken: Uint8Array;
+    },
+    reply: FailReply,
+    now: Now,
+  ): { overlay: OverlayRow; row: MemberRow } | undefined {
+    const overlay = this.#host.standing(request.overlayId, reply, now);
+    if (overlay === undefined) return undefined;
+    const row = overlay.members.get(request.peerId);
+    // A wrong token is answered as no membership at all: joining again cures both.
+    if (
+      row === undefined ||
+      !bytesEqual(this.#host.options.sha256(request.memberToken), row.tokenHash)
+    ) {
+      reply.fail("UNKNOWN_PEER", "join again");
+      return undefined;
+    }
+    return { overlay, row };
+  }
+
+  #pick(
+    overlay: OverlayRow,
+    maxPeers: number,
+    without: ReadonlySet<string>,
+    holding: number | undefined,
+  ): r5.Member[] {
+    const { ownerId: sourceId } = overlay;
+    const wish = { sourceId, maxPeers, without, holding, roomBytes: LIST_BYTES };
+    return overlay.members.list(wish, this.#host.options.rng);
+  }
+}
+
+/** A candidate that names no host of its own gets the one that the socket shows. */
+export function observed(candidates: readonly Address[], remote: Address): readonly Address[] {
+  return candidates.map((candidate) =>
+    candidate.host === "0.0.0.0" || candidate.host === "::"
+      ? { ...candidate, host: remote.host }
+      : candidate,
+  );
+}

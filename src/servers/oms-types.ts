@@ -1,0 +1,48 @@
+/** The OMS at its border: options, events, snapshot. */
+
+import type { EndReason } from "./overlay-table.ts";
+import type { ServerCounters, ServerOptions } from "./server-types.ts";
+
+export interface OmsOptions extends ServerOptions {
+  /** `ws://host:port` of the PAMS; empty = none. */
+  readonly pamsUrl?: string;
+  /** Where this OMS is, told to the PAMS. */
+  readonly omsUrl?: string;
+  /** R5.c: the refresh expiration time, unless a source asks for less. Default 60 s. */
+  readonly refreshMs?: number;
+  /** Lease of a membership. Default 30 s. */
+  readonly memberLeaseMs?: number;
+  /** Given with a PAMS until that has said its own. Default 10 s. */
+  readonly reportIntervalMs?: number;
+  /** Overlays that stand. Default 1,000. */
+  readonly overlaysMax?: number;
+  /** Members an overlay; 1 KiB each. Default 10,000. */
+  readonly membersMax?: number;
+  /** Tombstones kept; the oldest go first and are then unknown. Default 10,000. */
+  readonly tombstonesMax?: number;
+}
+
+export type OmsEvent =
+  | { readonly type: "overlayCreated"; readonly overlayId: string; readonly title: string }
+  | {
+      readonly type: "overlayEnded";
+      readonly overlayId: string;
+      readonly why: EndReason;
+    };
+
+export interface OmsOverlaySnapshot {
+  readonly overlayId: string;
+  readonly title: string;
+  readonly sessionEpoch: number;
+  readonly sourcePeerId: string;
+  readonly members: number;
+}
+
+export interface OmsSnapshot {
+  readonly ready: boolean;
+  readonly term: number;
+  readonly overlays: readonly OmsOverlaySnapshot[];
+  readonly tombstones: number;
+  readonly pamsRegistrations: number;
+  readonly counters: ServerCounters;
+}
