@@ -42,7 +42,7 @@ export interface IxsOptions extends ServerOptions {
 }
 
 export type IxsCommand =
-  /** An OMS of this process removed an overlay: its sessions end. */
+  /** An OMS of this process ended an overlay: its sessions end. Harmless when repeated. */
   { readonly type: "overlayGone"; readonly overlayId: string };
 
 export type IxsEvent =
@@ -62,6 +62,8 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
   readonly #indexMax: number;
   /** Keys of first registrations under way: they count towards the limit. */
   #arriving = 0;
+  /** Overlays said to be gone before the records were loaded. */
+  readonly #goneEarly = new Set<string>();
 
   constructor(options: IxsOptions) {
     super(options, IXS_STORE_PREFIX, IXS_REQUEST_ID_BASE);
@@ -303,12 +305,19 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
     }
   }
 
-  protected override onLoaded(): void {
+  protected override onLoaded(now: Now): void {
     this.serve();
+    for (const overlayId of this.#goneEarly) this.#overlayGone(overlayId, now);
+    this.#goneEarly.clear();
   }
 
-  protected override onCommand(command: IxsCommand, now: Now): void {
-    for (const key of this.#catalogue.ofOverlay(command.overlayId)) {
+  protected override onCommand({ overlayId }: IxsCommand, now: Now): void {
+    if (this.ready) this.#overlayGone(overlayId, now);
+    else this.#goneEarly.add(overlayId);
+  }
+
+  #overlayGone(overlayId: string, now: Now): void {
+    for (const key of this.#catalogue.ofOverlay(overlayId)) {
       this.#queue.run(
         key,
         (then) => {
@@ -316,7 +325,7 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
           if (
             before === undefined ||
             before.record.state === INDEX_STATES.gone ||
-            before.record.overlayId !== command.overlayId
+            before.record.overlayId !== overlayId
           ) {
             this.#queue.done(key, then);
             return;

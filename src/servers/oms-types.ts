@@ -24,11 +24,12 @@ export interface OmsOptions extends ServerOptions {
 
 export type OmsEvent =
   | { readonly type: "overlayCreated"; readonly overlayId: string; readonly title: string }
-  | {
-      readonly type: "overlayEnded";
-      readonly overlayId: string;
-      readonly why: EndReason;
-    };
+  | { readonly type: "overlayEnded"; readonly overlayId: string; readonly why: EndReason }
+  /**
+   * With `ready`: overlays that ended before this start. An index server of the same process is
+   * told of them too, as its own write may have been cut off by the stop.
+   */
+  | { readonly type: "endedBefore"; readonly overlayIds: readonly string[] };
 
 export interface OmsOverlaySnapshot {
   readonly overlayId: string;

@@ -353,6 +353,8 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.#term = { value: term, revision: result.revision };
       this.#overlays.loaded(then);
       this.serve();
+      const overlayIds = this.#overlays.goneIds();
+      if (overlayIds.length > 0) this.report({ type: "endedBefore", overlayIds });
     });
   }
 

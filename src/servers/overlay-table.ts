@@ -85,6 +85,11 @@ export class OverlayTable {
     return this.#gone.size;
   }
 
+  /** Ids of the overlays that ended, oldest first. */
+  goneIds(): string[] {
+    return [...this.#gone.keys()];
+  }
+
   rows(): IterableIterator<OverlayRow> {
     return this.#rows.values();
   }

@@ -201,6 +201,19 @@ describe("R6.d: removal", () => {
   });
 });
 
+it("an overlay said to be gone while the records are loaded takes its sessions along too", () => {
+  const disk = new Disk();
+  const first = ixs({}, 1, disk);
+  first.ask(first.link(), r6.REGISTER_INDEX, { indexFile: signed(new Identity()) });
+  const next = new ServerDriver((base) => createIxs(base), 2, disk);
+  next.hold = true;
+  next.command({ type: "start" });
+  next.command({ type: "overlayGone", overlayId: "0f".repeat(16) });
+  next.hold = false;
+  next.settle();
+  expect(next.snapshot<IxsSnapshot>()).toMatchObject({ indexFiles: 0, tombstones: 1 });
+});
+
 describe("R6.e: query", () => {
   const driver = ixs();
   const link = driver.link();

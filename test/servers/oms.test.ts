@@ -182,6 +182,24 @@ describe("R5.c: the refresh expiration time", () => {
     expect(driver.snapshot<OmsSnapshot>().overlays).toHaveLength(0);
   });
 
+  it("R5.c: a slow start takes nothing off the lease, and names what ended before", () => {
+    const disk = new Disk();
+    const first = oms({ refreshMs: 20_000 }, 1, disk);
+    const made = create(first, first.link(), new Identity());
+    const ended = create(first, first.link(), new Identity());
+    first.ask(first.link(), r5.REMOVE_SESSION_OVERLAY, ended);
+    const next = new ServerDriver((base) => createOms({ ...base, refreshMs: 20_000 }), 2, disk);
+    next.hold = true;
+    next.command({ type: "start" });
+    next.finishOne();
+    next.advance(60_000);
+    next.hold = false;
+    next.settle();
+    next.advance(19_000);
+    next.ask(next.link(), r5.REFRESH_OVERLAY, made);
+    expect(next.events).toContainEqual({ type: "endedBefore", overlayIds: [ended.overlayId] });
+  });
+
   it("R5.c: an end that can not be written is an end all the same, and is written later", () => {
     const driver = oms({ refreshMs: 5_000 });
     const made = create(driver, driver.link(), new Identity());
