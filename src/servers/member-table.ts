@@ -35,6 +35,8 @@ export interface ListWish {
 /** More encoded bytes than a member can have beside the hosts of its candidates. */
 const MEMBER_BYTES = 48;
 const CANDIDATE_BYTES = 16;
+/** Members looked at for one list, so that no asker makes it cost the whole overlay. */
+const VISITS_MAX = 1_000;
 
 export class MemberTable {
   readonly #rows = new Map<string, MemberRow>();
@@ -118,12 +120,13 @@ export class MemberTable {
   }
 
   /**
-   * Visits members in random order until `visit` says no. Draws with a table of swaps, so that a
-   * short visit costs as much as its length.
+   * Visits members in random order until `visit` says no, at most VISITS_MAX. Draws with a table of
+   * swaps, so that a short visit costs as much as its length.
    */
   #visit(rng: Rng, visit: (row: MemberRow) => boolean): void {
     const swapped = new Map<number, number>();
-    for (let left = this.#order.length; left > 0; left--) {
+    const last = Math.max(0, this.#order.length - VISITS_MAX);
+    for (let left = this.#order.length; left > last; left--) {
       const draw = rng.below(left);
       const place = swapped.get(draw) ?? draw;
       swapped.set(draw, swapped.get(left - 1) ?? left - 1);
