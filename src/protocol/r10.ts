@@ -25,7 +25,7 @@ import {
   MESSAGE_BODY,
   OVERLAY_TAG_BYTES,
 } from "../base/layout.ts";
-import { CONTROL_FRAME_BYTES_MAX, SUBSTREAMS_MAX } from "../base/limits.ts";
+import { CONTROL_FRAME_BYTES_MAX, INDEX_MAX, SUBSTREAMS_MAX } from "../base/limits.ts";
 import { fromHex } from "../base/units.ts";
 import {
   bytes,
@@ -33,6 +33,7 @@ import {
   defineMessage,
   type Fields,
   type InputOf,
+  integer,
   type Message,
   type MessageOf,
   oneOf,
@@ -58,6 +59,8 @@ import { writeFrameHeader } from "./r10-binary.ts";
 export const HELLO_STEPS = { open: 0, answer: 1, confirm: 2 } as const;
 
 const tag = bytes(OVERLAY_TAG_BYTES);
+/** Of a fragment; `from` and limits are u53, as they may be one past the last. */
+const index = integer(0, INDEX_MAX);
 
 /**
  * HELLO: who speaks, for which overlay, in which versions. Once per overlay and direction, plus the
@@ -117,7 +120,7 @@ export type Accept = Decoded<typeof ACCEPT>;
 export const NOTIFY = defineMessage({
   name: "NOTIFY",
   type: FRAME_TYPES.NOTIFY,
-  fields: { tag, index: u53 },
+  fields: { tag, index },
 });
 export type Notify = Decoded<typeof NOTIFY>;
 
@@ -133,7 +136,7 @@ export type Refresh = Decoded<typeof REFRESH>;
 export const BUSY = defineMessage({
   name: "BUSY",
   type: FRAME_TYPES.BUSY,
-  fields: { tag, first: u53, count: u32, retryAfterMs: durationMs },
+  fields: { tag, first: index, count: u32, retryAfterMs: durationMs },
 });
 export type Busy = Decoded<typeof BUSY>;
 

@@ -20,7 +20,7 @@ import {
 } from "../../src/protocol/codec.ts";
 import { operationNamed, replyToJson, requestFromJson } from "../../src/protocol/operations.ts";
 import { CHALLENGE, LIST_PEERS } from "../../src/protocol/r5.ts";
-import { HELLO } from "../../src/protocol/r10.ts";
+import { HELLO, NOTIFY } from "../../src/protocol/r10.ts";
 import {
   encodeAnswer,
   encodeFailure,
@@ -162,6 +162,14 @@ describe("codec", () => {
     for (let i = 0; i < 1_000; i++) ANIMAL.encode({ ...cat, name: "Leo" });
     expect(first).toEqual(copy);
     expect(first.buffer.byteLength).toBe(first.length);
+  });
+
+  it("refuses an index beyond the last there is", () => {
+    const tag = fill(0x7a, 8);
+    const last = Number.MAX_SAFE_INTEGER - 1;
+    expect(NOTIFY.decode(NOTIFY.encode({ tag, index: last })).index).toBe(last);
+    const beyond = pack([tag, last + 1]);
+    expect(codeOf(() => NOTIFY.decode(beyond))).toBe("MESSAGE_MALFORMED NOTIFY.index does not fit");
   });
 
   it("drops candidates of transports it does not know", () => {
