@@ -5,7 +5,13 @@
 
 import type { ErrorCode } from "../base/errors.ts";
 import type { Address } from "../base/machine.ts";
-import type { FragmentIndex, OverlayId, PeerId, SequenceNumber, TimestampUs } from "../base/units.ts";
+import type {
+  FragmentIndex,
+  OverlayId,
+  PeerId,
+  SequenceNumber,
+  TimestampUs,
+} from "../base/units.ts";
 import type { StartFrom } from "../peer/commands.ts";
 import type { PeerCounters } from "../peer/context.ts";
 import type { Traffic } from "../peer/overlay.ts";
@@ -109,7 +115,10 @@ export interface EngineSource {
   registerDataSource(sourceId: string, options?: { readonly contentType?: string }): DataSource;
   dataSource(sourceId: string): DataSource;
   status(): OverlayReport;
-  on<K extends keyof SourceEvents>(event: K, listener: (value: SourceEvents[K]) => void): () => void;
+  on<K extends keyof SourceEvents>(
+    event: K,
+    listener: (value: SourceEvents[K]) => void,
+  ): () => void;
   /**
    * Ends the session: END, then waits until every member in good standing has all or left, then
    * removes it at the servers. Rejects with NO_PEERS when nobody took it.

@@ -37,6 +37,9 @@ export interface AssembledSource {
   /** First sequence number seen here. */
   readonly first: SequenceNumber;
   ended: boolean;
+  /** While fragment `loadedIn` is loaded: what follows its declarations read so far. */
+  loadedIn: FragmentIndex;
+  loadedNext: SequenceNumber;
 }
 
 /**
@@ -207,11 +210,16 @@ export class Assembler {
     this.#rowSources[row] = source;
     this.#rowSkipped[row] = last >= base && last < source.next;
     if (this.#outOfOrder || this.#rowSkipped[row] === true) return;
-    if (base > source.next) {
-      this.#gaps.push({ kind: "data", sourceId: source.id, from: source.next, to: base - 1 });
+    // One fragment may declare a source again: what the rows before bring counts as expected.
+    const again = source.loadedIn === this.#loaded;
+    const expected = again ? source.loadedNext : source.next;
+    if (base > expected) {
+      this.#gaps.push({ kind: "data", sourceId: source.id, from: expected, to: base - 1 });
       if (this.#slice?.source === source) this.#slice = undefined;
-      source.next = base;
+      if (!again) source.next = base;
     }
+    source.loadedIn = this.#loaded;
+    source.loadedNext = Math.max(base, last + 1);
   }
 
   #resolve(at: MemoryOffset, base: SequenceNumber): AssembledSource {
@@ -234,6 +242,8 @@ export class Assembler {
           next: base,
           first: base,
           ended: false,
+          loadedIn: -1,
+          loadedNext: base,
         };
         if (this.#outOfOrder) {
           // Its earlier data may lie in the hole: nothing of it is let past.

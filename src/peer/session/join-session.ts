@@ -171,7 +171,9 @@ export class JoiningSession extends SessionBase {
   #wait(failure: ServerFailure): void {
     if (this.#leaving) return;
     const late = this.context.now.monoMs >= this.#waitUntilMs;
-    if (late || !SessionBase.isRetryable(failure)) {
+    // A session of this title that is gone may be followed by another.
+    const hopeless = !SessionBase.isRetryable(failure) && failure.code !== "INDEX_GONE";
+    if (late || hopeless) {
       this.fail(failure);
       return;
     }

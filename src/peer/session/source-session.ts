@@ -154,7 +154,10 @@ export class SourceSession extends SessionBase {
         for (const row of answer.gone) version = Math.max(version, row.version);
         this.#register(ixs, dataSource, version + 1, retry);
       },
-      retry,
+      (failure) => {
+        if (failure.code === "UNKNOWN_INDEX") this.#register(ixs, dataSource, 1, retry);
+        else retry(failure);
+      },
     );
   }
 

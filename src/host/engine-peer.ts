@@ -1,0 +1,392 @@
+/** A peer's session, as users of the library hold it: data and batches at the consumer's pace. */
+
+import { LocalUsageError, OperationError } from "../base/errors.ts";
+import * as layout from "../base/layout.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import type { PeerEvent, Take } from "../peer/commands.ts";
+import type { AssembledBatch, AssembledSource } from "../stream/assembler.ts";
+import type { SessionOutlet } from "./engine-source.ts";
+import type { Datum, DatumBatch, EnginePeer, OverlayReport, PeerEvents } from "./engine-types.ts";
+import { Listeners } from "./listeners.ts";
+import { overlayReport } from "./report.ts";
+
+type Failure = { readonly code: OperationError["code"]; readonly detail: string };
+
+export class PeerHandle implements EnginePeer {
+  readonly overlayId: string;
+  readonly title: string;
+  readonly sessionId: number;
+  readonly closed: Promise<void>;
+  readonly #outlet: SessionOutlet;
+  readonly #kernel: Kernel;
+  readonly #listeners = new Listeners<PeerEvents>();
+  readonly #take: Take;
+  #resolveClosed: () => void = () => undefined;
+  #wake: (() => void) | undefined;
+  #iterating = false;
+  #over = false;
+  #failure: Failure | undefined;
+  #report: OverlayReport | undefined;
+  #sessionClosed = false;
+
+  constructor(
+    outlet: SessionOutlet,
+    kernel: Kernel,
+    session: { readonly sessionId: number; readonly overlayId: string; readonly title: string },
+  ) {
+    this.#outlet = outlet;
+    this.#kernel = kernel;
+    this.sessionId = session.sessionId;
+    this.overlayId = session.overlayId;
+    this.title = session.title;
+    this.#take = {
+      kind: "take",
+      overlayId: session.overlayId,
+      batch: undefined,
+      sourceOf: undefined,
+    };
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+  }
+
+  data(options: { readonly sources?: readonly string[] } = {}): AsyncIterableIterator<Datum> {
+    this.#claim();
+    const wanted = options.sources === undefined ? undefined : new Set(options.sources);
+    return new DataIterator(this, this.#kernel, wanted);
+  }
+
+  batches(): AsyncIterableIterator<DatumBatch> {
+    this.#claim();
+    return new BatchIterator(this, this.#kernel);
+  }
+
+  toReadableStream(options: { readonly sources?: readonly string[] } = {}): ReadableStream<Datum> {
+    const iterator = this.data(options);
+    return new ReadableStream<Datum>({
+      pull: async (controller) => {
+        const step = await iterator.next();
+        if (step.done === true) controller.close();
+        else controller.enqueue(step.value);
+      },
+      cancel: async () => {
+        await iterator.return?.();
+      },
+    });
+  }
+
+  status(): OverlayReport {
+    const overlay = this.#outlet.overlay(this.overlayId);
+    if (overlay !== undefined) this.#report = overlayReport(overlay);
+    if (this.#report === undefined) throw new LocalUsageError("CLOSED");
+    return this.#report;
+  }
+
+  on<K extends keyof PeerEvents>(event: K, listener: (value: PeerEvents[K]) => void): () => void {
+    return this.#listeners.on(event, listener);
+  }
+
+  async leave(): Promise<void> {
+    if (!this.#sessionClosed) {
+      this.#remember();
+      this.#outlet.command({ kind: "leaveSession", sessionId: this.sessionId });
+    }
+    await this.closed;
+  }
+
+  // ------------------------------------------------------------------------------ for iterators
+
+  /** Next batch now, undefined when none is there now. */
+  takeNow(): AssembledBatch | undefined {
+    if (this.#over) return undefined;
+    this.#take.batch = undefined;
+    this.#outlet.command(this.#take);
+    return this.#take.batch;
+  }
+
+  sourceOf(row: number): AssembledSource {
+    return (this.#take.sourceOf as (row: number) => AssembledSource)(row);
+  }
+
+  /** Whether nothing comes any more; throws when that is a failure. */
+  get isOver(): boolean {
+    if (this.#failure !== undefined) {
+      const { code, detail } = this.#failure;
+      throw new OperationError(code, detail === "" ? {} : { detail });
+    }
+    return this.#over;
+  }
+
+  /** Resolves when it is worth asking again. */
+  woken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  // ------------------------------------------------------------------------------ from the engine
+
+  observe(event: PeerEvent): void {
+    switch (event.kind) {
+      case "readable":
+        this.#wakeUp();
+        break;
+      case "started":
+        this.#listeners.emit("started", { index: event.index });
+        this.#wakeUp();
+        break;
+      case "gap":
+        this.#listeners.emit("gap", event.gap);
+        break;
+      case "neighbour":
+        this.#listeners.emit("link", event);
+        break;
+      case "ended":
+        this.#over = true;
+        this.#remember();
+        this.#listeners.emit("ended", undefined);
+        this.#wakeUp();
+        break;
+      case "failed":
+      case "sessionFailed":
+        if (!this.#over) this.#failure ??= { code: event.code, detail: event.detail };
+        this.#listeners.emit("failed", { code: event.code, detail: event.detail });
+        this.#wakeUp();
+        break;
+      case "left":
+        this.#over = true;
+        this.#wakeUp();
+        break;
+      case "sessionNote":
+        this.#listeners.emit("note", event.text);
+        break;
+      case "sessionClosed":
+        this.#over = true;
+        this.#sessionClosed = true;
+        this.#wakeUp();
+        this.#resolveClosed();
+        this.#outlet.released(this.sessionId);
+        break;
+      default:
+        break;
+    }
+  }
+
+  #remember(): void {
+    const overlay = this.#outlet.overlay(this.overlayId);
+    if (overlay !== undefined) this.#report = overlayReport(overlay);
+  }
+
+  #wakeUp(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+
+  #claim(): void {
+    if (this.#iterating) {
+      throw new LocalUsageError("USAGE", { detail: "a peer has one data() or batches() iterator" });
+    }
+    this.#iterating = true;
+  }
+}
+
+/**
+ * One copy a batch into ordinary memory; data are subarrays of it. Steps that need no waiting
+ * resolve at once.
+ */
+class DataIterator implements AsyncIterableIterator<Datum> {
+  readonly #peer: PeerHandle;
+  readonly #kernel: Kernel;
+  readonly #wanted: ReadonlySet<string> | undefined;
+  #batch: AssembledBatch | undefined;
+  #copy: Uint8Array = new Uint8Array(0);
+  #copiedFrom = 0;
+  #at = 0;
+
+  constructor(peer: PeerHandle, kernel: Kernel, wanted: ReadonlySet<string> | undefined) {
+    this.#peer = peer;
+    this.#kernel = kernel;
+    this.#wanted = wanted;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<Datum>> {
+    const value = this.#now();
+    return value === undefined ? this.#wait() : Promise.resolve({ done: false, value });
+  }
+
+  async return(): Promise<IteratorResult<Datum>> {
+    await this.#peer.leave();
+    return { done: true, value: undefined };
+  }
+
+  async #wait(): Promise<IteratorResult<Datum>> {
+    for (;;) {
+      if (this.#peer.isOver) return { done: true, value: undefined };
+      const woken = this.#peer.woken();
+      // It may have come between the last try and now.
+      const before = this.#now();
+      if (before !== undefined) return { done: false, value: before };
+      if (this.#peer.isOver) return { done: true, value: undefined };
+      await woken;
+      const value = this.#now();
+      if (value !== undefined) return { done: false, value };
+    }
+  }
+
+  #now(): Datum | undefined {
+    for (;;) {
+      const batch = this.#batch;
+      if (batch === undefined) {
+        this.#batch = this.#peer.takeNow();
+        if (this.#batch === undefined) return undefined;
+        this.#at = 0;
+        this.#copyOut(this.#batch);
+        continue;
+      }
+      if (this.#at >= batch.count) {
+        this.#batch = undefined;
+        continue;
+      }
+      const datum = this.#datum(batch.entries + this.#at * layout.ENTRY_BYTES);
+      this.#at++;
+      if (datum !== undefined) return datum;
+    }
+  }
+
+  #copyOut(batch: AssembledBatch): void {
+    if (batch.memory !== this.#kernel.bytes) {
+      // A sliced datum was put together in memory of its own, which nobody else keeps.
+      this.#copy = batch.memory;
+      this.#copiedFrom = 0;
+      return;
+    }
+    const { view } = this.#kernel;
+    const last = batch.entries + (batch.count - 1) * layout.ENTRY_BYTES;
+    const from = view.getUint32(batch.entries + layout.ENTRY_OFFSET, true);
+    const to =
+      view.getUint32(last + layout.ENTRY_OFFSET, true) +
+      view.getUint32(last + layout.ENTRY_LENGTH, true);
+    this.#copy = new Uint8Array(to - from);
+    this.#copy.set(this.#kernel.bytes.subarray(from, to));
+    this.#copiedFrom = from;
+  }
+
+  #datum(entry: number): Datum | undefined {
+    const { u32, f64 } = this.#kernel;
+    const source = this.#peer.sourceOf(u32[(entry + layout.ENTRY_DECLARATION) >>> 2] as number);
+    if (this.#wanted !== undefined && !this.#wanted.has(source.id)) return undefined;
+    const offset = (u32[(entry + layout.ENTRY_OFFSET) >>> 2] as number) - this.#copiedFrom;
+    const length = u32[(entry + layout.ENTRY_LENGTH) >>> 2] as number;
+    return {
+      sourceId: source.id,
+      sequence: f64[(entry + layout.ENTRY_SEQUENCE) >>> 3] as number,
+      timestampUs: f64[(entry + layout.ENTRY_TIMESTAMP) >>> 3] as number,
+      contentType: source.contentType,
+      payload: this.#copy.subarray(offset, offset + length),
+    };
+  }
+}
+
+class BatchIterator implements AsyncIterableIterator<DatumBatch> {
+  readonly #peer: PeerHandle;
+  readonly #view: BatchView;
+
+  constructor(peer: PeerHandle, kernel: Kernel) {
+    this.#peer = peer;
+    this.#view = new BatchView(peer, kernel);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<DatumBatch>> {
+    const value = this.#now();
+    return value === undefined ? this.#wait() : Promise.resolve({ done: false, value });
+  }
+
+  async return(): Promise<IteratorResult<DatumBatch>> {
+    await this.#peer.leave();
+    return { done: true, value: undefined };
+  }
+
+  async #wait(): Promise<IteratorResult<DatumBatch>> {
+    for (;;) {
+      if (this.#peer.isOver) return { done: true, value: undefined };
+      const woken = this.#peer.woken();
+      const before = this.#now();
+      if (before !== undefined) return { done: false, value: before };
+      if (this.#peer.isOver) return { done: true, value: undefined };
+      await woken;
+      const value = this.#now();
+      if (value !== undefined) return { done: false, value };
+    }
+  }
+
+  #now(): DatumBatch | undefined {
+    const batch = this.#peer.takeNow();
+    if (batch === undefined) return undefined;
+    this.#view.lend(batch);
+    return this.#view;
+  }
+}
+
+/** One object, used again for each batch. */
+class BatchView implements DatumBatch {
+  readonly #peer: PeerHandle;
+  readonly #kernel: Kernel;
+  #entries = 0;
+  count = 0;
+  index = 0;
+  memory: Uint8Array;
+
+  constructor(peer: PeerHandle, kernel: Kernel) {
+    this.#peer = peer;
+    this.#kernel = kernel;
+    this.memory = kernel.bytes;
+  }
+
+  lend(batch: AssembledBatch): void {
+    this.#entries = batch.entries;
+    this.count = batch.count;
+    this.index = batch.index;
+    this.memory = batch.memory;
+  }
+
+  offsetOf(i: number): number {
+    return this.#kernel.u32[(this.#entry(i) + layout.ENTRY_OFFSET) >>> 2] as number;
+  }
+  lengthOf(i: number): number {
+    return this.#kernel.u32[(this.#entry(i) + layout.ENTRY_LENGTH) >>> 2] as number;
+  }
+  sequenceOf(i: number): number {
+    return this.#kernel.f64[(this.#entry(i) + layout.ENTRY_SEQUENCE) >>> 3] as number;
+  }
+  timestampUsOf(i: number): number {
+    return this.#kernel.f64[(this.#entry(i) + layout.ENTRY_TIMESTAMP) >>> 3] as number;
+  }
+  sourceIdOf(i: number): string {
+    return this.#source(i).id;
+  }
+  contentTypeOf(i: number): string {
+    return this.#source(i).contentType;
+  }
+  payloadOf(i: number): Uint8Array {
+    const offset = this.offsetOf(i);
+    return this.memory.subarray(offset, offset + this.lengthOf(i));
+  }
+
+  #source(i: number): AssembledSource {
+    const at = (this.#entry(i) + layout.ENTRY_DECLARATION) >>> 2;
+    return this.#peer.sourceOf(this.#kernel.u32[at] as number);
+  }
+
+  #entry(i: number): number {
+    return this.#entries + i * layout.ENTRY_BYTES;
+  }
+}

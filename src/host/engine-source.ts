@@ -1,0 +1,260 @@
+/** A source peer's session, as users of the library hold it. */
+
+import { LocalUsageError, OperationError } from "../base/errors.ts";
+import type { PeerCommand, PeerEvent, Write } from "../peer/commands.ts";
+import type { Overlay } from "../peer/overlay.ts";
+import type {
+  BatchWrite,
+  DataSource,
+  EngineSource,
+  OverlayReport,
+  SourceEvents,
+  WriteMeta,
+  WriteResult,
+} from "./engine-types.ts";
+import { Listeners } from "./listeners.ts";
+import { overlayReport } from "./report.ts";
+
+export interface SessionOutlet {
+  command(command: PeerCommand): void;
+  overlay(overlayId: string): Overlay | undefined;
+  /** Milliseconds from now, monotonic. */
+  sleep(ms: number): Promise<void>;
+  nowUs(): number;
+  released(sessionId: number): void;
+}
+
+type Failure = { readonly code: OperationError["code"]; readonly detail: string };
+
+export class SourceHandle implements EngineSource {
+  readonly overlayId: string;
+  readonly title: string;
+  readonly sessionId: number;
+  readonly #outlet: SessionOutlet;
+  readonly #sources = new Map<string, SourceWriter>();
+  readonly #listeners = new Listeners<SourceEvents>();
+  #waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
+  #failure: Failure | undefined;
+  #ended: (() => void) | undefined;
+  #hasEnded = false;
+  #closed = false;
+  readonly #closedPromise: Promise<void>;
+  #resolveClosed: () => void = () => undefined;
+  #report: OverlayReport | undefined;
+
+  constructor(
+    outlet: SessionOutlet,
+    session: { readonly sessionId: number; readonly overlayId: string; readonly title: string },
+  ) {
+    this.#outlet = outlet;
+    this.sessionId = session.sessionId;
+    this.overlayId = session.overlayId;
+    this.title = session.title;
+    this.#closedPromise = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+  }
+
+  registerDataSource(
+    sourceId: string,
+    options: { readonly contentType?: string } = {},
+  ): DataSource {
+    this.#assertOpen();
+    this.#outlet.command({
+      kind: "registerDataSource",
+      overlayId: this.overlayId,
+      sourceId,
+      contentType: options.contentType ?? "",
+    });
+    const writer = new SourceWriter(this, sourceId);
+    this.#sources.set(sourceId, writer);
+    return writer;
+  }
+
+  dataSource(sourceId: string): DataSource {
+    const source = this.#sources.get(sourceId);
+    if (source === undefined) {
+      throw new LocalUsageError("SOURCE_UNREGISTERED", { detail: sourceId });
+    }
+    return source;
+  }
+
+  status(): OverlayReport {
+    const overlay = this.#outlet.overlay(this.overlayId);
+    if (overlay !== undefined) this.#report = overlayReport(overlay);
+    if (this.#report === undefined) throw new LocalUsageError("CLOSED");
+    return this.#report;
+  }
+
+  on<K extends keyof SourceEvents>(
+    event: K,
+    listener: (value: SourceEvents[K]) => void,
+  ): () => void {
+    return this.#listeners.on(event, listener);
+  }
+
+  async end(options: { readonly lateJoinMs?: number } = {}): Promise<void> {
+    if (this.#closed) return;
+    this.#throwIfFailed();
+    if (!this.#hasEnded) {
+      const ended = new Promise<void>((resolve, reject) => {
+        this.#ended = resolve;
+        this.#waiting.push({ resolve: () => undefined, reject });
+      });
+      this.#outlet.command({ kind: "endSession", overlayId: this.overlayId });
+      await ended;
+    }
+    if ((options.lateJoinMs ?? 0) > 0) await this.#outlet.sleep(options.lateJoinMs ?? 0);
+    await this.#leave();
+  }
+
+  async close(): Promise<void> {
+    await this.#leave();
+  }
+
+  // ------------------------------------------------------------------------------ for writers
+
+  write(
+    sourceId: string,
+    payloads: Uint8Array,
+    lengths: Uint32Array,
+    meta: WriteMeta | undefined,
+  ): WriteResult {
+    this.#throwIfFailed();
+    this.#assertOpen();
+    const command: Write = {
+      kind: "write",
+      overlayId: this.overlayId,
+      sourceId,
+      payloads,
+      lengths,
+      timestampUs: meta?.timestampUs ?? this.#outlet.nowUs(),
+      contentType: meta?.contentType,
+      accepted: 0,
+      credit: 0,
+    };
+    this.#outlet.command(command);
+    return command;
+  }
+
+  endSource(sourceId: string): void {
+    this.#assertOpen();
+    this.#outlet.command({ kind: "endSource", overlayId: this.overlayId, sourceId });
+  }
+
+  /** Resolves with the next "writable". */
+  writable(): Promise<void> {
+    try {
+      this.#throwIfFailed();
+      this.#assertOpen();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const source = this.#outlet.overlay(this.overlayId)?.source;
+    if (source?.isStarved !== true) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  // ------------------------------------------------------------------------------ from the engine
+
+  observe(event: PeerEvent): void {
+    switch (event.kind) {
+      case "writable":
+        for (const { resolve } of this.#waiting.splice(0)) resolve();
+        break;
+      case "ended":
+        this.#hasEnded = true;
+        this.#ended?.();
+        break;
+      case "neighbour":
+        this.#listeners.emit("link", event);
+        break;
+      case "failed":
+      case "sessionFailed":
+        this.#fail({ code: event.code, detail: event.detail });
+        break;
+      case "sessionNote":
+        this.#listeners.emit("note", event.text);
+        break;
+      case "sessionClosed":
+        this.#closed = true;
+        this.#fail({ code: "CLOSED", detail: "" });
+        this.#resolveClosed();
+        this.#outlet.released(this.sessionId);
+        break;
+      default:
+        break;
+    }
+  }
+
+  #fail(failure: Failure): void {
+    const error = new OperationError(failure.code, { detail: failure.detail });
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+    if (this.#failure !== undefined || failure.code === "CLOSED") return;
+    this.#failure = failure;
+    this.#listeners.emit("failed", failure);
+  }
+
+  async #leave(): Promise<void> {
+    if (this.#closed) return;
+    const overlay = this.#outlet.overlay(this.overlayId);
+    if (overlay !== undefined) this.#report = overlayReport(overlay);
+    this.#outlet.command({ kind: "leaveSession", sessionId: this.sessionId });
+    await this.#closedPromise;
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new LocalUsageError("CLOSED");
+  }
+
+  #throwIfFailed(): void {
+    if (this.#failure === undefined) return;
+    throw new OperationError(this.#failure.code, { detail: this.#failure.detail });
+  }
+}
+
+class SourceWriter implements DataSource {
+  readonly id: string;
+  readonly #handle: SourceHandle;
+  readonly #one = new Uint32Array(1);
+
+  constructor(handle: SourceHandle, id: string) {
+    this.#handle = handle;
+    this.id = id;
+  }
+
+  write(payload: Uint8Array, meta?: WriteMeta): WriteResult {
+    this.#one[0] = payload.length;
+    return this.#handle.write(this.id, payload, this.#one, meta);
+  }
+
+  writeBatch(batch: BatchWrite, meta?: WriteMeta): WriteResult {
+    let bytes = 0;
+    for (const length of batch.lengths) bytes += length;
+    if (bytes > batch.payloads.length) {
+      throw new LocalUsageError("USAGE", {
+        detail: `lengths add up to ${bytes} bytes, payloads have ${batch.payloads.length}`,
+      });
+    }
+    return this.#handle.write(this.id, batch.payloads, batch.lengths, meta);
+  }
+
+  writable(): Promise<void> {
+    return this.#handle.writable();
+  }
+
+  async push(payload: Uint8Array, meta?: WriteMeta): Promise<void> {
+    while (this.write(payload, meta).accepted === 0) await this.writable();
+  }
+
+  end(): void {
+    this.#handle.endSource(this.id);
+  }
+
+  toWritableStream(): WritableStream<Uint8Array> {
+    return new WritableStream<Uint8Array>({
+      write: (payload) => this.push(payload),
+      close: () => this.end(),
+    });
+  }
+}

@@ -1,0 +1,405 @@
+/**
+ * startServers: OMS, IXS and PAMS on one port, any subset of them, over one store.
+ *
+ * The machines decide; this file gives them sockets, a store, a key to verify with and a clock, and
+ * shows what they say: /healthz (the process answers), /readyz (every role has loaded its state and
+ * the store takes writes), /stats.json, /metrics. The last two are on the admin port only.
+ */
+
+import { mkdtemp } from "node:fs/promises";
+import { join } from "node:path";
+import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { LocalUsageError } from "../base/errors.ts";
+import { type Address, formatAddress, type Machine, parseAddress } from "../base/machine.ts";
+import { seededRng } from "../base/rng.ts";
+import { createIxs, type Ixs } from "../servers/ixs.ts";
+import type { ServerName } from "../servers/multiplexer.ts";
+import { createOms } from "../servers/oms.ts";
+import { createPams } from "../servers/pams.ts";
+import type { ServerCommand, ServerEvent } from "../servers/server-types.ts";
+import { openLmdbStore } from "../store/lmdb-store.ts";
+import { MemoryStore } from "../store/memory-store.ts";
+import type { Store } from "../store/store.ts";
+import {
+  type HttpResponse,
+  startWsServer,
+  type WsBackend,
+  type WsServer,
+} from "../transport/ws-server/ws-server.ts";
+import type { Logger } from "./engine-types.ts";
+import { sha256, systemEntropy } from "./identity.ts";
+import { JobRunner } from "./job-runner.ts";
+import { MachineHost } from "./machine-host.ts";
+import { json, type RoleTransport, ServerEndpoint } from "./server-endpoint.ts";
+
+export interface ServersOptions {
+  /** Default: all three. */
+  readonly roles?: readonly ServerName[];
+  /** Default 127.0.0.1. */
+  readonly host?: string;
+  /** Default 7900; 0 = any. */
+  readonly port?: number;
+  /** Where /metrics and /stats.json are, on 127.0.0.1. Default 0 = any. */
+  readonly adminPort?: number;
+  /** Where state is kept on disk; undefined: in memory, gone with the process. */
+  readonly dataDir?: string;
+  /** The PAMS of another process, for an OMS without one here. */
+  readonly pamsUrl?: string;
+  readonly backend?: WsBackend;
+  readonly logger?: Logger;
+  /** R5.c: without a refresh within this time an overlay is removed. */
+  readonly refreshMs?: number;
+  readonly memberLeaseMs?: number;
+  /** R1.b, R2.b. */
+  readonly reportIntervalMs?: number;
+}
+
+export interface RunningServers {
+  /** Per role; the same for all roles of this process. */
+  readonly urls: Readonly<Partial<Record<ServerName, string>>>;
+  readonly adminUrl: string;
+  readonly backend: WsBackend;
+  /** Snapshots of all roles, as in /stats.json. */
+  stats(): Promise<Record<string, unknown>>;
+  isReady(): boolean;
+  /** Stops accepting, closes links with 1001, flushes the store. Idempotent. */
+  close(): Promise<void>;
+}
+
+const ALL_ROLES: readonly ServerName[] = ["oms", "ixs", "pams"];
+const SNAPSHOT_TIMEOUT_MS = 2_000;
+
+/**
+ * Errors: USAGE, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, DATA_DIR_IN_USE, DATA_DIR_UNUSABLE,
+ * STORE_CORRUPT, MODULE_MISSING.
+ */
+export async function startServers(options: ServersOptions = {}): Promise<RunningServers> {
+  const roles = options.roles ?? ALL_ROLES;
+  for (const role of roles) {
+    if (!ALL_ROLES.includes(role)) {
+      throw new LocalUsageError("USAGE", { detail: `no role ${role}: ${ALL_ROLES.join(", ")}` });
+    }
+  }
+  if (roles.length === 0) throw new LocalUsageError("USAGE", { detail: "name at least one role" });
+  if (options.pamsUrl !== undefined && parseAddress(options.pamsUrl) === undefined) {
+    throw new LocalUsageError("USAGE", { detail: `PAMS URL ${options.pamsUrl}` });
+  }
+  const store =
+    options.dataDir === undefined ? new MemoryStore() : await openLmdbStore(options.dataDir);
+  try {
+    return await NodeServers.start(options, roles, store);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+/** A fresh directory for servers of a demonstration. */
+export function temporaryDataDir(parent: string): Promise<string> {
+  return mkdtemp(join(parent, "mp2p-"));
+}
+
+interface Role {
+  readonly name: ServerName;
+  readonly transport: RoleTransport;
+  readonly host: MachineHost<ServerCommand, ServerEvent<unknown>>;
+  ready: boolean;
+}
+
+class NodeServers implements RunningServers {
+  readonly urls: Partial<Record<ServerName, string>> = {};
+  readonly #store: Store;
+  readonly #logger: Logger | undefined;
+  readonly #roles: Role[] = [];
+  readonly #snapshots = new Map<number, (snapshot: unknown) => void>();
+  readonly #registry = new Registry();
+  readonly #endpoint: ServerEndpoint;
+  #server: WsServer | undefined;
+  #admin: WsServer | undefined;
+  #nextToken = 1;
+  #draining = false;
+  #closing: Promise<void> | undefined;
+  #storeTrouble: string | undefined;
+
+  static async start(
+    options: ServersOptions,
+    roles: readonly ServerName[],
+    store: Store,
+  ): Promise<NodeServers> {
+    const servers = new NodeServers(options, store);
+    try {
+      await servers.#listen(options);
+      servers.#run(options, roles);
+      await servers.#listenAdmin(options);
+      await servers.#untilReady();
+    } catch (error) {
+      await servers.#shutdown();
+      throw error;
+    }
+    return servers;
+  }
+
+  private constructor(options: ServersOptions, store: Store) {
+    this.#store = store;
+    this.#logger = options.logger;
+    this.#endpoint = new ServerEndpoint((path) => this.#page(path, false));
+  }
+
+  get adminUrl(): string {
+    const address = this.#admin?.address;
+    return address === undefined ? "" : `http://${formatAddress(address).slice("ws://".length)}`;
+  }
+
+  get backend(): WsBackend {
+    return (this.#server as WsServer).backend;
+  }
+
+  isReady(): boolean {
+    return (
+      !this.#draining && this.#roles.every((role) => role.ready) && this.#storeTrouble === undefined
+    );
+  }
+
+  async stats(): Promise<Record<string, unknown>> {
+    const stats: Record<string, unknown> = {
+      ready: this.isReady(),
+      backend: this.backend,
+      signalling: this.#server?.stats(),
+    };
+    await Promise.all(
+      this.#roles.map(async (role) => {
+        stats[role.name] = await this.#snapshot(role);
+      }),
+    );
+    return stats;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#shutdown().then(() => this.#store.close());
+    return this.#closing;
+  }
+
+  async #listen(options: ServersOptions): Promise<void> {
+    this.#server = await startWsServer({
+      host: options.host ?? "127.0.0.1",
+      port: options.port ?? 7900,
+      handler: this.#endpoint,
+      ...(options.backend === undefined ? {} : { backend: options.backend }),
+    });
+    this.#endpoint.serve(this.#server);
+    this.#logger?.info({ backend: this.#server.backend }, "signalling back end");
+  }
+
+  async #listenAdmin(options: ServersOptions): Promise<void> {
+    collectDefaultMetrics({ register: this.#registry, prefix: "mp2p_" });
+    this.#gauges();
+    const pages = new ServerEndpoint((path) => this.#page(path, true));
+    this.#admin = await startWsServer({
+      host: "127.0.0.1",
+      port: options.adminPort ?? 0,
+      handler: pages,
+      ...(options.backend === undefined ? {} : { backend: options.backend }),
+    });
+    pages.serve(this.#admin);
+  }
+
+  #run(options: ServersOptions, roles: readonly ServerName[]): void {
+    const address = (this.#server as WsServer).address;
+    const url = formatAddress(address);
+    const pamsUrl = roles.includes("pams") ? url : (options.pamsUrl ?? "");
+    const seed = systemEntropy.bytes(4);
+    const common = {
+      rng: seededRng(new DataView(seed.buffer, seed.byteOffset).getUint32(0)),
+      entropy: systemEntropy,
+      sha256,
+    };
+    const interval =
+      options.reportIntervalMs === undefined ? {} : { reportIntervalMs: options.reportIntervalMs };
+    const machines: Record<ServerName, () => Machine<ServerCommand, ServerEvent<unknown>>> = {
+      oms: () =>
+        createOms({
+          ...common,
+          ...interval,
+          pamsUrl,
+          omsUrl: url,
+          ...(options.refreshMs === undefined ? {} : { refreshMs: options.refreshMs }),
+          ...(options.memberLeaseMs === undefined ? {} : { memberLeaseMs: options.memberLeaseMs }),
+        }) as Machine<ServerCommand, ServerEvent<unknown>>,
+      ixs: () => createIxs(common) as Ixs as Machine<ServerCommand, ServerEvent<unknown>>,
+      pams: () =>
+        createPams({ ...common, ...interval }) as Machine<ServerCommand, ServerEvent<unknown>>,
+    };
+    const jobs = new JobRunner({});
+    for (const name of roles) {
+      const transport = this.#endpoint.role(name);
+      const role: Role = {
+        name,
+        transport,
+        ready: false,
+        host: new MachineHost(machines[name](), {
+          transports: [transport],
+          jobs,
+          store: this.#store,
+          onEvent: (event) => this.#event(role, event),
+          onCrash: (error) => this.#crashed(role, error),
+        }),
+      };
+      this.#roles.push(role);
+      this.urls[name] = url;
+    }
+    for (const role of this.#roles) role.host.command({ type: "start" });
+  }
+
+  #ready: (() => void) | undefined;
+  #unready: ((error: Error) => void) | undefined;
+
+  async #untilReady(): Promise<void> {
+    if (this.isReady()) return;
+    await new Promise<void>((resolve, reject) => {
+      this.#ready = resolve;
+      this.#unready = reject;
+    });
+  }
+
+  #event(role: Role, event: ServerEvent<unknown>): void {
+    // Servers tell more than the shared events; those are for the log, and between servers.
+    const told = event as { readonly type: string; readonly overlayId?: string };
+    switch (event.type) {
+      case "ready":
+        role.ready = true;
+        if (this.#roles.every((each) => each.ready)) this.#ready?.();
+        break;
+      case "snapshot":
+        this.#snapshots.get(event.token)?.(event.snapshot);
+        this.#snapshots.delete(event.token);
+        return;
+      case "failed":
+        this.#logger?.error({ role: role.name, code: event.code }, event.detail);
+        if (event.fatal) {
+          role.ready = false;
+          this.#unready?.(new LocalUsageError(event.code, { detail: event.detail }));
+        }
+        return;
+      case "drained":
+      case "refused":
+        break;
+      default:
+        this.#betweenServers(told);
+    }
+    this.#logger?.debug({ role: role.name, ...event }, told.type);
+  }
+
+  /** An OMS that ended an overlay lets the index server of this process know. */
+  #betweenServers(event: { readonly type: string }): void {
+    const ixs = this.#roles.find((role) => role.name === "ixs");
+    if (ixs === undefined) return;
+    const tell = (overlayId: string): void => {
+      const command = { type: "overlayGone", overlayId } as unknown as ServerCommand;
+      ixs.host.command(command);
+    };
+    if (event.type === "overlayEnded") tell((event as unknown as { overlayId: string }).overlayId);
+    if (event.type === "endedBefore") {
+      const { overlayIds } = event as unknown as { overlayIds: readonly string[] };
+      for (const overlayId of overlayIds) tell(overlayId);
+    }
+  }
+
+  #crashed(role: Role, error: unknown): void {
+    role.ready = false;
+    this.#storeTrouble = String(error);
+    this.#logger?.error({ role: role.name, err: error }, "server failed");
+    this.#unready?.(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  #snapshot(role: Role): Promise<unknown> {
+    const token = this.#nextToken++;
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        this.#snapshots.delete(token);
+        resolve({ ready: false });
+      }, SNAPSHOT_TIMEOUT_MS);
+      this.#snapshots.set(token, (snapshot) => {
+        clearTimeout(timer);
+        resolve(snapshot);
+      });
+      role.host.command({ type: "snapshot", token });
+    });
+  }
+
+  async #page(path: string, admin: boolean): Promise<HttpResponse | undefined> {
+    if (path === "/healthz") return json(200, { alive: true });
+    if (path === "/readyz") {
+      const trouble = await this.#trouble();
+      return trouble === undefined
+        ? json(200, { ready: true })
+        : json(503, { ready: false, trouble });
+    }
+    if (!admin) return undefined;
+    if (path === "/stats.json") return json(200, await this.stats());
+    if (path === "/metrics") {
+      const body = await this.#registry.metrics();
+      return { status: 200, contentType: this.#registry.contentType, body };
+    }
+    return undefined;
+  }
+
+  /** Why this process is not ready; undefined when it is. */
+  async #trouble(): Promise<string | undefined> {
+    if (this.#draining) return "draining";
+    const waiting = this.#roles.filter((role) => !role.ready).map((role) => role.name);
+    if (waiting.length > 0) return `loading ${waiting.join(", ")}`;
+    if (this.#storeTrouble !== undefined) return this.#storeTrouble;
+    return this.#store.writeFailure;
+  }
+
+  #gauges(): void {
+    const gauge = (name: string, help: string, read: () => number): void => {
+      new Gauge({
+        name,
+        help,
+        registers: [this.#registry],
+        collect() {
+          this.set(read());
+        },
+      });
+    };
+    gauge("mp2p_ready", "1 when every role serves", () => Number(this.isReady()));
+    gauge("mp2p_signalling_links", "WebSocket links", () => this.#server?.stats().links ?? 0);
+    gauge(
+      "mp2p_signalling_refused",
+      "connections turned away",
+      () => this.#server?.stats().refused ?? 0,
+    );
+    gauge("mp2p_http_requests", "HTTP requests", () => this.#server?.stats().httpRequests ?? 0);
+    const counters = new Gauge({
+      name: "mp2p_server_count",
+      help: "counters of each server role",
+      labelNames: ["role", "counter"],
+      registers: [this.#registry],
+      collect: async () => {
+        for (const role of this.#roles) {
+          const snapshot = (await this.#snapshot(role)) as { counters?: Record<string, number> };
+          for (const [counter, value] of Object.entries(snapshot.counters ?? {})) {
+            counters.set({ role: role.name, counter }, value);
+          }
+        }
+      },
+    });
+  }
+
+  async #shutdown(): Promise<void> {
+    this.#draining = true;
+    await Promise.allSettled([this.#server?.shutdown(), this.#admin?.shutdown()]);
+    for (const role of this.#roles) {
+      role.host.close();
+      await role.transport.shutdown();
+    }
+    this.#registry.clear();
+  }
+}
+
+/** Reads a server URL; undefined when it is none. */
+export function serverAddress(url: string): Address | undefined {
+  const address = parseAddress(url.replace(/^http:/, "ws:"));
+  return address?.transport === "ws" ? address : undefined;
+}

@@ -1,0 +1,13 @@
+/** The public API of mp2p-engine. */
+
+export {
+  ERRORS,
+  type ErrorCode,
+  isErrorCode,
+  LocalUsageError,
+  Mp2pError,
+  OperationError,
+  RemoteProtocolError,
+} from "./base/errors.ts";
+export { createEngine } from "./host/engine.ts";
+export type * from "./host/engine-types.ts";

@@ -1,0 +1,3 @@
+/** The managing servers, for embedding: `import { startServers } from "mp2p-engine/server"`. */
+
+export * from "./host/server-host.ts";
