@@ -23,10 +23,10 @@ export class Directory {
     return this.#entries.get(member);
   }
 
-  /** Up to `count` members in random order, not `asker`, not those that left. */
-  suggest(asker: Member, count: number): Address[] {
+  /** Up to `count` members in random order, not `asker`, not `known`, not those that left. */
+  suggest(asker: Member, count: number, known: readonly Member[] = []): Address[] {
     const others = [...this.#entries].filter(
-      ([member]) => member !== asker && !member.excuses.has("left"),
+      ([member]) => member !== asker && !member.excuses.has("left") && !known.includes(member),
     );
     for (let i = others.length - 1; i > 0; i--) {
       const j = this.#rng.below(i + 1);

@@ -10,6 +10,9 @@ import type { Member, Swarm } from "./swarm.ts";
 import { TRACE } from "./trace.ts";
 import { between, chance, exponentialMs } from "./world.ts";
 
+/** Faults that keep somebody from answering for a while. */
+const WAITING_FAULTS = new Set(["silence", "stall", "partition", "pause", "crash"]);
+
 export interface FaultActions {
   /** A newcomer joins. */
   join(): void;
@@ -21,6 +24,8 @@ export interface FaultActions {
 export class Faults {
   /** How often each kind hit. */
   readonly hits: Record<string, number> = {};
+  /** Whether something happened that makes members wait: they may be told lagging then. */
+  disturbed = false;
   readonly #swarm: Swarm;
   readonly #options: FaultOptions;
   readonly #actions: FaultActions;
@@ -58,6 +63,7 @@ export class Faults {
       world.at(atMs, () => {
         if (act()) {
           this.hits[kind] = (this.hits[kind] ?? 0) + 1;
+          if (WAITING_FAULTS.has(kind)) this.disturbed = true;
           world.trace.event(TRACE.FAULT, kind.length, Math.round(world.nowMs * 1000));
           world.log?.(`${world.nowMs.toFixed(3)} fault ${kind}`);
         }

@@ -39,6 +39,8 @@ export interface SwarmOptions {
   readonly peers: number;
   /** Each peer dials so many members when it starts. */
   readonly degree: number;
+  /** Who dials whom, by number (0 = the source), instead of chance; wishes go unheard then. */
+  readonly links?: readonly (readonly [number, number])[];
   readonly delivery: "complete" | "live";
   readonly integrity: "checksum" | "none";
   readonly signatures: SignatureKind;
@@ -95,8 +97,10 @@ export const NO_FAULTS: FaultOptions = {
 const KIB = 1024;
 /** Share of data that are sliced, in swarms that slice. */
 const BIG_RATE = 0.02;
-/** Data of one run, all sources together: bounds its time. */
-const DATA_MAX = 20_000;
+/** Data times peers of one run: bounds its time. */
+const DELIVERIES_MAX = 200_000;
+/** Data that come one by one leave in fragments of their own. */
+const PACED_DELIVERIES_MAX = 20_000;
 
 /** The options that `seed` draws, `overrides` (one level deep) on top. */
 export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {}): SwarmOptions {
@@ -112,11 +116,15 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
   // The stream: from less than a window to many of them.
   const streamBytes = betweenLog(rng, 20 * KIB, 1500 * KIB);
   const meanBytes = 24 + bytesMax / Math.log(bytesMax + 1) + (sliced ? BIG_RATE * bigBytes : 0);
-  const data = Math.min(DATA_MAX, streamBytes / meanBytes);
+  const paced = chance(rng, 0.7);
+  const data = Math.min(
+    (paced ? PACED_DELIVERIES_MAX : DELIVERIES_MAX) / peers,
+    streamBytes / meanBytes,
+  );
   const dataPerSource = Math.max(3, Math.round(data / dataSources));
   // As fast as it goes, or so that it lasts about as long as the faults do.
   const lastsMs = faults.faultMs === 0 ? between(rng, 0, 5_000) : faults.faultMs;
-  const everyMs = chance(rng, 0.3) ? 0 : (lastsMs * between(rng, 0.2, 1.2)) / dataPerSource;
+  const everyMs = paced ? (lastsMs * between(rng, 0.2, 1.2)) / dataPerSource : 0;
   const options: SwarmOptions = {
     seed,
     peers,

@@ -5,7 +5,7 @@
 
 import { createHash } from "node:crypto";
 import { LINK_QUEUE_BYTES_MAX } from "../../src/base/limits.ts";
-import { seededEntropy } from "../../src/base/rng.ts";
+import { type Rng, seededEntropy } from "../../src/base/rng.ts";
 import { toHex } from "../../src/base/units.ts";
 import { EngineMemory } from "../../src/kernel/engine-memory.ts";
 import { createJsKernel } from "../../src/kernel/js-kernel.ts";
@@ -42,6 +42,7 @@ export class PeerDriver implements Driver {
   readonly #overlayId: string;
   readonly #consumer: Consumer;
   readonly #producer: Producer | undefined;
+  readonly #rng: Rng;
   #boots = 0;
   #wishing = false;
 
@@ -51,6 +52,7 @@ export class PeerDriver implements Driver {
     const { publicKey } = nodeKeys(options.signatures, options.seed, member.name);
     this.peerId = identityOf(publicKey).peerId;
     this.#overlayId = overlayIdOf(setup.options.seed);
+    this.#rng = setup.world.rng(`driver ${member.name}`);
     this.#consumer = new Consumer(swarm, member, this.#overlayId);
     this.#producer =
       member.role === "source" ? new Producer(swarm, member, this.#overlayId, setup) : undefined;
@@ -109,7 +111,8 @@ export class PeerDriver implements Driver {
       return;
     }
     this.#consumer.start();
-    this.#dial(options.degree);
+    if (options.links === undefined) this.#dial(options.degree);
+    else this.#dialOnly(options.links);
   }
 
   event(event: unknown): void {
@@ -209,15 +212,32 @@ export class PeerDriver implements Driver {
   }
 
   #dial(count: number): void {
-    const { directory, member } = this.#setup;
-    if (this.machine?.overlays.has(this.#overlayId) !== true) return;
-    for (const address of directory.suggest(member, count)) {
+    const { directory, member, swarm } = this.#setup;
+    const overlay = this.machine?.overlays.get(this.#overlayId);
+    if (overlay === undefined) return;
+    const linked = new Set(overlay.neighbours.map(({ peerId }) => peerId));
+    // Mostly others than those linked already: two may dial each other at the same time.
+    const twice = this.#rng.below(16) === 0;
+    const known = twice
+      ? []
+      : swarm.members.filter(({ driver }) => linked.has((driver as PeerDriver).peerId));
+    for (const address of directory.suggest(member, count, known)) {
+      this.#command({ kind: "dial", overlayId: this.#overlayId, address });
+    }
+  }
+
+  #dialOnly(links: NonNullable<DriverSetup["options"]["links"]>): void {
+    const { directory, member, swarm } = this.#setup;
+    for (const [from, to] of links) {
+      const target = swarm.members[to];
+      const address = target === undefined ? undefined : directory.addressOf(target);
+      if (swarm.members[from] !== member || address === undefined) continue;
       this.#command({ kind: "dial", overlayId: this.#overlayId, address });
     }
   }
 
   #wish(): void {
-    if (this.#wishing) return;
+    if (this.#wishing || this.#setup.options.links !== undefined) return;
     this.#wishing = true;
     const { world, member } = this.#setup;
     const { generation } = member.node;

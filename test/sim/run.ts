@@ -15,6 +15,7 @@ import { IdenticalFragmentsChecker } from "./checkers/identical-fragments.ts";
 import { MarksMonotoneChecker } from "./checkers/marks-monotone.ts";
 import { QueuesBoundedChecker } from "./checkers/queues-bounded.ts";
 import { SourceReceivesNothingChecker } from "./checkers/source-receives-nothing.ts";
+import { StandingChecker } from "./checkers/standing.ts";
 import { Directory } from "./directory.ts";
 import { Faults } from "./faults.ts";
 import { Network } from "./network.ts";
@@ -165,6 +166,7 @@ export function simulate(request: SimulateOptions): Report {
       });
     }
   }
+  swarm.observe(new StandingChecker(facts, faults));
   faults.start();
   world.run(options.faults.faultMs);
   world.run(options.faults.faultMs + options.healMs, () => completeness.done);

@@ -135,6 +135,10 @@ export class Swarm {
   }
 
   boot(member: Member): void {
+    member.started = false;
+    member.ended = false;
+    // Nobody waits for a newcomer when all is over.
+    if (member !== this.source && this.source.ended) member.excuses.add("late");
     const body = member.driver.body();
     const machine = this.wrap?.(member, body.machine) ?? body.machine;
     member.node.boot({ ...body, machine });

@@ -1,4 +1,8 @@
-/** No buffermap and no HAVE that lies: what is advertised is held at that instant. */
+/**
+ * No buffermap and no HAVE that lies: what is advertised is held at that instant. What a node frees
+ * in the very step that advertised it was held when the frame was made: no lie, and nothing that
+ * anybody lacks (completeness judges that).
+ */
 
 import type { LinkEnd } from "../link-end.ts";
 import type { SimNode } from "../node.ts";
@@ -7,10 +11,21 @@ import { buffermap, eachFrame, type Range, ranges, TYPE } from "../wire.ts";
 
 export class HonestMapsChecker implements SwarmObserver {
   readonly #facts: SwarmFacts;
+  /** Where each node's window began after its last step. */
+  readonly #starts = new Map<SimNode, number>();
   advertised = 0;
 
   constructor(facts: SwarmFacts) {
     this.#facts = facts;
+  }
+
+  onStep(node: SimNode): void {
+    const start = this.#facts.swarm.memberOf(node)?.driver.inspect()?.start;
+    if (start !== undefined) this.#starts.set(node, start);
+  }
+
+  onBoot(node: SimNode): void {
+    this.#starts.delete(node);
   }
 
   onTransmit(node: SimNode, end: LinkEnd, bytes: Uint8Array): void {
@@ -38,6 +53,7 @@ export class HonestMapsChecker implements SwarmObserver {
     this.advertised += range.count;
     for (let index = range.first; index < range.first + range.count; index++) {
       if (inspection.held(index)) continue;
+      if (index < inspection.start && index >= (this.#starts.get(node) ?? 0)) continue;
       this.#violate(`${node.name} ${name} names fragment ${index}, which it does not hold`);
       return;
     }

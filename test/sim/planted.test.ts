@@ -1,0 +1,36 @@
+/**
+ * Bugs planted one at a time are found, each by the checker that is there for it, within a few
+ * seeds: a simulator that finds nothing proves nothing.
+ */
+
+import { describe, expect, test } from "vitest";
+import { peerDriver } from "./peer-driver.ts";
+import { PLANTED_BUGS, type PlantedBug } from "./planted.ts";
+import { simulate } from "./run.ts";
+
+const SEEDS_MAX = 12;
+
+/** The first seed that finds `bug`, and by which checkers. */
+function hunt(bug: PlantedBug): { seed: number; checkers: Set<string> } | undefined {
+  for (let seed = 1; seed <= SEEDS_MAX; seed++) {
+    const report = simulate({
+      seed,
+      driver: peerDriver,
+      overrides: { healMs: 60_000 },
+      prepare: ({ swarm }) => {
+        swarm.wrap = (member, machine) => bug.plant(member, machine, swarm);
+      },
+    });
+    const checkers = new Set(report.violations.map(({ checker }) => checker));
+    if (bug.foundBy.some((name) => checkers.has(name))) return { seed, checkers };
+  }
+  return undefined;
+}
+
+describe("planted bugs", () => {
+  test.each(PLANTED_BUGS)("$name: found", (bug) => {
+    const found = hunt(bug);
+    expect(found, `${bug.name} stays hidden for ${SEEDS_MAX} seeds`).toBeDefined();
+    expect(found?.checkers.has("machine-throws")).toBe(bug.foundBy.includes("machine-throws"));
+  });
+});
