@@ -12,7 +12,7 @@
  * refused until the process starts anew. Reads go on in both cases.
  */
 
-import { mkdirSync, statfsSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readSync, statfsSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import type { Database, RootDatabase } from "lmdb";
@@ -23,8 +23,13 @@ import { decodeKey, decodeRecord, encodeKey, encodeRecord } from "./lmdb-record.
 import { operationFault, type Store } from "./store.ts";
 
 const FILE_NAME = "store.mdb";
-/** Address space, not disk: the file grows as it is used. */
-const MAP_BYTES = 64 * 1024 * 1024;
+/** Address space, not disk: the file grows as it is used. What does not fit is refused as full. */
+const MAP_BYTES = 4 * 1024 * 1024 * 1024;
+const MDB_MAP_FULL = -30792;
+/** Of LMDB: where the first page says what it is, and two pages of the smallest size. */
+const FILE_MAGIC = 0xbeefc0de;
+const FILE_MAGIC_AT = 24;
+const FILE_BYTES_MIN = 8192;
 /** Below this a failed write is taken for a full disk: a commit writes dozens of pages. */
 const LOW_SPACE_BYTES = 1024 * 1024;
 const REVISION_KEY = encodeKey("revision");
@@ -54,6 +59,7 @@ export async function openLmdbStore(directory: string): Promise<LmdbStore> {
   const lock = await lockDirectory(directory);
   let root: RootDatabase<Buffer, Buffer> | undefined;
   try {
+    checkFile(join(directory, FILE_NAME));
     root = lmdb.open<Buffer, Buffer>({
       path: join(directory, FILE_NAME),
       encoding: "binary",
@@ -75,6 +81,23 @@ export async function openLmdbStore(directory: string): Promise<LmdbStore> {
     if (error instanceof OperationError) throw error;
     const code = startFailure(error);
     throw new OperationError(code, { detail: `${directory}: ${textOf(error)}`, cause: error });
+  }
+}
+
+/** LMDB itself crashes on a file that is none of its own. */
+function checkFile(path: string): void {
+  const bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  // A process killed while it created the file may leave it empty.
+  if (bytes === 0) return;
+  const head = Buffer.alloc(FILE_MAGIC_AT + 4);
+  const descriptor = openSync(path, "r");
+  try {
+    readSync(descriptor, head, 0, head.length, 0);
+  } finally {
+    closeSync(descriptor);
+  }
+  if (bytes < FILE_BYTES_MIN || head.readUInt32LE(FILE_MAGIC_AT) !== FILE_MAGIC) {
+    throw new OperationError("STORE_CORRUPT", { detail: `${path} is not a store` });
   }
 }
 
@@ -188,13 +211,16 @@ export class LmdbStore implements Store {
   /** One commit for all that waits. */
   readonly #commit = (): void => {
     const waiting = this.#waiting;
+    if (waiting.length === 0) return;
     this.#waiting = [];
     let results: StoreResult[];
     try {
       results = this.#poisoned
         ? waiting.map(() => failed("STORE_FULL", this.#writeFailure ?? ""))
         : this.#root.transactionSync(() => waiting.map(({ operation }) => this.#apply(operation)));
-      if (!this.#poisoned) this.#writeFailure = undefined;
+      if (results.some((each) => each.kind === "transaction" && each.committed)) {
+        this.#writeFailure = undefined;
+      }
     } catch (error) {
       this.#writeFailure = textOf(error);
       // Out of space: nothing was committed and the next try may succeed. Anything else: who knows.
@@ -257,6 +283,7 @@ function startFailure(error: unknown): ErrorCode {
 function isFull(error: unknown): boolean {
   const code = (error as { readonly code?: unknown }).code;
   if (code === constants.errno.ENOSPC || code === constants.errno.EDQUOT) return true;
+  if (code === MDB_MAP_FULL) return true;
   return /ENOSPC|EDQUOT|no space left|quota exceeded/i.test(textOf(error));
 }
 
