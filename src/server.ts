@@ -1,3 +1,3 @@
 /** The managing servers, for embedding: `import { startServers } from "mp2p-engine/server"`. */
 
-export * from "./host/server-host.ts";
+export * from "./host/node-servers.ts";

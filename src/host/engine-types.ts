@@ -12,10 +12,9 @@ import type {
   SequenceNumber,
   TimestampUs,
 } from "../base/units.ts";
-import type { StartFrom } from "../peer/commands.ts";
 import type { PeerCounters } from "../peer/context.ts";
 import type { Traffic } from "../peer/overlay.ts";
-import type { Delivery, Integrity, NodeSettings } from "../peer/settings.ts";
+import type { Delivery, Integrity, NodeSettings, StartFrom } from "../peer/settings.ts";
 import type { Gap } from "../stream/assembler.ts";
 
 /** Where log lines go; pino fits as it is. Silent when not given. */

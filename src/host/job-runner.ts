@@ -11,7 +11,6 @@ import type { Job, JobResult } from "../base/machine.ts";
 import type { MemoryOffset } from "../base/units.ts";
 import type { EngineMemory } from "../kernel/engine-memory.ts";
 import type { KernelPool } from "../pool/kernel-pool.ts";
-import { type NodeIdentity, verifySignature } from "./identity.ts";
 
 type FragmentsJob = Extract<Job, { readonly ranges: Uint32Array }>;
 
@@ -24,19 +23,26 @@ export interface JobCounters {
   poolFailures: number;
 }
 
+/** Signs with this node's key and checks others' signatures (Ed25519). */
+export interface Signatures {
+  /** Undefined: this process has no key. */
+  readonly sign: ((bytes: Uint8Array) => Uint8Array) | undefined;
+  verify(publicKey: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean;
+}
+
 export class JobRunner {
   readonly counters: JobCounters = { inline: 0, pooled: 0, poolFailures: 0 };
-  readonly #identity: NodeIdentity | undefined;
+  readonly #signatures: Signatures;
   readonly #memory: EngineMemory | undefined;
   readonly #pool: KernelPool | undefined;
   readonly #table: MemoryOffset;
 
   constructor(options: {
-    readonly identity?: NodeIdentity | undefined;
+    readonly signatures: Signatures;
     readonly memory?: EngineMemory | undefined;
     readonly pool?: KernelPool | undefined;
   }) {
-    this.#identity = options.identity;
+    this.#signatures = options.signatures;
     this.#memory = options.memory;
     this.#pool = options.pool;
     this.#table = options.memory?.allocate(INLINE_PAIRS * 9) ?? 0;
@@ -47,14 +53,14 @@ export class JobRunner {
     switch (job.kind) {
       case "sign":
         this.counters.inline++;
-        return this.#identity === undefined
+        return this.#signatures.sign === undefined
           ? { kind: "error", code: "INTERNAL", detail: "this process has no key" }
-          : { kind: "sign", signature: this.#identity.sign(job.bytes) };
+          : { kind: "sign", signature: this.#signatures.sign(job.bytes) };
       case "verifySignature":
         this.counters.inline++;
         return {
           kind: "verifySignature",
-          valid: verifySignature(job.publicKey, job.bytes, job.signature),
+          valid: this.#signatures.verify(job.publicKey, job.bytes, job.signature),
         };
       case "checksumFragments":
       case "verifyFragments":

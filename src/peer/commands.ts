@@ -14,9 +14,7 @@ import type {
 } from "../base/units.ts";
 import type { AssembledBatch, AssembledSource, Gap } from "../stream/assembler.ts";
 import type { SessionCommand, SessionEvent } from "./session/session-types.ts";
-import type { OverlaySettings } from "./settings.ts";
-
-export type StartFrom = "oldest" | "live" | "start";
+import type { OverlaySettings, StartFrom } from "./settings.ts";
 
 /** Takes part in an overlay. Throws LocalUsageError for settings out of range. */
 export interface OpenOverlay {

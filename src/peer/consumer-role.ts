@@ -9,10 +9,10 @@
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { Assembler } from "../stream/assembler.ts";
 import type { FragmentWindow } from "../stream/window.ts";
-import type { PeerEvent, StartFrom, Take } from "./commands.ts";
+import type { PeerEvent, Take } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
 import type { Neighbour } from "./neighbour.ts";
-import type { OverlaySettings } from "./settings.ts";
+import type { OverlaySettings, StartFrom } from "./settings.ts";
 
 /** After the first buffermap others get this long to tell theirs before the start is chosen. */
 const START_DELAY_MS = 100;

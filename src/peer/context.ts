@@ -6,7 +6,7 @@
 import type { Job, JobResult, Now } from "../base/machine.ts";
 import type { Entropy, Rng } from "../base/rng.ts";
 import type { PeerId } from "../base/units.ts";
-import type { EngineMemory } from "../kernel/engine-memory.ts";
+import type { EngineMemory } from "../stream/memory.ts";
 import type { PeerEvent } from "./commands.ts";
 
 export interface PeerIdentity {

@@ -11,10 +11,8 @@ import { FRAME_TYPES, PING_BYTES, PING_TOKEN } from "../base/layout.ts";
 import { LINK_DEAD_MS, LINK_QUEUE_BYTES_MAX, LINK_SLOW_MS, PING_MS } from "../base/limits.ts";
 import type { Address, LinkId } from "../base/machine.ts";
 import type { MemoryOffset, MonoMs, OverlayId } from "../base/units.ts";
-import type { EngineMemory } from "../kernel/engine-memory.ts";
 import { encodePing } from "../protocol/r10-binary.ts";
-import type { Handshake } from "./handshake.ts";
-import type { Neighbour } from "./neighbour.ts";
+import type { EngineMemory } from "../stream/memory.ts";
 
 export interface LinkOutlet {
   transmit(linkId: LinkId, bytes: Uint8Array): void;
@@ -27,9 +25,6 @@ export class PeerLink {
   readonly remote: Address;
   /** The overlay it was dialled for; undefined for links accepted. */
   readonly dialledFor: OverlayId | undefined;
-  readonly neighbours: Neighbour[] = [];
-  /** Handshakes under way, by overlay id. */
-  readonly handshakes = new Map<OverlayId, Handshake>();
   readonly upMs: MonoMs;
   readonly #memory: EngineMemory;
   readonly #outlet: LinkOutlet;

@@ -26,7 +26,7 @@ import {
   encodeRanges,
 } from "../protocol/r10-binary.ts";
 import { FragmentWindow } from "../stream/window.ts";
-import type { PeerEvent, StartFrom, Take, Write } from "./commands.ts";
+import type { PeerEvent, Take, Write } from "./commands.ts";
 import { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
 import type { PeerLink } from "./link.ts";
@@ -36,7 +36,7 @@ import { Puller } from "./pull.ts";
 import { pump, reconsider } from "./push.ts";
 import { FragmentReceiver } from "./receiver.ts";
 import { Retention, STEP_SHIFT } from "./retention.ts";
-import { checkSettings, type OverlaySettings } from "./settings.ts";
+import { checkSettings, type OverlaySettings, type StartFrom } from "./settings.ts";
 import { SourceRole } from "./source-role.ts";
 
 const TICK_MS = 50;
@@ -54,6 +54,8 @@ export interface OverlayOptions {
   readonly from: StartFrom;
   /** Closes a link for what came over it. */
   readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
+  /** A neighbour is none any more. */
+  readonly dropped: (neighbour: Neighbour) => void;
 }
 
 type Phase = "running" | "lingering" | "left";
@@ -76,7 +78,7 @@ export class Overlay {
   readonly source: SourceRole | undefined;
   readonly consumer: ConsumerRole | undefined;
   readonly #context: PeerContext;
-  readonly #blame: OverlayOptions["blame"];
+  readonly #options: OverlayOptions;
   readonly #receiver: FragmentReceiver;
   readonly #partners: Partners;
   readonly #puller: Puller;
@@ -115,7 +117,7 @@ export class Overlay {
     this.#context = context;
     this.settings = options.settings;
     this.tag = options.tag;
-    this.#blame = options.blame;
+    this.#options = options;
     this.#waitPeers = options.waitPeers;
     const { settings, tag } = this;
     this.window = new FragmentWindow(context.memory, {
@@ -127,7 +129,7 @@ export class Overlay {
     const isSource = options.role === "source";
     this.#receiver = new FragmentReceiver(context, this.window, settings.integrity, {
       stored: (index, offset, bytes, from) => this.#stored(index, offset, bytes, from),
-      corrupt: (from, error) => this.#blame(from.link, error),
+      corrupt: (from, error) => options.blame(from.link, error),
     });
     this.#partners = new Partners(context, this.window, tag, settings.substreams, isSource);
     this.#puller = new Puller(context, this.window, tag, settings.substreams);
@@ -195,7 +197,6 @@ export class Overlay {
     // What it has is told as a whole; what is still queued for others must not be told twice.
     this.#flushHave();
     this.neighbours.push(neighbour);
-    link.neighbours.push(neighbour);
     if (role !== ROLES.source) this.#membersSeen++;
     this.#sendBuffermap(neighbour);
     this.#grantCredit(neighbour, true);
@@ -213,8 +214,7 @@ export class Overlay {
     const at = this.neighbours.indexOf(neighbour);
     if (at < 0) return;
     this.neighbours.splice(at, 1);
-    const onLink = neighbour.link.neighbours.indexOf(neighbour);
-    if (onLink >= 0) neighbour.link.neighbours.splice(onLink, 1);
+    this.#options.dropped(neighbour);
     if (
       this.#endIndex !== undefined &&
       neighbour.updateAcked(this.#context.now.monoMs) > this.#endIndex

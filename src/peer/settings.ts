@@ -8,6 +8,8 @@ import * as limits from "../base/limits.ts";
 import type { OverlayId, PeerId } from "../base/units.ts";
 
 export type Delivery = "complete" | "live";
+/** Where a newcomer starts: `oldest` held by anybody, the live edge, or index 0. */
+export type StartFrom = "oldest" | "live" | "start";
 export type Integrity = "signed" | "checksum" | "none";
 
 export interface OverlaySettings {

@@ -6,8 +6,7 @@
 import type { ErrorCode } from "../../base/errors.ts";
 import type { Address } from "../../base/machine.ts";
 import type { OverlayId, PeerId } from "../../base/units.ts";
-import type { StartFrom } from "../commands.ts";
-import type { Delivery, Integrity, NodeSettings } from "../settings.ts";
+import type { Delivery, Integrity, NodeSettings, StartFrom } from "../settings.ts";
 
 /** One data source of a session: each has an index file of its own, naming the same overlay. */
 export interface SessionDataSource {

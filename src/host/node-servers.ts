@@ -27,9 +27,9 @@ import {
   type WsServer,
 } from "../transport/ws-server/ws-server.ts";
 import type { Logger } from "./engine-types.ts";
-import { sha256, systemEntropy } from "./identity.ts";
 import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
+import { sha256, systemEntropy, verifySignature } from "./node-identity.ts";
 import { json, type RoleTransport, ServerEndpoint } from "./server-endpoint.ts";
 
 export interface ServersOptions {
@@ -229,7 +229,7 @@ class NodeServers implements RunningServers {
       pams: () =>
         createPams({ ...common, ...interval }) as Machine<ServerCommand, ServerEvent<unknown>>,
     };
-    const jobs = new JobRunner({});
+    const jobs = new JobRunner({ signatures: { sign: undefined, verify: verifySignature } });
     for (const name of roles) {
       const transport = this.#endpoint.role(name);
       const role: Role = {

@@ -14,7 +14,12 @@ import { MIB } from "../base/units.ts";
 import { EngineMemory } from "../kernel/engine-memory.ts";
 import { createJsKernel } from "../kernel/js-kernel.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { createKernelMemory, createWasmKernel, wasmSupported } from "../kernel/wasm-kernel.ts";
+import {
+  compileKernel,
+  createKernelMemory,
+  createWasmKernel,
+  wasmSupported,
+} from "../kernel/wasm-kernel.ts";
 import type { PeerCommand, PeerEvent } from "../peer/commands.ts";
 import { PeerMachine } from "../peer/peer.ts";
 import { createKernelPool, type KernelPool } from "../pool/kernel-pool.ts";
@@ -35,9 +40,9 @@ import type {
   ServerUrls,
   SourceOptions,
 } from "./engine-types.ts";
-import { NodeIdentity, sha256, systemEntropy } from "./identity.ts";
 import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
+import { NodeIdentity, sha256, systemEntropy, verifySignature } from "./node-identity.ts";
 import { overlayReport } from "./report.ts";
 
 const WASM_URL = new URL("../../build/kernel.wasm", import.meta.url);
@@ -80,7 +85,7 @@ async function createKernel(
   if (!wasmSupported()) {
     return { kernel: createJsKernel({ memoryBytes: memoryMiB * MIB }), pool: undefined };
   }
-  const module = await WebAssembly.compile(await readFile(WASM_URL));
+  const module = compileKernel(new Uint8Array(await readFile(WASM_URL)));
   const memory = createKernelMemory(memoryMiB);
   const kernel = createWasmKernel({ wasm: module, memory });
   const pool = workers > 0 ? createKernelPool({ module, memory, workers }) : undefined;
@@ -133,7 +138,14 @@ class NodeEngine implements Engine {
     });
     this.#tcp = new TcpTransport(this.#memory);
     this.#transports = [this.#tcp, new WsClientTransport()];
-    this.#jobs = new JobRunner({ identity: this.#identity, memory: this.#memory, pool });
+    this.#jobs = new JobRunner({
+      signatures: {
+        sign: (bytes) => this.#identity.sign(bytes),
+        verify: verifySignature,
+      },
+      memory: this.#memory,
+      pool,
+    });
     this.#host = new MachineHost(this.#machine, {
       transports: this.#transports,
       jobs: this.#jobs,

@@ -1,0 +1,132 @@
+/**
+ * From a file or standard input to a data source, at the pace that the session takes: nothing is
+ * read that can not be sent.
+ */
+
+import type { Readable } from "node:stream";
+import { LocalUsageError } from "../base/errors.ts";
+import * as layout from "../base/layout.ts";
+import {
+  CONTENT_TYPE_BYTES_MAX,
+  DATUM_BYTES_MAX,
+  FRAGMENT_BYTES_DEFAULT,
+  SOURCE_ID_BYTES_MAX,
+} from "../base/limits.ts";
+import { SECOND_MS } from "../base/units.ts";
+import type { DataBatch } from "../intake/data-batch.ts";
+import { readFileBlocks, readStreamBlocks } from "../intake/file-source.ts";
+import { contentTypeOf, type DataFormat, parseData } from "../intake/formats.ts";
+import type { DataSource } from "./engine-types.ts";
+
+export { contentTypeOf };
+
+export interface InputOptions {
+  /** A path, or an open stream. */
+  readonly input: string | Readable;
+  readonly format: DataFormat;
+  /** Format raw: bytes of a piece; see rawPieceBytes. */
+  readonly rawBytes: number;
+  /** Ends the reading with ABORTED. */
+  readonly signal?: AbortSignal;
+}
+
+/** The data of an input, in order. Errors: those of readFileBlocks and parseData. */
+export function openInput(options: InputOptions): AsyncGenerator<DataBatch> {
+  const { input, format, rawBytes } = options;
+  const reading = options.signal === undefined ? {} : { signal: options.signal };
+  const blocks =
+    typeof input === "string"
+      ? readFileBlocks(input, reading)
+      : readStreamBlocks(input, "standard input", reading);
+  return parseData(format, blocks, { rawBytes });
+}
+
+/** Bytes of a piece that fills a fragment to the last byte, for data of this source and format. */
+export function rawPieceBytes(
+  sourceId: string,
+  format: DataFormat,
+  fragmentBytes: number = FRAGMENT_BYTES_DEFAULT,
+): number {
+  const encoder = new TextEncoder();
+  const idBytes = encoder.encode(sourceId).length;
+  const typeBytes = encoder.encode(contentTypeOf(format)).length;
+  if (idBytes > SOURCE_ID_BYTES_MAX || typeBytes > CONTENT_TYPE_BYTES_MAX) {
+    throw new LocalUsageError("USAGE", {
+      detail: `a data source id has at most ${SOURCE_ID_BYTES_MAX} bytes`,
+    });
+  }
+  const overhead =
+    layout.DATA_HEADER_BYTES +
+    layout.SOURCE_HEADER_BYTES +
+    idBytes +
+    typeBytes +
+    layout.DATUM_HEADER_BYTES;
+  return Math.min(DATUM_BYTES_MAX, fragmentBytes - overhead);
+}
+
+export interface FeedOptions {
+  /** Data per second at most. */
+  readonly ratePerSecond?: number;
+  /** Called after each write with what was taken. */
+  readonly onTaken?: (dataCount: number, bytes: number) => void;
+}
+
+/**
+ * Writes every datum of `batches`, waiting for room. Rejects when the session fails, or with what
+ * `batches` throws; data before that were written.
+ */
+export async function feed(
+  source: DataSource,
+  batches: AsyncIterable<DataBatch>,
+  { ratePerSecond, onTaken }: FeedOptions = {},
+): Promise<void> {
+  const pace = ratePerSecond === undefined ? undefined : new Pace(ratePerSecond);
+  for await (const { payloads, lengths, count } of batches) {
+    let from = 0;
+    let at = 0;
+    while (from < count) {
+      const some = pace === undefined ? count - from : await pace.allow(count - from);
+      const wanted = lengths.subarray(from, from + some);
+      const { accepted } = source.writeBatch({ payloads: payloads.subarray(at), lengths: wanted });
+      let bytes = 0;
+      for (let i = 0; i < accepted; i++) bytes += wanted[i] as number;
+      at += bytes;
+      from += accepted;
+      pace?.took(accepted);
+      if (accepted > 0) onTaken?.(accepted, bytes);
+      if (accepted < some) await source.writable();
+    }
+  }
+}
+
+/** Counts out data at a rate; what was not used is not saved up beyond a tenth of a second. */
+class Pace {
+  readonly #ratePerMs: number;
+  readonly #burst: number;
+  #tokens = 1;
+  #filledMs = performance.now();
+
+  constructor(ratePerSecond: number) {
+    this.#ratePerMs = ratePerSecond / SECOND_MS;
+    this.#burst = Math.max(1, ratePerSecond / 10);
+  }
+
+  /** Resolves with how many of `wanted` may be written now, at least one. */
+  async allow(wanted: number): Promise<number> {
+    for (;;) {
+      const nowMs = performance.now();
+      this.#tokens = Math.min(
+        this.#burst,
+        this.#tokens + (nowMs - this.#filledMs) * this.#ratePerMs,
+      );
+      this.#filledMs = nowMs;
+      if (this.#tokens >= 1) return Math.min(wanted, Math.floor(this.#tokens));
+      const waitMs = Math.ceil((1 - this.#tokens) / this.#ratePerMs);
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+    }
+  }
+
+  took(count: number): void {
+    this.#tokens -= count;
+  }
+}
