@@ -1,0 +1,166 @@
+/**
+ * Runs `mp2p join`: session -> output, until END. What was sent before this peer started is told and
+ * is no loss; what is missing after that is exit 3. Afterwards it stays for its neighbours, as long
+ * as it lingers.
+ */
+
+import { LocalUsageError } from "../base/errors.ts";
+import type { Engine, EnginePeer, PeerEvents } from "../host/engine-types.ts";
+import { drain } from "../host/node-drain.ts";
+import { fileSink, type OutputSink, standardOutput } from "../host/node-output.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import type { JoinOptions } from "./join-command.ts";
+import { Received } from "./received.ts";
+import {
+  isAbort,
+  openEngine,
+  type RunContext,
+  runContext,
+  sayingSo,
+  serverUrls,
+  usingEngine,
+} from "./run-kit.ts";
+import { linkSentence } from "./run-source.ts";
+import { bytesText, countText, percentText, secondsText } from "./units.ts";
+
+export async function runJoin(options: JoinOptions): Promise<ExitCode> {
+  const urls = serverUrls(options.ixs === undefined ? options : { ...options, oms: options.ixs });
+  const { title, sourceId, dataId } = options;
+  if (title === undefined && sourceId === undefined) {
+    throw new LocalUsageError("USAGE", {
+      detail: '--title is missing: name the session, e.g. --title "harbour sensors"',
+    });
+  }
+  const context = runContext("join", options);
+  const { signals } = context;
+  const sink = options.out === undefined ? standardOutput(process.stdout) : fileSink(options.out);
+  const engine = await openEngine(options, context);
+  return usingEngine(engine, async () => {
+    try {
+      const peer = await sayingSo(
+        context,
+        `waiting for the session ${title ?? sourceId?.join(",")}`,
+        engine.join({
+          ...urls,
+          ...(title === undefined ? {} : { title }),
+          ...(sourceId?.[0] === undefined ? {} : { sourceId: sourceId[0] }),
+          ...(dataId === undefined ? {} : { dataId }),
+          from: options.from,
+          waitMs: options.waitMs,
+          node: options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs },
+          signal: signals.signal,
+        }),
+      );
+      return await receive(engine, peer, sink, options, context);
+    } catch (error) {
+      if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
+      throw error;
+    }
+  });
+}
+
+async function receive(
+  engine: Engine,
+  peer: EnginePeer,
+  sink: OutputSink,
+  options: JoinOptions,
+  context: RunContext,
+): Promise<ExitCode> {
+  const { reporter, signals } = context;
+  const { title, overlayId } = peer;
+  const beganMs = performance.now();
+  const received = new Received();
+  reporter.note("joined", { title, overlayId, peerId: engine.peerId }, `joined "${title}"`);
+  peer.on("started", ({ index }) => {
+    received.startedAt = index;
+    if (index === 0) reporter.note("started", { startedAt: 0 }, "starts with the first fragment");
+    else {
+      const missed = `fragments 0 to ${countText(index - 1)} went before and are missed`;
+      reporter.warn("started", { startedAt: index }, `starts at fragment ${index}: ${missed}`);
+    }
+  });
+  peer.on("gap", (gap) => {
+    received.gaps++;
+    reporter.warn("gap", { gap }, gapSentence(gap));
+  });
+  peer.on("link", (link) => reporter.note("link", { ...link }, linkSentence(link)));
+  peer.on("note", (text) => reporter.note("note", { text }, text));
+  signals.onFirst(() => void peer.leave());
+  const sources = options.sourceId === undefined ? undefined : new Set(options.sourceId);
+  const stopFollowing = reporter.follow(() => progressOf(peer, received));
+  try {
+    await drain(peer, {
+      format: options.format,
+      sink,
+      ...(sources === undefined ? {} : { sources }),
+      onBatch: (batch) => {
+        for (const missed of received.take(batch, sources)) {
+          const { sourceId, upTo } = missed;
+          const sentence = `data 1 to ${countText(upTo)} of ${sourceId} went before the start`;
+          reporter.warn("missed", { ...missed }, sentence);
+        }
+      },
+    });
+    sink.close();
+  } catch (error) {
+    if (!isAbort(error)) throw error;
+    reporter.note("left", {}, "the reader of the output is gone; leaving");
+    return signals.exitCode(EXIT.ok);
+  } finally {
+    stopFollowing();
+  }
+  if (signals.received !== undefined) {
+    reporter.note("left", { ...received.totals }, `left after ${received}`);
+    return signals.exitCode(EXIT.ok);
+  }
+  sayDone(peer, received, performance.now() - beganMs, context);
+  await peer.closed;
+  return received.gaps > 0 ? EXIT.dataLost : EXIT.ok;
+}
+
+function sayDone(
+  peer: EnginePeer,
+  received: Received,
+  elapsedMs: number,
+  { reporter }: RunContext,
+): void {
+  const { traffic } = peer.status();
+  const share = traffic.bytesFromPeers / (traffic.bytesFromPeers + traffic.bytesFromSource || 1);
+  const { startedAt, gaps } = received;
+  const loss = gaps === 0 ? "" : `, ${countText(gaps)} gaps`;
+  reporter.note(
+    "done",
+    { ...received.totals, startedAt, gaps, elapsedMs: Math.round(elapsedMs), traffic },
+    `done: ${received} in ${secondsText(elapsedMs)}, ${percentText(share)} from peers${loss}`,
+  );
+}
+
+function progressOf(
+  peer: EnginePeer,
+  received: Received,
+): { fields: Record<string, unknown>; sentence: string } {
+  const { missing, lagMs, fragmentsHeld, neighbours, traffic } = peer.status();
+  const { rate, byteRate } = received.rates();
+  return {
+    fields: {
+      ...received.totals,
+      dataPerSecond: Math.round(rate),
+      bytesPerSecond: Math.round(byteRate),
+      fragmentsHeld,
+      missing,
+      lagMs,
+      neighbours: neighbours.length,
+      traffic,
+    },
+    sentence: `${received}, ${countText(rate)} data/s, ${bytesText(byteRate)}/s, ${countText(
+      missing,
+    )} missing, lag ${Math.round(lagMs)} ms, ${neighbours.length} neighbours`,
+  };
+}
+
+function gapSentence(gap: PeerEvents["gap"]): string {
+  if (gap.kind === "fragments") {
+    return `gap: fragments ${countText(gap.from)} to ${countText(gap.to - 1)} are lost`;
+  }
+  return `gap: data ${countText(gap.from)} to ${countText(gap.to)} of ${gap.sourceId} are lost`;
+}

@@ -1,0 +1,104 @@
+/** What the commands that run something share: reporter, signals, log, key file, engine. */
+
+import { readFileSync } from "node:fs";
+import { destination, pino } from "pino";
+import { LocalUsageError, OperationError } from "../base/errors.ts";
+import type { Engine, Logger, ServerUrls } from "../host/engine-types.ts";
+import { createEngine } from "../host/node-engine.ts";
+import type { CommonOptions, PeerOptions } from "./command-kit.ts";
+import { Reporter } from "./reporter.ts";
+import { Signals } from "./signals.ts";
+
+/** What takes longer than this is said. */
+const WAITING_MS = 1_000;
+const SEED_DIGITS = 64;
+
+export interface RunContext {
+  readonly reporter: Reporter;
+  readonly signals: Signals;
+  readonly logger: Logger | undefined;
+}
+
+export function runContext(command: string, options: CommonOptions): RunContext {
+  const { json, quiet, logLevel } = options;
+  return {
+    reporter: new Reporter({ command, json, quiet }),
+    signals: new Signals(),
+    logger:
+      logLevel === "silent"
+        ? undefined
+        : pino({ level: logLevel, base: { command } }, destination({ fd: 2, sync: true })),
+  };
+}
+
+/** Throws USAGE when no server is named. */
+export function serverUrls(options: PeerOptions): ServerUrls {
+  const { server, oms, ixs } = options;
+  if (server === undefined && (ixs === undefined || oms === undefined)) {
+    throw new LocalUsageError("USAGE", {
+      detail: "--server is missing: name the servers, e.g. --server ws://127.0.0.1:7900",
+    });
+  }
+  return {
+    ...(server === undefined ? {} : { server }),
+    ...(oms === undefined ? {} : { oms }),
+    ...(ixs === undefined ? {} : { ixs }),
+  };
+}
+
+export function openEngine(options: PeerOptions, context: RunContext): Promise<Engine> {
+  const { listen, advertise, maxLinks, memoryMib, workers, identity } = options;
+  return createEngine({
+    listen,
+    workers,
+    ...(advertise === undefined ? {} : { advertise }),
+    ...(maxLinks === undefined ? {} : { maxLinks }),
+    ...(memoryMib === undefined ? {} : { memoryMiB: memoryMib }),
+    ...(identity === undefined ? {} : { identitySeed: readIdentity(identity) }),
+    ...(context.logger === undefined ? {} : { logger: context.logger }),
+  });
+}
+
+function readIdentity(path: string): Uint8Array {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8").trim();
+  } catch (cause) {
+    throw new LocalUsageError("FILE_NOT_FOUND", { detail: path, cause });
+  }
+  if (text.length !== SEED_DIGITS || !/^[0-9a-f]+$/.test(text)) {
+    throw new LocalUsageError("USAGE", { detail: `${path} holds no key; mp2p key makes one` });
+  }
+  return new Uint8Array(Buffer.from(text, "hex"));
+}
+
+/** Awaits `work`; when it takes long, says `sentence` once. */
+export async function sayingSo<T>(
+  context: RunContext,
+  sentence: string,
+  work: Promise<T>,
+): Promise<T> {
+  const timer = setTimeout(() => context.reporter.note("waiting", {}, sentence), WAITING_MS);
+  try {
+    return await work;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Runs `body`; its error is what counts when closing fails too. */
+export async function usingEngine<T>(engine: Engine, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } finally {
+    await engine.close();
+  }
+}
+
+/** Whether an error only says that somebody asked for the end. */
+export function isAbort(error: unknown): boolean {
+  return (
+    (error instanceof OperationError && error.code === "ABORTED") ||
+    (error instanceof Error && error.name === "AbortError")
+  );
+}

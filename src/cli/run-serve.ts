@@ -1,0 +1,33 @@
+/** Runs `mp2p serve`: servers until a signal. */
+
+import { resolve } from "node:path";
+import { startServers } from "../host/node-servers.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import { runContext } from "./run-kit.ts";
+import type { ServeOptions } from "./serve-command.ts";
+
+export async function runServe(options: ServeOptions): Promise<ExitCode> {
+  const { reporter, signals, logger } = runContext("serve", options);
+  const { roles, host, port, adminPort, memory } = options;
+  const dataDir = memory ? undefined : resolve(options.dataDir);
+  const servers = await startServers({
+    roles,
+    host,
+    port,
+    ...(adminPort === undefined ? {} : { adminPort }),
+    ...(dataDir === undefined ? {} : { dataDir }),
+    ...(logger === undefined ? {} : { logger }),
+  });
+  const { urls, adminUrl, backend } = servers;
+  const url = Object.values(urls)[0] ?? "";
+  const where = dataDir ?? "memory";
+  reporter.result(
+    "ready",
+    { urls, adminUrl, backend, dataDir: dataDir ?? null, pid: process.pid },
+    `ready: ${url} (${roles.join(", ")}), admin ${adminUrl}, data in ${where}`,
+  );
+  await new Promise<void>((stopped) => signals.onFirst(() => stopped()));
+  reporter.note("stopping", {}, "stopping; a second signal ends at once");
+  await servers.close();
+  return signals.exitCode(EXIT.ok);
+}

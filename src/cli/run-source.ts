@@ -1,0 +1,158 @@
+/**
+ * Runs `mp2p source`: input -> data source -> session, until the input ends and every peer in good
+ * standing has all. SIGTERM ends the input early and the session in order. SIGINT breaks the session
+ * off: an END after half of the input would tell peers that they have all.
+ */
+
+import { OperationError } from "../base/errors.ts";
+import type { EngineSource } from "../host/engine-types.ts";
+import { contentTypeOf, feed, openInput, rawPieceBytes } from "../host/node-feed.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import type { Progress } from "./reporter.ts";
+import { requireText } from "./required.ts";
+import {
+  isAbort,
+  openEngine,
+  type RunContext,
+  runContext,
+  sayingSo,
+  serverUrls,
+  usingEngine,
+} from "./run-kit.ts";
+import type { SourceOptions } from "./source-command.ts";
+import { bytesText, countText, secondsText } from "./units.ts";
+
+interface Sent {
+  data: number;
+  bytes: number;
+}
+
+export async function runSource(options: SourceOptions): Promise<ExitCode> {
+  const urls = serverUrls(options);
+  const title = requireText(options.title, "--title", 'e.g. --title "harbour sensors"');
+  const context = runContext("source", options);
+  const { signals } = context;
+  const rawBytes = rawPieceBytes(options.sourceId, options.format, options.fragmentBytes);
+  const engine = await openEngine(options, context);
+  return usingEngine(engine, async () => {
+    const patience = AbortSignal.timeout(options.waitMs);
+    try {
+      const session = await sayingSo(
+        context,
+        `waiting for the servers at ${urls.server ?? urls.oms}`,
+        engine.createSource({
+          ...urls,
+          title,
+          dataSources: [
+            {
+              sourceId: options.sourceId,
+              contentType: contentTypeOf(options.format),
+              ...(options.dataId === undefined ? {} : { dataId: options.dataId }),
+            },
+          ],
+          fragmentBytes: options.fragmentBytes,
+          integrity: options.integrity,
+          delivery: options.delivery,
+          ...(options.waitPeers === undefined ? {} : { waitPeers: options.waitPeers }),
+          node: {
+            maxDelayMs: options.maxDelayMs,
+            ...(options.holdMs === undefined ? {} : { holdMs: options.holdMs }),
+            ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),
+          },
+          signal: AbortSignal.any([signals.signal, patience]),
+        }),
+      );
+      return await send(session, options, context, rawBytes);
+    } catch (error) {
+      if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
+      if (patience.aborted && isAbort(error)) {
+        const detail = `no server at ${urls.server ?? urls.oms} within ${options.waitMs} ms`;
+        throw new OperationError("UNREACHABLE", { detail, cause: error });
+      }
+      throw error;
+    }
+  });
+}
+
+async function send(
+  session: EngineSource,
+  options: SourceOptions,
+  context: RunContext,
+  rawBytes: number,
+): Promise<ExitCode> {
+  const { reporter, signals } = context;
+  const { title, overlayId } = session;
+  const sent: Sent = { data: 0, bytes: 0 };
+  const beganMs = performance.now();
+  const isInterrupted = (): boolean => signals.received === "SIGINT";
+  reporter.note("open", { title, overlayId }, `session "${title}" is open`);
+  session.on("link", (link) => reporter.note("link", { ...link }, linkSentence(link)));
+  const stopFollowing = reporter.follow(() => progressOf(session, sent));
+  try {
+    signals.onFirst((name) => {
+      if (name === "SIGINT") void session.close();
+    });
+    const input = openInput({
+      input: options.file ?? process.stdin,
+      format: options.format,
+      rawBytes,
+      signal: signals.signal,
+    });
+    try {
+      await feed(session.dataSource(options.sourceId), input, {
+        ...(options.rate === undefined ? {} : { ratePerSecond: options.rate }),
+        onTaken: (data, bytes) => {
+          sent.data += data;
+          sent.bytes += bytes;
+        },
+      });
+    } catch (error) {
+      if (signals.received === undefined) throw error;
+    }
+    if (isInterrupted()) {
+      await session.close();
+      reporter.warn(
+        "interrupted",
+        { ...sent },
+        "interrupted: peers are told that data are missing",
+      );
+      return EXIT.interrupted;
+    }
+    reporter.note("read", { ...sent }, `the input has ended after ${amount(sent)}`);
+    await session.end();
+  } finally {
+    stopFollowing();
+  }
+  if (isInterrupted()) return EXIT.interrupted;
+  const elapsedMs = performance.now() - beganMs;
+  const { traffic } = session.status();
+  reporter.note(
+    "done",
+    { ...sent, elapsedMs: Math.round(elapsedMs), traffic },
+    `done: ${amount(sent)} in ${secondsText(elapsedMs)}, ${bytesText(traffic.bytesToPeers)} sent`,
+  );
+  return EXIT.ok;
+}
+
+function progressOf(session: EngineSource, sent: Sent): Progress | undefined {
+  const { neighbours, traffic, lagMs } = session.status();
+  return {
+    fields: { ...sent, peers: neighbours.length, bytesToPeers: traffic.bytesToPeers, lagMs },
+    sentence: `${amount(sent)} read, ${bytesText(traffic.bytesToPeers)} sent to ${countText(
+      neighbours.length,
+    )} peers`,
+  };
+}
+
+function amount({ data, bytes }: Sent): string {
+  return `${countText(data)} data, ${bytesText(bytes)}`;
+}
+
+export function linkSentence(link: {
+  readonly peerId: string;
+  readonly state: string;
+  readonly detail: string;
+}): string {
+  const detail = link.detail === "" ? "" : ` (${link.detail})`;
+  return `peer ${link.peerId.slice(0, 8)} is ${link.state}${detail}`;
+}

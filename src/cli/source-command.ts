@@ -1,0 +1,105 @@
+/** `mp2p source`: its options and help. */
+
+import { type Command, Option } from "commander";
+import {
+  FRAGMENT_BYTES_DEFAULT,
+  FRAGMENT_BYTES_MAX,
+  FRAGMENT_BYTES_MIN,
+  MAX_DELAY_MS_DEFAULT,
+} from "../base/limits.ts";
+import {
+  addPeerOptions,
+  addServerOptions,
+  finish,
+  MS_MAX,
+  newCommand,
+  type PeerOptions,
+  type Run,
+} from "./command-kit.ts";
+import { integer, positive, word } from "./values.ts";
+
+const INPUT_FORMATS = ["lines", "ndjson", "csv", "raw", "framed"] as const;
+const PEERS_MAX = 10_000;
+
+export interface SourceOptions extends PeerOptions {
+  readonly title?: string;
+  readonly sourceId: string;
+  readonly dataId?: string;
+  readonly file?: string;
+  readonly format: (typeof INPUT_FORMATS)[number];
+  readonly fragmentBytes: number;
+  readonly maxDelayMs: number;
+  readonly delivery: "complete" | "live";
+  readonly integrity: "signed" | "checksum" | "none";
+  readonly waitPeers?: number;
+  readonly holdMs?: number;
+  readonly rate?: number;
+  readonly waitMs: number;
+}
+
+const HELP = `
+Formats: lines: a datum is a line with its end; ndjson: a line that is JSON; csv: a record as JSON;
+raw: bytes, cut so that each piece fills a fragment; framed: u32 length (little-endian) + bytes.
+
+Examples:
+  mp2p source --server ws://127.0.0.1:7900 --title demo --file readings.ndjson --format ndjson
+  tail -f /var/log/syslog | mp2p source --server ws://127.0.0.1:7900 --title log --delivery live
+  mp2p source --server ws://127.0.0.1:7900 --title copy --format raw --wait-peers 3 < image.iso
+
+The session ends with the input: the command waits until every peer in good standing has all.
+SIGTERM stops reading and ends the session in order; SIGINT breaks it off, and peers say so.`;
+
+export function sourceCommand(run: Run<SourceOptions>): Command {
+  const command = newCommand(
+    "source",
+    "send a file or standard input as a data source",
+    "Registers a session, cuts the input into data and sends them to every peer that joins.",
+  );
+  addServerOptions(command)
+    .option("--title <text>", "name of the session, by which peers find it", word)
+    .addOption(
+      new Option("--source-id <id>", "id of the data source").argParser(word).default("source"),
+    )
+    .option("--data-id <id>", 'id of the data (default "default")', word)
+    .option("--file <file>", "input; standard input when not given", word)
+    .addOption(
+      new Option("--format <name>", "how the input is cut").choices(INPUT_FORMATS).default("lines"),
+    )
+    .addOption(
+      new Option("--fragment-bytes <n>", "largest fragment")
+        .argParser(integer(FRAGMENT_BYTES_MIN, FRAGMENT_BYTES_MAX))
+        .default(FRAGMENT_BYTES_DEFAULT),
+    )
+    .addOption(
+      new Option("--max-delay-ms <n>", "how long a datum waits for others to fill its fragment")
+        .argParser(integer(0, MS_MAX))
+        .default(MAX_DELAY_MS_DEFAULT),
+    )
+    .addOption(
+      new Option("--delivery <mode>", "complete: nothing is lost, the slowest sets the pace")
+        .choices(["complete", "live"] as const)
+        .default("complete"),
+    )
+    .addOption(
+      new Option("--integrity <mode>", "checksum or none; signed is not in this version")
+        .choices(["checksum", "none", "signed"] as const)
+        .default("checksum"),
+    )
+    .option(
+      "--wait-peers <n>",
+      "peers that must have been there before anything is let go (default 1, live 0)",
+      integer(0, PEERS_MAX),
+    )
+    .option(
+      "--hold-ms <n>",
+      "how long to hold the data while no peer is there (default 60000)",
+      integer(0, MS_MAX),
+    )
+    .option("--rate <n>", "data per second at most", positive)
+    .addOption(
+      new Option("--wait-ms <n>", "how long to wait for servers that can not be reached")
+        .argParser(integer(0, MS_MAX))
+        .default(60_000),
+    );
+  return finish(addPeerOptions(command), run, HELP);
+}
