@@ -24,6 +24,8 @@ import type { Driver, Inspection } from "./swarm.ts";
 const SCRATCH_FRAGMENTS = 64;
 /** A wish for members is answered after this. */
 const DIRECTORY_MS = 30;
+/** A link that was lost or did not come about is made up for after this. */
+const AGAIN_MS = 500;
 
 export const peerDriver: DriverFactory = (setup) => new PeerDriver(setup);
 
@@ -150,14 +152,16 @@ export class PeerDriver implements Driver {
           `${world.nowMs.toFixed(3)} ${member.name} neighbour ${this.#nameOf(told.peerId)} ${told.state} ${told.detail}`,
         );
         if (told.state === "lagging") this.#lagging(told.peerId);
+        if (told.state === "down") this.#wish(AGAIN_MS);
         return;
       case "needMembers":
-        this.#wish();
+        this.#wish(DIRECTORY_MS);
         return;
       case "linkFailed":
         world.log?.(
           `${world.nowMs.toFixed(3)} ${member.name} link failed ${told.code} ${told.detail}`,
         );
+        this.#wish(AGAIN_MS);
         return;
     }
   }
@@ -236,15 +240,18 @@ export class PeerDriver implements Driver {
     }
   }
 
-  #wish(): void {
-    if (this.#wishing || this.#setup.options.links !== undefined) return;
+  /** Asks the directory for members, as many as are lacking and one at least. */
+  #wish(afterMs: number): void {
+    if (this.#wishing || this.#producer !== undefined) return;
+    if (this.#setup.options.links !== undefined) return;
     this.#wishing = true;
-    const { world, member } = this.#setup;
+    const { world, member, options } = this.#setup;
     const { generation } = member.node;
-    world.after(DIRECTORY_MS, () => {
+    world.after(afterMs, () => {
       if (generation !== member.node.generation) return;
       this.#wishing = false;
-      if (!member.node.paused) this.#dial(2);
+      const linked = this.machine?.overlays.get(this.#overlayId)?.neighbours.length ?? 0;
+      if (!member.ended) this.#dial(Math.max(1, options.degree - linked));
     });
   }
 
