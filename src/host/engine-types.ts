@@ -13,8 +13,8 @@ import type {
   TimestampUs,
 } from "../base/units.ts";
 import type { PeerCounters } from "../peer/context.ts";
-import type { Traffic } from "../peer/overlay.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../peer/settings.ts";
+import type { Traffic } from "../peer/traffic.ts";
 import type { Gap } from "../stream/assembler.ts";
 
 /** Where log lines go; pino fits as it is. Silent when not given. */

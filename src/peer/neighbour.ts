@@ -9,6 +9,7 @@
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
 import { DEPTH_NOT_GRANTED } from "../protocol/r10.ts";
+import type { BuffermapHeader } from "../protocol/r10-binary.ts";
 import type { FragmentWindow, WindowMap } from "../stream/window.ts";
 import type { PeerLink } from "./link.ts";
 
@@ -88,6 +89,28 @@ export class Neighbour {
 
   get isSource(): boolean {
     return this.role === ROLES.source;
+  }
+
+  /** Its whole buffermap, in place of what was known; the bits lie in `memory`. */
+  buffermap(memory: Uint8Array, header: BuffermapHeader): void {
+    const window = this.#window;
+    window.unmark(this.have, window.origin, window.mapEnd);
+    this.clipped = header.start + header.run > window.mapEnd;
+    this.startMoved(header.start);
+    if (header.run > 0) this.advertised(header.start, header.run);
+    const first = header.start + header.run + 1;
+    const bits = header.bitsBytes * 8;
+    let runFrom = -1;
+    for (let bit = 0; bit <= bits; bit++) {
+      const byte = bit < bits ? (memory[header.bitsOffset + (bit >> 3)] as number) : 0;
+      const set = (byte & (1 << (bit & 7))) !== 0;
+      if (set && runFrom < 0) runFrom = bit;
+      if (!set && runFrom >= 0) {
+        this.advertised(first + runFrom, bit - runFrom);
+        runFrom = -1;
+      }
+    }
+    this.mapKnown = true;
   }
 
   /** Advertises [first, first + count). */

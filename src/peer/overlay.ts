@@ -14,38 +14,31 @@ import { assert } from "../base/assert.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import type { RemoteProtocolError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
-import { FRAME_TYPES } from "../base/layout.ts";
-import { HAVE_BATCH_FRAGMENTS, HAVE_DELAY_MS, RANGES_PER_FRAME_MAX } from "../base/limits.ts";
+import { RANGES_PER_FRAME_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
-import { type Accept, BYE, encodeFrame, type Partner, REFRESH } from "../protocol/r10.ts";
-import {
-  type BuffermapHeader,
-  encodeBuffermap,
-  encodeCredit,
-  encodeRanges,
-} from "../protocol/r10-binary.ts";
+import { type Accept, BYE, encodeFrame, type Partner } from "../protocol/r10.ts";
+import type { BuffermapHeader } from "../protocol/r10-binary.ts";
 import { FragmentWindow } from "../stream/window.ts";
+import { Advertiser } from "./advertiser.ts";
 import type { PeerEvent, Take, Write } from "./commands.ts";
 import { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
+import { Finale } from "./finale.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
 import { Partners } from "./partners.ts";
 import { Puller } from "./pull.ts";
 import { pump, reconsider } from "./push.ts";
 import { FragmentReceiver } from "./receiver.ts";
-import { Retention, STEP_SHIFT } from "./retention.ts";
+import { Retention } from "./retention.ts";
 import { checkSettings, type OverlaySettings, type StartFrom } from "./settings.ts";
 import { SourceRole } from "./source-role.ts";
+import { addTraffic, noTraffic, type Traffic } from "./traffic.ts";
 
 const TICK_MS = 50;
 /** Laggards, gaps and partners are looked after every so many ticks. */
 const SLOW_TICKS = 2;
-const REFRESH_AGAIN_MS = 500;
-/** A limit that grew by less than a step is told after this. */
-const CREDIT_DELAY_MS = 5;
-
 export interface OverlayOptions {
   readonly settings: OverlaySettings;
   readonly tag: Uint8Array;
@@ -56,18 +49,6 @@ export interface OverlayOptions {
   readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
   /** A neighbour is none any more. */
   readonly dropped: (neighbour: Neighbour) => void;
-}
-
-type Phase = "running" | "lingering" | "left";
-
-/** Bytes of whole DATA frames. */
-export interface Traffic {
-  bytesFromSource: number;
-  bytesFromPeers: number;
-  bytesToPeers: number;
-  fragmentsFromSource: number;
-  fragmentsFromPeers: number;
-  fragmentsToPeers: number;
 }
 
 export class Overlay {
@@ -83,34 +64,15 @@ export class Overlay {
   readonly #partners: Partners;
   readonly #puller: Puller;
   readonly #retention: Retention;
-  readonly #deadlines = new Deadlines<"have" | "tick" | "flush" | "start" | "credit">();
-  readonly #waitPeers: number;
+  readonly #deadlines = new Deadlines<"tick" | "flush" | "start">();
+  readonly #advertiser: Advertiser;
+  readonly #finale: Finale;
   /** Traffic with neighbours that are gone. */
-  readonly #past: Traffic = {
-    bytesFromSource: 0,
-    bytesFromPeers: 0,
-    bytesToPeers: 0,
-    fragmentsFromSource: 0,
-    fragmentsFromPeers: 0,
-    fragmentsToPeers: 0,
-  };
-  #phase: Phase = "running";
-  #endIndex: FragmentIndex | undefined;
-  /** Indices stored and not yet advertised, in order of arrival. */
-  #haveQueue: number[] = [];
+  readonly #past = noTraffic();
+  #hasLeft = false;
   #pumpAll = false;
   readonly #pumpSome = new Set<Neighbour>();
-  #membersSeen = 0;
-  #membersCompleted = 0;
-  #holdSinceMs: MonoMs | undefined;
-  #lingerMs: MonoMs = 0;
-  #lingerMark = "";
-  #refreshedMs: MonoMs = Number.NEGATIVE_INFINITY;
   #ticks = 0;
-  #failed = false;
-  #ended = false;
-  #sessionOver = false;
-  #lostMs: MonoMs | undefined;
 
   constructor(context: PeerContext, options: OverlayOptions) {
     checkSettings(options.settings);
@@ -118,7 +80,6 @@ export class Overlay {
     this.settings = options.settings;
     this.tag = options.tag;
     this.#options = options;
-    this.#waitPeers = options.waitPeers;
     const { settings, tag } = this;
     this.window = new FragmentWindow(context.memory, {
       start: 0,
@@ -134,6 +95,7 @@ export class Overlay {
     this.#partners = new Partners(context, this.window, tag, settings.substreams, isSource);
     this.#puller = new Puller(context, this.window, tag, settings.substreams);
     this.#retention = new Retention(context, this.window, settings, tag);
+    this.#advertiser = new Advertiser(context, this.window, tag, this.neighbours);
     if (isSource) {
       this.source = new SourceRole(context, this.window, settings, tag, {
         produced: (index, offset, bytes) => this.#stored(index, offset, bytes, undefined),
@@ -150,6 +112,7 @@ export class Overlay {
       this.source = undefined;
       this.consumer = new ConsumerRole(context, this.window, settings, options.from);
     }
+    this.#finale = new Finale(context, this, options.waitPeers);
     this.#deadlines.set("tick", context.now.monoMs + TICK_MS);
   }
 
@@ -157,16 +120,17 @@ export class Overlay {
     return this.source === undefined ? ROLES.peer : ROLES.source;
   }
   get hasLeft(): boolean {
-    return this.#phase === "left";
+    return this.#hasLeft;
   }
   get hasEnded(): boolean {
-    return this.#ended;
+    return this.#finale.hasEnded;
   }
   get endIndex(): FragmentIndex | undefined {
-    return this.#endIndex;
+    return this.#finale.endIndex;
   }
   get deadlineMs(): MonoMs {
-    return this.#phase === "left" ? Number.POSITIVE_INFINITY : this.#deadlines.earliestMs();
+    if (this.#hasLeft) return Number.POSITIVE_INFINITY;
+    return Math.min(this.#deadlines.earliestMs(), this.#advertiser.deadlineMs);
   }
   /** One past the highest index known to exist. */
   get known(): FragmentIndex {
@@ -195,11 +159,11 @@ export class Overlay {
     const nowMs = this.#context.now.monoMs;
     const neighbour = new Neighbour(this, this.window, link, peerId, role, nowMs);
     // What it has is told as a whole; what is still queued for others must not be told twice.
-    this.#flushHave();
+    this.#advertiser.flush();
     this.neighbours.push(neighbour);
-    if (role !== ROLES.source) this.#membersSeen++;
-    this.#sendBuffermap(neighbour);
-    this.#grantCredit(neighbour, true);
+    this.#finale.memberCame(neighbour);
+    this.#advertiser.buffermap(neighbour);
+    if (this.#takes) this.#advertiser.grant(neighbour, true);
     this.#event({
       kind: "neighbour",
       overlayId: this.settings.overlayId,
@@ -215,12 +179,7 @@ export class Overlay {
     if (at < 0) return;
     this.neighbours.splice(at, 1);
     this.#options.dropped(neighbour);
-    if (
-      this.#endIndex !== undefined &&
-      neighbour.updateAcked(this.#context.now.monoMs) > this.#endIndex
-    ) {
-      this.#membersCompleted++;
-    }
+    this.#finale.memberWent(neighbour);
     addTraffic(this.#past, neighbour);
     this.#pumpSome.delete(neighbour);
     this.#puller.lost(neighbour);
@@ -249,23 +208,7 @@ export class Overlay {
       // Nothing is known yet: look at the stream from where this neighbour stands.
       if (window.heldCount === 0) window.rebase(header.start);
     }
-    window.unmark(from.have, window.origin, window.mapEnd);
-    from.clipped = header.start + header.run > window.mapEnd;
-    from.startMoved(header.start);
-    if (header.run > 0) from.advertised(header.start, header.run);
-    const first = header.start + header.run + 1;
-    let runFrom = -1;
-    const bits = header.bitsBytes * 8;
-    for (let bit = 0; bit <= bits; bit++) {
-      const byte = bit < bits ? (memory[header.bitsOffset + (bit >> 3)] as number) : 0;
-      const set = (byte & (1 << (bit & 7))) !== 0;
-      if (set && runFrom < 0) runFrom = bit;
-      if (!set && runFrom >= 0) {
-        from.advertised(first + runFrom, bit - runFrom);
-        runFrom = -1;
-      }
-    }
-    from.mapKnown = true;
+    from.buffermap(memory, header);
     this.consumer?.mapArrived();
     if (this.consumer !== undefined) this.#deadlines.set("start", this.consumer.startMs);
     reconsider(from, window.start);
@@ -327,8 +270,8 @@ export class Overlay {
   }
 
   refresh(from: Neighbour): void {
-    this.#flushHave();
-    this.#sendBuffermap(from);
+    this.#advertiser.flush();
+    this.#advertiser.buffermap(from);
   }
 
   notify(from: Neighbour, index: FragmentIndex): void {
@@ -353,12 +296,12 @@ export class Overlay {
 
   /** The session is over at the servers: who has nobody left to ask gives up. */
   sessionOver(): void {
-    this.#sessionOver = true;
+    this.#finale.sessionOver();
   }
 
   leave(announced: boolean): void {
-    if (this.#phase === "left") return;
-    this.#phase = "left";
+    if (this.#hasLeft) return;
+    this.#hasLeft = true;
     for (const neighbour of [...this.neighbours]) {
       if (announced) {
         const bye = { tag: this.tag, code: "", detail: "" };
@@ -378,7 +321,7 @@ export class Overlay {
 
   /** After each input that touched this overlay, and when its deadline passed. */
   settle(): void {
-    if (this.#phase === "left") return;
+    if (this.#hasLeft) return;
     const nowMs = this.#context.now.monoMs;
     this.#receiver.flush();
     if (this.consumer !== undefined && this.#deadlines.take("start", nowMs)) this.#chooseStart();
@@ -394,11 +337,7 @@ export class Overlay {
     if (this.consumer?.wakes() === true) {
       this.#event({ kind: "readable", overlayId: this.settings.overlayId });
     }
-    if (this.#haveQueue.length >= HAVE_BATCH_FRAGMENTS || this.#deadlines.take("have", nowMs)) {
-      this.#flushHave();
-    }
-    const due = tick || this.#deadlines.take("credit", nowMs);
-    for (const neighbour of this.neighbours) this.#grantCredit(neighbour, due);
+    this.#advertiser.run(this.#takes, tick);
     this.#pump();
   }
 
@@ -427,13 +366,12 @@ export class Overlay {
   #consumedTo(): FragmentIndex {
     if (this.consumer !== undefined) return this.consumer.started ? this.consumer.consumedTo : 0;
     // The source peer consumes nothing: what it made may go once members have it.
-    if (this.#membersSeen < this.#waitPeers || !this.#hasMember()) return 0;
-    return this.window.highest;
+    return this.#finale.isAttended ? this.window.highest : 0;
   }
 
-  #hasMember(): boolean {
-    if (this.settings.delivery === "live") return true;
-    return this.neighbours.some((neighbour) => !neighbour.lagging);
+  /** Whether DATA is taken now: a consumer that knows where it starts. */
+  get #takes(): boolean {
+    return this.consumer?.started === true;
   }
 
   #tick(): void {
@@ -453,8 +391,8 @@ export class Overlay {
     if (this.consumer !== undefined) {
       for (const event of this.consumer.repair(this.neighbours, known)) this.#event(event);
     }
-    this.#refreshClipped();
-    this.#watchEnd();
+    this.#advertiser.refreshClipped(false);
+    this.#end();
   }
 
   #seek(): void {
@@ -473,39 +411,11 @@ export class Overlay {
         detail: "",
       });
     }
-    if (this.source !== undefined) this.#watchHold();
-  }
-
-  /** Rule (e): a source with nobody in good standing holds for holdMs. */
-  #watchHold(): void {
-    const nowMs = this.#context.now.monoMs;
-    const waiting = this.window.highest > this.window.start || this.source?.isStarved === true;
-    const alone =
-      this.settings.delivery === "complete" &&
-      !this.neighbours.some((neighbour) => !neighbour.lagging) &&
-      this.#membersCompleted === 0;
-    if (!alone || !waiting || this.#ended) {
-      this.#holdSinceMs = undefined;
-      return;
-    }
-    this.#holdSinceMs ??= nowMs;
-    if (nowMs - this.#holdSinceMs < this.settings.holdMs || this.#failed) return;
-    this.#fail("NO_PEERS", `held for ${this.settings.holdMs} ms`);
-  }
-
-  #refreshClipped(): void {
-    const nowMs = this.#context.now.monoMs;
-    if (nowMs - this.#refreshedMs < REFRESH_AGAIN_MS) return;
-    for (const neighbour of this.neighbours) {
-      if (!neighbour.clipped) continue;
-      this.#refreshedMs = nowMs;
-      neighbour.clipped = false;
-      neighbour.link.transmit(encodeFrame(REFRESH, { tag: this.tag }));
-    }
   }
 
   #chooseStart(): void {
     const consumer = this.consumer as ConsumerRole;
+    const { overlayId } = this.settings;
     if (consumer.started) return;
     const start = consumer.chooseStart(this.neighbours);
     if (start === undefined) {
@@ -513,7 +423,8 @@ export class Overlay {
       return;
     }
     if (start === "gone") {
-      this.#fail("START_GONE", "");
+      this.#deadlines.clear("start");
+      this.#event({ kind: "failed", overlayId, code: "START_GONE", detail: "" });
       return;
     }
     const { window } = this;
@@ -525,67 +436,19 @@ export class Overlay {
       window.advance(start);
     }
     consumer.start(start);
-    this.#refreshedMs = Number.NEGATIVE_INFINITY;
-    this.#refreshClipped();
-    const have = encodeRanges(FRAME_TYPES.HAVE, this.tag, start, []);
-    for (const neighbour of this.neighbours) neighbour.link.transmit(have.slice());
+    this.#advertiser.refreshClipped(true);
+    this.#advertiser.startMoved();
     this.#event({ kind: "started", overlayId: this.settings.overlayId, index: start });
     this.#seek();
   }
 
-  /** END: who has all waits for its neighbours, then leaves. */
-  #watchEnd(): void {
-    const nowMs = this.#context.now.monoMs;
-    const end = this.#endIndex;
-    if (this.consumer !== undefined && !this.consumer.ended) {
-      this.#watchLost();
-      return;
-    }
-    if (end === undefined) return;
-    const waitingFor = this.neighbours.filter((n) => !n.lagging && n.updateAcked(nowMs) <= end);
-    const mark = waitingFor.map((n) => `${n.peerId}:${n.ackedTo}`).join(" ");
-    if (mark !== this.#lingerMark || this.#phase === "running") {
-      this.#lingerMark = mark;
-      this.#lingerMs = nowMs;
-    }
-    this.#phase = "lingering";
-    if (this.source !== undefined) {
-      const served = this.#membersSeen >= this.#waitPeers;
-      const someone = this.#membersCompleted > 0 || this.neighbours.some((n) => n.ackedTo > end);
-      const idle = this.settings.delivery === "live" || (served && someone);
-      const over = waitingFor.length === 0 || nowMs - this.#lingerMs >= this.settings.lingerMs;
-      if (idle && over && !this.#ended) {
-        this.#ended = true;
-        this.#event({ kind: "ended", overlayId: this.settings.overlayId });
-      }
-      return;
-    }
-    this.#ended = true;
-    if (waitingFor.length === 0 || nowMs - this.#lingerMs >= this.settings.lingerMs) {
-      this.leave(true);
-    }
-  }
-
-  /** No END, no neighbours and no session any more: what is held was all. */
-  #watchLost(): void {
-    const nowMs = this.#context.now.monoMs;
-    const stuck =
-      this.#sessionOver &&
-      !this.neighbours.some((n) => n.isSource || n.remoteHighest > this.window.highest) &&
-      !this.window.holds(this.consumer?.consumedTo ?? 0);
-    if (!stuck) {
-      this.#lostMs = undefined;
-      return;
-    }
-    this.#lostMs ??= nowMs;
-    if (nowMs - this.#lostMs >= this.settings.repairMs && !this.#failed) {
-      this.#fail("SESSION_LOST", `no END up to fragment ${this.window.highest}`);
-    }
-  }
-
-  #fail(code: "NO_PEERS" | "START_GONE" | "SESSION_LOST", detail: string): void {
-    this.#failed = true;
-    this.#event({ kind: "failed", overlayId: this.settings.overlayId, code, detail });
+  #end(): void {
+    const step = this.#finale.watch();
+    if (step === undefined) return;
+    const { overlayId } = this.settings;
+    if (step.kind === "leave") this.leave(true);
+    else if (step.kind === "ended") this.#event({ kind: "ended", overlayId });
+    else this.#event({ kind: "failed", overlayId, code: step.code, detail: step.detail });
   }
 
   #stored(
@@ -598,70 +461,12 @@ export class Overlay {
     window.store(index, offset, bytes);
     this.#puller.arrived(index);
     const flags = window.kernel.view.getUint16(offset + layout.DATA_FLAGS, true);
-    if ((flags & layout.DATA_FLAG_END) !== 0) this.#endIndex = index;
-    if (this.#haveQueue.length === 0) {
-      this.#deadlines.set("have", this.#context.now.monoMs + HAVE_DELAY_MS);
-    }
-    this.#haveQueue.push(index);
+    if ((flags & layout.DATA_FLAG_END) !== 0) this.#finale.endKnown(index);
+    this.#advertiser.stored(index);
     for (const neighbour of this.neighbours) {
       if (neighbour !== from) reconsider(neighbour, index);
     }
     this.#pumpAll = true;
-  }
-
-  #flushHave(): void {
-    this.#deadlines.clear("have");
-    const queue = this.#haveQueue;
-    if (queue.length === 0) return;
-    this.#haveQueue = [];
-    const { start } = this.window;
-    const indices = queue.filter((index) => index >= start).sort((a, b) => a - b);
-    const ranges: number[] = [];
-    for (const index of indices) {
-      const last = ranges.length - 2;
-      if (last >= 0 && (ranges[last] as number) + (ranges[last + 1] as number) === index) {
-        ranges[last + 1] = (ranges[last + 1] as number) + 1;
-      } else {
-        ranges.push(index, 1);
-      }
-    }
-    for (let at = 0; at < ranges.length; at += 2 * RANGES_PER_FRAME_MAX) {
-      const part = ranges.slice(at, at + 2 * RANGES_PER_FRAME_MAX);
-      for (const neighbour of this.neighbours) {
-        neighbour.link.transmit(encodeRanges(FRAME_TYPES.HAVE, this.tag, start, part));
-      }
-    }
-  }
-
-  #sendBuffermap(neighbour: Neighbour): void {
-    const { window } = this;
-    const { kernel } = window;
-    const runEnd = window.firstMissing(window.start, window.highest);
-    const run = runEnd - window.start;
-    let bits = new Uint8Array(0);
-    if (runEnd + 1 < window.highest) {
-      const from = runEnd + 1 - window.origin;
-      const to = window.highest - window.origin;
-      const scratch = window.memory.allocate(((to - from) >> 3) + 16);
-      const bytes = kernel.bitsToWire(window.heldMap.words, from, to, scratch);
-      bits = kernel.bytes.slice(scratch, scratch + bytes);
-      window.memory.free(scratch);
-    }
-    neighbour.link.transmit(encodeBuffermap(this.tag, window.start, run, bits));
-  }
-
-  /** Tells a new limit when it grew by a step, or (soon) when it may be waited for. */
-  #grantCredit(neighbour: Neighbour, due: boolean): void {
-    if (this.consumer?.started !== true) return;
-    const { limit } = this.window;
-    const grown = limit - neighbour.grantedLimit;
-    if (grown <= 0) return;
-    if (!due && grown < (limit - this.window.start) >> STEP_SHIFT) {
-      this.#deadlines.setIfEarlier("credit", this.#context.now.monoMs + CREDIT_DELAY_MS);
-      return;
-    }
-    neighbour.grantedLimit = limit;
-    neighbour.link.transmit(encodeCredit(this.tag, limit));
   }
 
   #pump(): void {
@@ -679,16 +484,4 @@ export class Overlay {
   #event(event: PeerEvent): void {
     this.#context.event(event);
   }
-}
-
-function addTraffic(sum: Traffic, neighbour: Neighbour): void {
-  if (neighbour.isSource) {
-    sum.bytesFromSource += neighbour.bytesFrom;
-    sum.fragmentsFromSource += neighbour.fragmentsFrom;
-  } else {
-    sum.bytesFromPeers += neighbour.bytesFrom;
-    sum.fragmentsFromPeers += neighbour.fragmentsFrom;
-  }
-  sum.bytesToPeers += neighbour.bytesTo;
-  sum.fragmentsToPeers += neighbour.fragmentsTo;
 }

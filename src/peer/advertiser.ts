@@ -1,0 +1,144 @@
+/**
+ * What a node tells its neighbours about its window: the buffermap when a link comes up or asks for
+ * it, HAVE for what was stored since (each index once a link), credit for what it still takes.
+ *
+ * A fragment is queued here only after it was verified and stored, so nothing is advertised that is
+ * not held. HAVE leaves when HAVE_BATCH_FRAGMENTS have gathered or the oldest waited HAVE_DELAY_MS.
+ */
+
+import { Deadlines } from "../base/deadlines.ts";
+import { FRAME_TYPES } from "../base/layout.ts";
+import { HAVE_BATCH_FRAGMENTS, HAVE_DELAY_MS, RANGES_PER_FRAME_MAX } from "../base/limits.ts";
+import type { FragmentIndex, MonoMs } from "../base/units.ts";
+import { encodeFrame, REFRESH } from "../protocol/r10.ts";
+import { encodeBuffermap, encodeCredit, encodeRanges } from "../protocol/r10-binary.ts";
+import type { FragmentWindow } from "../stream/window.ts";
+import type { PeerContext } from "./context.ts";
+import type { Neighbour } from "./neighbour.ts";
+import { STEP_SHIFT } from "./retention.ts";
+
+/** A limit that grew by less than a step is told after this. */
+const CREDIT_DELAY_MS = 5;
+/** A neighbour whose map did not fit ours is asked for it again, at most this often. */
+const REFRESH_AGAIN_MS = 500;
+
+export class Advertiser {
+  readonly #context: PeerContext;
+  readonly #window: FragmentWindow;
+  readonly #tag: Uint8Array;
+  readonly #neighbours: readonly Neighbour[];
+  readonly #deadlines = new Deadlines<"have" | "credit">();
+  /** Indices stored and not yet advertised, in order of arrival. */
+  #queue: FragmentIndex[] = [];
+  #refreshedMs: MonoMs = Number.NEGATIVE_INFINITY;
+
+  /** `neighbours` is the overlay's own list, as it changes. */
+  constructor(
+    context: PeerContext,
+    window: FragmentWindow,
+    tag: Uint8Array,
+    neighbours: readonly Neighbour[],
+  ) {
+    this.#context = context;
+    this.#window = window;
+    this.#tag = tag;
+    this.#neighbours = neighbours;
+  }
+
+  get deadlineMs(): MonoMs {
+    return this.#deadlines.earliestMs();
+  }
+
+  stored(index: FragmentIndex): void {
+    if (this.#queue.length === 0) {
+      this.#deadlines.set("have", this.#context.now.monoMs + HAVE_DELAY_MS);
+    }
+    this.#queue.push(index);
+  }
+
+  /** Sends what is due; credit at once when `all`. */
+  run(takes: boolean, all: boolean): void {
+    const nowMs = this.#context.now.monoMs;
+    if (this.#queue.length >= HAVE_BATCH_FRAGMENTS || this.#deadlines.take("have", nowMs)) {
+      this.flush();
+    }
+    if (!takes) return;
+    const due = this.#deadlines.take("credit", nowMs) || all;
+    for (const neighbour of this.#neighbours) this.grant(neighbour, due);
+  }
+
+  /** HAVE for all that is queued, to all. */
+  flush(): void {
+    this.#deadlines.clear("have");
+    const queue = this.#queue;
+    if (queue.length === 0) return;
+    this.#queue = [];
+    const { start } = this.#window;
+    const ranges: number[] = [];
+    for (const index of queue.filter((each) => each >= start).sort((a, b) => a - b)) {
+      const last = ranges.length - 2;
+      if (last >= 0 && (ranges[last] as number) + (ranges[last + 1] as number) === index) {
+        ranges[last + 1] = (ranges[last + 1] as number) + 1;
+      } else {
+        ranges.push(index, 1);
+      }
+    }
+    for (let at = 0; at < ranges.length; at += 2 * RANGES_PER_FRAME_MAX) {
+      this.#have(start, ranges.slice(at, at + 2 * RANGES_PER_FRAME_MAX));
+    }
+  }
+
+  /** Tells all where this node starts. */
+  startMoved(): void {
+    this.#have(this.#window.start, []);
+  }
+
+  /** The whole buffermap. What is queued for HAVE is told to all before, so that no index is twice. */
+  buffermap(neighbour: Neighbour): void {
+    const window = this.#window;
+    const { kernel } = window;
+    const runEnd = window.firstMissing(window.start, window.highest);
+    let bits = new Uint8Array(0);
+    if (runEnd + 1 < window.highest) {
+      const from = runEnd + 1 - window.origin;
+      const to = window.highest - window.origin;
+      const scratch = window.memory.allocate(((to - from) >> 3) + 16);
+      const bytes = kernel.bitsToWire(window.heldMap.words, from, to, scratch);
+      bits = kernel.bytes.slice(scratch, scratch + bytes);
+      window.memory.free(scratch);
+    }
+    const run = runEnd - window.start;
+    neighbour.link.transmit(encodeBuffermap(this.#tag, window.start, run, bits));
+  }
+
+  /** Tells a new limit when it grew by a step, else soon, or now when `due`. */
+  grant(neighbour: Neighbour, due: boolean): void {
+    const { limit } = this.#window;
+    const grown = limit - neighbour.grantedLimit;
+    if (grown <= 0) return;
+    if (!due && grown < (limit - this.#window.start) >> STEP_SHIFT) {
+      this.#deadlines.setIfEarlier("credit", this.#context.now.monoMs + CREDIT_DELAY_MS);
+      return;
+    }
+    neighbour.grantedLimit = limit;
+    neighbour.link.transmit(encodeCredit(this.#tag, limit));
+  }
+
+  /** Asks those again whose maps had no room here; `now` whatever was asked last. */
+  refreshClipped(now: boolean): void {
+    const nowMs = this.#context.now.monoMs;
+    if (!now && nowMs - this.#refreshedMs < REFRESH_AGAIN_MS) return;
+    for (const neighbour of this.#neighbours) {
+      if (!neighbour.clipped) continue;
+      this.#refreshedMs = nowMs;
+      neighbour.clipped = false;
+      neighbour.link.transmit(encodeFrame(REFRESH, { tag: this.#tag }));
+    }
+  }
+
+  #have(start: FragmentIndex, ranges: number[]): void {
+    for (const neighbour of this.#neighbours) {
+      neighbour.link.transmit(encodeRanges(FRAME_TYPES.HAVE, this.#tag, start, ranges));
+    }
+  }
+}

@@ -1,0 +1,164 @@
+/**
+ * How an overlay ends for this node: END and lingering, a source that nobody listens to (rule e), a
+ * session that is lost. Looked after now and then; says what follows and does nothing itself.
+ */
+
+import type { FragmentIndex, MonoMs } from "../base/units.ts";
+import { ROLES } from "../protocol/common.ts";
+import type { FragmentWindow } from "../stream/window.ts";
+import type { ConsumerRole } from "./consumer-role.ts";
+import type { PeerContext } from "./context.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { OverlaySettings } from "./settings.ts";
+import type { SourceRole } from "./source-role.ts";
+
+export interface FinaleView {
+  readonly settings: OverlaySettings;
+  readonly window: FragmentWindow;
+  readonly neighbours: readonly Neighbour[];
+  readonly source: SourceRole | undefined;
+  readonly consumer: ConsumerRole | undefined;
+}
+
+/** `ended`: a source's members have all; `leave`: a peer has and gave all. */
+export type FinaleStep =
+  | { readonly kind: "ended" }
+  | { readonly kind: "leave" }
+  | {
+      readonly kind: "failed";
+      readonly code: "NO_PEERS" | "SESSION_LOST";
+      readonly detail: string;
+    };
+
+export class Finale {
+  readonly #context: PeerContext;
+  readonly #view: FinaleView;
+  readonly #waitPeers: number;
+  #endIndex: FragmentIndex | undefined;
+  #membersSeen = 0;
+  #membersCompleted = 0;
+  #sessionOver = false;
+  #hasEnded = false;
+  #hasFailed = false;
+  #holdSinceMs: MonoMs | undefined;
+  #lostSinceMs: MonoMs | undefined;
+  #lingerSinceMs: MonoMs | undefined;
+  /** Whom a node waits for while it lingers, and how far they are. */
+  #lingerMark = "";
+
+  constructor(context: PeerContext, view: FinaleView, waitPeers: number) {
+    this.#context = context;
+    this.#view = view;
+    this.#waitPeers = waitPeers;
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+  get endIndex(): FragmentIndex | undefined {
+    return this.#endIndex;
+  }
+
+  /** Whether a source may free: as many members were there as it was told to wait for. */
+  get isAttended(): boolean {
+    if (this.#membersSeen < this.#waitPeers) return false;
+    if (this.#view.settings.delivery === "live") return true;
+    return this.#view.neighbours.some((neighbour) => !neighbour.lagging);
+  }
+
+  endKnown(index: FragmentIndex): void {
+    this.#endIndex = index;
+  }
+
+  memberCame(neighbour: Neighbour): void {
+    if (neighbour.role !== ROLES.source) this.#membersSeen++;
+  }
+
+  /** Called before the neighbour is closed. */
+  memberWent(neighbour: Neighbour): void {
+    if (this.#endIndex === undefined) return;
+    if (neighbour.updateAcked(this.#context.now.monoMs) > this.#endIndex) this.#membersCompleted++;
+  }
+
+  /** The servers say that the session is over. */
+  sessionOver(): void {
+    this.#sessionOver = true;
+  }
+
+  /** What follows now; undefined: nothing. */
+  watch(): FinaleStep | undefined {
+    const { source, consumer } = this.#view;
+    if (source !== undefined) {
+      const held = this.#hold(source);
+      if (held !== undefined) return held;
+    }
+    if (consumer !== undefined && !consumer.ended) return this.#lost(consumer);
+    return this.#linger();
+  }
+
+  /** Rule (e): a source with nobody in good standing holds for holdMs. */
+  #hold(source: SourceRole): FinaleStep | undefined {
+    const { settings, window, neighbours } = this.#view;
+    const nowMs = this.#context.now.monoMs;
+    const waiting = window.highest > window.start || source.isStarved;
+    const alone =
+      settings.delivery === "complete" &&
+      !neighbours.some((neighbour) => !neighbour.lagging) &&
+      this.#membersCompleted === 0;
+    if (!alone || !waiting || this.#hasEnded) {
+      this.#holdSinceMs = undefined;
+      return undefined;
+    }
+    this.#holdSinceMs ??= nowMs;
+    if (nowMs - this.#holdSinceMs < settings.holdMs) return undefined;
+    return this.#failed("NO_PEERS", `held for ${settings.holdMs} ms`);
+  }
+
+  /** No END, no session and nobody who has more: what is held was all. */
+  #lost(consumer: ConsumerRole): FinaleStep | undefined {
+    const { settings, window, neighbours } = this.#view;
+    const nowMs = this.#context.now.monoMs;
+    const stuck =
+      this.#sessionOver &&
+      !neighbours.some((n) => n.isSource || n.remoteHighest > window.highest) &&
+      !window.holds(consumer.consumedTo);
+    if (!stuck) {
+      this.#lostSinceMs = undefined;
+      return undefined;
+    }
+    this.#lostSinceMs ??= nowMs;
+    if (nowMs - this.#lostSinceMs < settings.repairMs) return undefined;
+    return this.#failed("SESSION_LOST", `no END up to fragment ${window.highest}`);
+  }
+
+  /** Who has all waits until its neighbours have, or make no progress for lingerMs. */
+  #linger(): FinaleStep | undefined {
+    const { settings, neighbours, source } = this.#view;
+    const end = this.#endIndex;
+    if (end === undefined) return undefined;
+    const nowMs = this.#context.now.monoMs;
+    const waitingFor = neighbours.filter((n) => !n.lagging && n.updateAcked(nowMs) <= end);
+    const mark = waitingFor.map((n) => `${n.peerId}:${n.ackedTo}`).join(" ");
+    if (mark !== this.#lingerMark || this.#lingerSinceMs === undefined) {
+      this.#lingerMark = mark;
+      this.#lingerSinceMs = nowMs;
+    }
+    const over = waitingFor.length === 0 || nowMs - this.#lingerSinceMs >= settings.lingerMs;
+    if (!over) return undefined;
+    if (source === undefined) {
+      this.#hasEnded = true;
+      return { kind: "leave" };
+    }
+    const someone = this.#membersCompleted > 0 || neighbours.some((n) => n.ackedTo > end);
+    const served = this.#membersSeen >= this.#waitPeers && someone;
+    if (this.#hasEnded || (settings.delivery !== "live" && !served)) return undefined;
+    this.#hasEnded = true;
+    return { kind: "ended" };
+  }
+
+  #failed(code: "NO_PEERS" | "SESSION_LOST", detail: string): FinaleStep | undefined {
+    if (this.#hasFailed) return undefined;
+    this.#hasFailed = true;
+    return { kind: "failed", code, detail };
+  }
+}
