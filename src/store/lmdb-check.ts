@@ -91,7 +91,7 @@ class Check {
   readonly #fileBytes: number;
   #pageBytes = 0;
   #meta: Meta | undefined;
-  /** One bit of knowledge a page: 0 unknown, 1 in use, 2 free. */
+  /** Of each page: 0 unknown, 1 in use, 2 free. */
   #seen = new Uint8Array(0);
 
   constructor(descriptor: number, fileBytes: number) {
@@ -105,15 +105,20 @@ class Check {
     this.#seen = new Uint8Array(meta.lastPage + 1);
     this.#seen.fill(1, 0, 2);
     const freed: number[] = [];
-    this.#tree(meta.free, "the free list", compareNumbers, (_key, value, flags) => {
+    // Its flags hold those of the environment too: a file of its own (0x4000), integer keys (8).
+    demand((meta.free.flags & ~0x4000) === 8, "the kind of the free list");
+    demand(meta.main.flags === 0, "the kind of the root");
+    this.#tree(meta.free, "the free list", compareNumbers, (key, value, flags) => {
       demand(flags !== NODE_SUB_DATA, "the free list holds a tree");
-      readFreed(value, freed);
+      const freedBy = u64(key, 0);
+      demand(freedBy >= 1 && freedBy <= meta.transaction, `pages freed by transaction ${freedBy}`);
+      readFreed(value, freed, meta.lastPage);
     });
     this.#tree(meta.main, "the root", Buffer.compare, (key, value, flags) => {
       demand(flags === NODE_SUB_DATA, "the root holds something else than trees");
       const tree = readTree(value, 0);
       const name = JSON.stringify(key.toString("latin1").replace(/\0+$/, ""));
-      demand((tree.flags & 0xfe) === 0, `the kind of ${name}`);
+      demand(tree.flags === 0, `the kind of ${name}`);
       this.#tree(tree, name, Buffer.compare, (_key, _value, below) => {
         demand(below !== NODE_SUB_DATA, `${name} holds a tree`);
       });
@@ -218,7 +223,6 @@ class Check {
     if (isLeaf) counts.leafPages++;
     else counts.branchPages++;
     const nodes = nodesOf(page, isLeaf, where);
-    demand(isLeaf || nodes.length >= 2, `${where}: a branch of ${nodes.length}`);
     let last = bounds.low;
     for (const [i, { key }] of nodes.entries()) {
       // The first key of a branch is not stored: it stands for everything below the second.
@@ -243,7 +247,8 @@ class Check {
       const first = u64(node.value, 0);
       const pages = u64(node.value, 16);
       const needed = Math.ceil((PAGE_HEADER_BYTES + node.dataBytes) / this.#pageBytes);
-      demand(pages === needed, `${where}: ${pages} pages for ${node.dataBytes} bytes`);
+      // A value that is overwritten by a shorter one in the same transaction keeps its pages.
+      demand(pages >= needed, `${where}: ${pages} pages for ${node.dataBytes} bytes`);
       const overflow = this.#page(first, where, pages);
       demand(overflow.readUInt16LE(18) === FLAG_OVERFLOW, `${where}: flags of page ${first}`);
       demand(overflow.readUInt32LE(20) === pages, `${where}: pages from ${first}`);
@@ -362,12 +367,22 @@ function readTree(bytes: Buffer, at: number): Tree {
   };
 }
 
-/** One record of the free list: how many, then page numbers. */
-function readFreed(value: Buffer, freed: number[]): void {
+/**
+ * One record of the free list: how many words, then page numbers; zero is a word without a page,
+ * -n says that n pages from the next word on are free.
+ */
+function readFreed(value: Buffer, freed: number[], lastPage: number): void {
   demand(value.length >= 8 && value.length % 8 === 0, "length of a free list record");
-  const count = u64(value, 0);
-  demand(count <= value.length / 8 - 1, "count of a free list record");
-  for (let i = 1; i <= count; i++) freed.push(u64(value, 8 * i));
+  const words = u64(value, 0);
+  demand(words <= value.length / 8 - 1, "count of a free list record");
+  for (let i = 1; i <= words; i++) {
+    const word = Number(value.readBigInt64LE(8 * i));
+    if (word > 0) freed.push(word);
+    if (word >= 0) continue;
+    const first = ++i <= words ? Number(value.readBigInt64LE(8 * i)) : 0;
+    demand(first >= 2 && first - word - 1 <= lastPage, `${-word} free pages from ${first} on`);
+    for (let page = first; page < first - word; page++) freed.push(page);
+  }
 }
 
 function compareNumbers(a: Buffer, b: Buffer): number {

@@ -12,12 +12,13 @@
  * refused until the process starts anew. Reads go on in both cases.
  */
 
-import { closeSync, mkdirSync, openSync, readSync, statfsSync, statSync } from "node:fs";
+import { closeSync, fsyncSync, mkdirSync, openSync, statfsSync } from "node:fs";
 import { constants } from "node:os";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { Database, RootDatabase } from "lmdb";
 import { type ErrorCode, OperationError } from "../base/errors.ts";
 import type { StoreOperation, StoreRecord, StoreResult } from "../base/machine.ts";
+import { lmdbFileFault } from "./lmdb-check.ts";
 import { type DirectoryLock, lockDirectory } from "./lmdb-lock.ts";
 import { decodeKey, decodeRecord, encodeKey, encodeRecord } from "./lmdb-record.ts";
 import { operationFault, type Store } from "./store.ts";
@@ -26,13 +27,12 @@ const FILE_NAME = "store.mdb";
 /** Address space, not disk: the file grows as it is used. What does not fit is refused as full. */
 const MAP_BYTES = 4 * 1024 * 1024 * 1024;
 const MDB_MAP_FULL = -30792;
-/** Of LMDB: where the first page says what it is, and two pages of the smallest size. */
-const FILE_MAGIC = 0xbeefc0de;
-const FILE_MAGIC_AT = 24;
-const FILE_BYTES_MIN = 8192;
 /** Below this a failed write is taken for a full disk: a commit writes dozens of pages. */
 const LOW_SPACE_BYTES = 1024 * 1024;
 const REVISION_KEY = encodeKey("revision");
+const NO_VALUE = new Uint8Array(0);
+/** How long a full disk is left alone between two write tests. */
+const PROBE_INTERVAL_MS = 1_000;
 
 type Records = Database<Buffer, Buffer>;
 type Transaction = Extract<StoreOperation, { kind: "transaction" }>;
@@ -48,8 +48,9 @@ export async function openLmdbStore(directory: string): Promise<LmdbStore> {
   } catch (cause) {
     throw new OperationError("MODULE_MISSING", { detail: "lmdb", cause });
   }
+  let created: string | undefined;
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    created = mkdirSync(directory, { recursive: true, mode: 0o700 });
   } catch (cause) {
     throw new OperationError("DATA_DIR_UNUSABLE", {
       detail: `${directory}: ${textOf(cause)}`,
@@ -74,6 +75,7 @@ export async function openLmdbStore(directory: string): Promise<LmdbStore> {
     const records: Records = root.openDB("records", { encoding: "binary", keyEncoding: "binary" });
     const meta: Records = root.openDB("meta", { encoding: "binary", keyEncoding: "binary" });
     verify(records, meta);
+    syncNames(directory, created);
     return new LmdbStore(root, records, meta, lock, directory);
   } catch (error) {
     await root?.close().catch(() => undefined);
@@ -84,20 +86,30 @@ export async function openLmdbStore(directory: string): Promise<LmdbStore> {
   }
 }
 
-/** LMDB itself crashes on a file that is none of its own. */
+/** LMDB crashes on a damaged file, or finds less in it: it is checked before LMDB maps it. */
 function checkFile(path: string): void {
-  const bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-  // A process killed while it created the file may leave it empty.
-  if (bytes === 0) return;
-  const head = Buffer.alloc(FILE_MAGIC_AT + 4);
-  const descriptor = openSync(path, "r");
-  try {
-    readSync(descriptor, head, 0, head.length, 0);
-  } finally {
-    closeSync(descriptor);
+  const fault = lmdbFileFault(path);
+  if (fault !== undefined) {
+    throw new OperationError("STORE_CORRUPT", { detail: `${path} is damaged: ${fault}` });
   }
-  if (bytes < FILE_BYTES_MIN || head.readUInt32LE(FILE_MAGIC_AT) !== FILE_MAGIC) {
-    throw new OperationError("STORE_CORRUPT", { detail: `${path} is not a store` });
+}
+
+/**
+ * Flushes the names of a new file and of new directories above it, `created` the topmost: without
+ * that a power failure may lose the file with all that was flushed to it.
+ */
+function syncNames(directory: string, created: string | undefined): void {
+  // Windows flushes no directories, and keeps names in its journal.
+  if (process.platform === "win32") return;
+  const last = created === undefined ? resolve(directory) : dirname(resolve(created));
+  for (let path = resolve(directory); ; path = dirname(path)) {
+    const descriptor = openSync(path, "r");
+    try {
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    if (path === last || path === dirname(path)) return;
   }
 }
 
@@ -132,6 +144,7 @@ export class LmdbStore implements Store {
   /** What reached the disk is unknown: no more writes by this process. */
   #poisoned = false;
   #closing: Promise<void> | undefined;
+  #probe: NodeJS.Timeout | undefined;
 
   constructor(
     root: RootDatabase<Buffer, Buffer>,
@@ -162,9 +175,9 @@ export class LmdbStore implements Store {
         case "range":
           return { kind: "range", records: this.#range(operation) };
         case "transaction":
-          return await new Promise((resolve) => {
+          return await new Promise((settle) => {
             if (this.#waiting.length === 0) setImmediate(this.#commit);
-            this.#waiting.push({ operation, resolve });
+            this.#waiting.push({ operation, resolve: settle });
           });
       }
     } catch (error) {
@@ -179,6 +192,7 @@ export class LmdbStore implements Store {
   }
 
   async #close(): Promise<void> {
+    clearTimeout(this.#probe);
     if (this.#waiting.length > 0) this.#commit();
     try {
       await this.#root.close();
@@ -225,12 +239,35 @@ export class LmdbStore implements Store {
       this.#writeFailure = textOf(error);
       // Out of space: nothing was committed and the next try may succeed. Anything else: who knows.
       this.#poisoned = !this.#isFull(error);
+      if (!this.#poisoned) this.#probeLater();
       results = waiting.map(() => failed("STORE_FULL", textOf(error)));
     }
     for (const [i, { resolve }] of waiting.entries()) {
       resolve(results[i] ?? failed("INTERNAL", "no result"));
     }
   };
+
+  /**
+   * While writes are refused nobody may ask for one any more (a server that is not ready gets no
+   * traffic), so a write test of our own finds out when there is space again.
+   */
+  #probeLater(): void {
+    this.#probe ??= setTimeout(() => {
+      this.#probe = undefined;
+      if (this.#writeFailure === undefined || this.#poisoned || this.#closing !== undefined) return;
+      try {
+        this.#root.transactionSync(() => {
+          const revision = revisionOf(this.#meta);
+          this.#meta.putSync(REVISION_KEY, encodeRecord(REVISION_KEY, NO_VALUE, revision));
+        });
+        this.#writeFailure = undefined;
+      } catch (error) {
+        this.#writeFailure = textOf(error);
+        this.#poisoned = !this.#isFull(error);
+        if (!this.#poisoned) this.#probeLater();
+      }
+    }, PROBE_INTERVAL_MS).unref();
+  }
 
   /** Within the write transaction: what it reads includes what it wrote before. */
   #apply(operation: Transaction): StoreResult {
@@ -247,7 +284,7 @@ export class LmdbStore implements Store {
         if (value === undefined) this.#records.removeSync(keyBytes);
         else this.#records.putSync(keyBytes, encodeRecord(keyBytes, value, revision));
       }
-      this.#meta.putSync(REVISION_KEY, encodeRecord(REVISION_KEY, new Uint8Array(0), revision));
+      this.#meta.putSync(REVISION_KEY, encodeRecord(REVISION_KEY, NO_VALUE, revision));
       return { kind: "transaction", committed: true, revision };
     } catch (error) {
       // A damaged record is met before anything is written; other failures end the whole commit.
@@ -275,9 +312,9 @@ function failed(code: ErrorCode, detail: string): StoreResult {
 
 function startFailure(error: unknown): ErrorCode {
   if (isFull(error)) return "STORE_FULL";
-  return /EACCES|EPERM|EROFS|denied|read-only/i.test(textOf(error))
-    ? "DATA_DIR_UNUSABLE"
-    : "STORE_CORRUPT";
+  return /MDB_(CORRUPTED|INVALID|PAGE_NOTFOUND|VERSION_MISMATCH|PANIC)/.test(textOf(error))
+    ? "STORE_CORRUPT"
+    : "DATA_DIR_UNUSABLE";
 }
 
 function isFull(error: unknown): boolean {
