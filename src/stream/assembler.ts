@@ -30,16 +30,23 @@ const DECLARATIONS_MAX = 256;
 export interface AssembledSource {
   readonly id: string;
   readonly idBytes: Uint8Array;
+  /** Of the batch lent now. */
   contentType: string;
-  contentTypeBytes: Uint8Array;
+  /** The type declared last, as it was and as text. */
+  typeBytes: Uint8Array;
+  typeText: string;
   /** Sequence number awaited next. */
   next: SequenceNumber;
-  /** First sequence number seen here. */
+  /** First sequence number due here. */
   readonly first: SequenceNumber;
+  /** False when this node came amid datum `first`: that one is nobody's loss. */
+  begun: boolean;
   ended: boolean;
   /** While fragment `loadedIn` is loaded: what follows its declarations read so far. */
   loadedIn: FragmentIndex;
   loadedNext: SequenceNumber;
+  /** The load that declared it last. */
+  load: number;
 }
 
 /**
@@ -83,6 +90,7 @@ export class Assembler {
   readonly #byNumber: (AssembledSource | undefined)[] = new Array(256);
   readonly #rowSources: AssembledSource[] = [];
   readonly #rowSkipped: boolean[] = [];
+  readonly #rowTypes: string[] = [];
   readonly #batch: AssembledBatch;
   readonly #gaps: Gap[] = [];
   #head: FragmentIndex;
@@ -91,17 +99,24 @@ export class Assembler {
   #loadedOffset: MemoryOffset = 0;
   #loadedBytes = 0;
   #outOfOrder = false;
+  #loads = 0;
+  /** Whether a source of the loaded fragment changes its content type within it. */
+  #typesMixed = false;
   #entryCount = 0;
   #entryAt = 0;
   #rows = 0;
   #slice: SliceUnderWay | undefined;
   #scannedMs = Number.NEGATIVE_INFINITY;
+  /** Whether this node is due all that ever was: it starts at fragment 0. */
+  #fromStart: boolean;
+  #lostSome = false;
   #ended = false;
 
   constructor(window: FragmentWindow, head: FragmentIndex) {
     this.#window = window;
     this.#kernel = window.kernel;
     this.#head = head;
+    this.#fromStart = head === 0;
     this.#entryCapacity = Math.ceil(window.fragmentBytes / layout.DATUM_HEADER_BYTES) + 1;
     this.#entries = window.memory.allocate(this.#entryCapacity * layout.ENTRY_BYTES);
     this.#declarations = window.memory.allocate(DECLARATIONS_MAX * layout.DECLARATION_BYTES);
@@ -146,13 +161,15 @@ export class Assembler {
     return undefined;
   }
 
-  /** Gives up [head, index): reported as a gap of fragments. */
+  /**
+   * Gives up [head, index): reported as a gap of fragments. The fragment that is being taken apart
+   * is not lost: the rest of it still comes.
+   */
   skipTo(index: FragmentIndex): void {
-    if (index <= this.#head) return;
-    if (this.#loaded >= 0) {
-      assert(this.#outOfOrder || this.#loaded >= index, "a fragment that is held is not skipped");
-    }
-    this.#gaps.push({ kind: "fragments", from: this.#head, to: index - 1 });
+    const from = this.#loaded === this.#head ? this.#head + 1 : this.#head;
+    if (index <= from) return;
+    this.#gaps.push({ kind: "fragments", from, to: index - 1 });
+    this.#lostSome = true;
     this.#slice = undefined;
     this.#head = index;
   }
@@ -161,6 +178,7 @@ export class Assembler {
   startAt(index: FragmentIndex): void {
     assert(this.#sources.size === 0 && this.#loaded < 0, "start moves before anything was taken");
     this.#head = index;
+    this.#fromStart = index === 0;
   }
 
   /** Gaps found since the last call. */
@@ -198,6 +216,8 @@ export class Assembler {
     this.#entryCount = result & 0xffff;
     this.#entryAt = 0;
     this.#rows = result >>> 16;
+    this.#loads++;
+    this.#typesMixed = false;
     for (let row = 0; row < this.#rows; row++) this.#loadRow(row);
   }
 
@@ -206,15 +226,20 @@ export class Assembler {
     const at = this.#declarations + row * layout.DECLARATION_BYTES;
     const base = this.#kernel.f64[(at + layout.DECLARATION_BASE_SEQUENCE) >>> 3] as number;
     const last = this.#kernel.f64[(at + layout.DECLARATION_LAST_SEQUENCE) >>> 3] as number;
-    const source = this.#resolve(at, base);
+    const source = this.#resolve(at, base, row);
     this.#rowSources[row] = source;
+    this.#rowTypes[row] = source.typeText;
+    if (source.load !== this.#loads) {
+      source.load = this.#loads;
+      source.contentType = source.typeText;
+    } else if (source.contentType !== source.typeText) this.#typesMixed = true;
     this.#rowSkipped[row] = last >= base && last < source.next;
     if (this.#outOfOrder || this.#rowSkipped[row] === true) return;
     // One fragment may declare a source again: what the rows before bring counts as expected.
     const again = source.loadedIn === this.#loaded;
     const expected = again ? source.loadedNext : source.next;
     if (base > expected) {
-      this.#gaps.push({ kind: "data", sourceId: source.id, from: expected, to: base - 1 });
+      this.#lose(source, expected, base - 1);
       if (this.#slice?.source === source) this.#slice = undefined;
       if (!again) source.next = base;
     }
@@ -222,7 +247,26 @@ export class Assembler {
     source.loadedNext = Math.max(base, last + 1);
   }
 
-  #resolve(at: MemoryOffset, base: SequenceNumber): AssembledSource {
+  /** Reports data of a source, [from, to], as missing. */
+  #lose(source: AssembledSource, from: SequenceNumber, to: SequenceNumber): void {
+    const first = !source.begun && from === source.first ? from + 1 : from;
+    source.begun = true;
+    if (first <= to) this.#gaps.push({ kind: "data", sourceId: source.id, from: first, to });
+  }
+
+  /** Whether what declaration `row` declares begins here, not amid a datum. */
+  #beginsWhole(row: number): boolean {
+    const { view, bytes } = this.#kernel;
+    for (let i = 0; i < this.#entryCount; i++) {
+      const entry = this.#entries + i * layout.ENTRY_BYTES;
+      if (view.getUint32(entry + layout.ENTRY_DECLARATION, true) !== row) continue;
+      if (bytes[entry + layout.ENTRY_KIND] !== layout.RECORD_KIND_SLICE) return true;
+      return (view.getUint16(entry + layout.ENTRY_FLAGS, true) & layout.SLICE_FLAG_FIRST) !== 0;
+    }
+    return true;
+  }
+
+  #resolve(at: MemoryOffset, base: SequenceNumber, row: number): AssembledSource {
     const { view, bytes } = this.#kernel;
     const idAt = view.getUint32(at + layout.DECLARATION_ID_OFFSET, true);
     const idBytes = view.getUint16(at + layout.DECLARATION_ID_BYTES, true);
@@ -234,16 +278,22 @@ export class Assembler {
       const id = decoder.decode(idCopy);
       source = this.#sources.get(id);
       if (source === undefined) {
+        // Who started at fragment 0 and lost some since is due all of a source it hears of late.
+        const late = this.#fromStart && this.#lostSome;
+        const first = late ? 1 : base;
         source = {
           id,
           idBytes: idCopy,
           contentType: "",
-          contentTypeBytes: new Uint8Array(0),
-          next: base,
-          first: base,
+          typeBytes: new Uint8Array(0),
+          typeText: "",
+          next: first,
+          first,
+          begun: late || this.#beginsWhole(row),
           ended: false,
           loadedIn: -1,
-          loadedNext: base,
+          loadedNext: first,
+          load: -1,
         };
         if (this.#outOfOrder) {
           // Its earlier data may lie in the hole: nothing of it is let past.
@@ -254,9 +304,9 @@ export class Assembler {
       }
       this.#byNumber[number] = source;
     }
-    if (!matches(bytes, idAt + idBytes, typeBytes, source.contentTypeBytes)) {
-      source.contentTypeBytes = bytes.slice(idAt + idBytes, idAt + idBytes + typeBytes);
-      source.contentType = decoder.decode(source.contentTypeBytes);
+    if (!matches(bytes, idAt + idBytes, typeBytes, source.typeBytes)) {
+      source.typeBytes = bytes.slice(idAt + idBytes, idAt + idBytes + typeBytes);
+      source.typeText = decoder.decode(source.typeBytes);
     }
     return source;
   }
@@ -284,17 +334,26 @@ export class Assembler {
   }
 
   #skips(entry: MemoryOffset): boolean {
-    return (
-      this.#rowSkipped[this.#kernel.view.getUint32(entry + layout.ENTRY_DECLARATION, true)] === true
-    );
+    return this.#rowSkipped[this.#rowOf(entry)] === true;
+  }
+
+  #rowOf(entry: MemoryOffset): number {
+    return this.#kernel.u32[(entry + layout.ENTRY_DECLARATION) >>> 2] as number;
+  }
+
+  #setType(row: number): void {
+    this.sourceOf(row).contentType = this.#rowTypes[row] as string;
   }
 
   #takeRun(first: MemoryOffset): AssembledBatch {
     const { bytes } = this.#kernel;
+    const row = this.#rowOf(first);
+    if (this.#typesMixed) this.#setType(row);
     let count = 0;
     let at = first;
     while (this.#entryAt < this.#entryCount) {
       if (bytes[at + layout.ENTRY_KIND] !== layout.RECORD_KIND_DATUM || this.#skips(at)) break;
+      if (this.#typesMixed && this.#rowOf(at) !== row) break;
       count++;
       this.#entryAt++;
       at += layout.ENTRY_BYTES;
@@ -316,7 +375,8 @@ export class Assembler {
     const offset = view.getUint32(entry + layout.ENTRY_OFFSET, true);
     const length = view.getUint32(entry + layout.ENTRY_LENGTH, true);
     const flags = view.getUint16(entry + layout.ENTRY_FLAGS, true);
-    const source = this.sourceOf(view.getUint32(entry + layout.ENTRY_DECLARATION, true));
+    const row = this.#rowOf(entry);
+    const source = this.sourceOf(row);
     const sequence = f64[(entry + layout.ENTRY_SEQUENCE) >>> 3] as number;
     const header = offset - layout.SLICE_HEADER_BYTES;
     const sliceOffset = view.getUint32(header + layout.SLICE_OFFSET, true);
@@ -336,9 +396,7 @@ export class Assembler {
       this.#slice = undefined;
       // A datum whose first slices were lost. It is a newcomer's start, or a loss to be said.
       if ((flags & layout.SLICE_FLAG_LAST) !== 0) {
-        if (sequence !== source.first) {
-          this.#gaps.push({ kind: "data", sourceId: source.id, from: sequence, to: sequence });
-        }
+        this.#lose(source, sequence, sequence);
         source.next = sequence + 1;
       }
       return undefined;
@@ -347,6 +405,7 @@ export class Assembler {
     slice.filled += length;
     if (slice.filled < totalBytes) return undefined;
     this.#slice = undefined;
+    this.#setType(row);
     // The datum lies in ordinary memory: its entry says so by an offset into that.
     view.setUint32(entry + layout.ENTRY_OFFSET, 0, true);
     view.setUint32(entry + layout.ENTRY_LENGTH, totalBytes, true);
@@ -360,7 +419,7 @@ export class Assembler {
     // Data of this source earlier in this very fragment are counted when it is unloaded.
     this.#settleRows();
     if (last >= source.next) {
-      this.#gaps.push({ kind: "data", sourceId: source.id, from: source.next, to: last });
+      this.#lose(source, source.next, last);
       source.next = last + 1;
     }
     source.ended = true;
@@ -390,10 +449,11 @@ export class Assembler {
     this.#settleRows();
     const { view } = this.#kernel;
     const flags = view.getUint16(this.#loadedOffset + layout.DATA_FLAGS, true);
+    const isHead = this.#loaded === this.#head;
     this.#window.memory.release(this.#loadedOffset, this.#loadedBytes);
     this.#loaded = -1;
     if (this.#outOfOrder) return;
-    this.#head++;
+    if (isHead) this.#head++;
     if ((flags & layout.DATA_FLAG_END) !== 0) this.#ended = true;
   }
 
@@ -438,7 +498,8 @@ export class Assembler {
       if (fits && !blocked.has(source) && this.#slice?.source !== source) {
         continues = true;
       } else {
-        blocked.add(source);
+        // A source that was never heard of (NaN) is no reason to stop searching.
+        if (source.next > 0) blocked.add(source);
         this.#rowSkipped[row] = true;
       }
     }
