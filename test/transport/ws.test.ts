@@ -212,6 +212,22 @@ describe.each<WsBackend>(["uws", "ws"])("signalling over the back end %s", (back
     });
   });
 
+  test("a second process on the port is refused, whichever back end it has", async () => {
+    const handler = new ServerRecorder();
+    const { server } = await start();
+    for (const other of ["uws", "ws"] as const) {
+      const same = { host: "127.0.0.1", port: server.address.port, backend: other, handler };
+      await expect(startWsServer(same)).rejects.toMatchObject({ code: "ADDRESS_IN_USE" });
+    }
+    // The same for a port that was asked for by number.
+    const { port } = server.address;
+    await server.shutdown(100);
+    await start({ port });
+    await expect(
+      startWsServer({ host: "127.0.0.1", port, backend, handler }),
+    ).rejects.toMatchObject({ code: "ADDRESS_IN_USE" });
+  });
+
   test("IPv6: a client over [::1] reaches a dual-stack server, and so does IPv4", async () => {
     const { server, handler } = await start({ host: "::" });
     const { transport, recorder } = client();

@@ -23,7 +23,7 @@ import {
   respond,
   WS_CLOSE,
   type WsServer,
-} from "./ws-server.ts";
+} from "./ws-server-types.ts";
 
 interface Link {
   readonly socket: WebSocket;

@@ -23,7 +23,12 @@ import {
   respond,
   WS_CLOSE,
   type WsServer,
-} from "./ws-server.ts";
+} from "./ws-server-types.ts";
+
+/** LIBUS_LISTEN_EXCLUSIVE_PORT of the module, which its types leave out. */
+const EXCLUSIVE_PORT = 1;
+/** A port that was free may be taken before uWS listens on it. */
+const LISTEN_ATTEMPTS = 5;
 
 export type UwsModule = typeof Uws;
 
@@ -174,10 +179,7 @@ export async function startUwsBackend(uws: UwsModule, options: BackendOptions): 
     }
   });
 
-  const token = await new Promise<Uws.us_listen_socket | false>((resolve) => {
-    app.listen(options.host, options.port, resolve);
-  });
-  if (token === false) throw await diagnose(options);
+  const token = await listen(app, options);
   const port = uws.us_socket_local_port(token);
 
   return {
@@ -228,15 +230,44 @@ export async function startUwsBackend(uws: UwsModule, options: BackendOptions): 
   };
 }
 
-/** uWS only says that it can't listen; asks Node why. */
-async function diagnose(options: BackendOptions): Promise<OperationError> {
-  const { host, port } = options;
-  return new Promise((resolve) => {
+/** `app.listen` with all it takes; the package's types leave one form out. */
+type Listen = (
+  host: string,
+  port: number,
+  options: number,
+  done: (token: Uws.us_listen_socket | false) => void,
+) => void;
+
+/**
+ * Left to itself uWS lets a second process listen on the same port and takes half its connections;
+ * told port 0, it listens so that a restart on that port fails for a minute.
+ */
+async function listen(
+  app: Uws.TemplatedApp,
+  options: BackendOptions,
+): Promise<Uws.us_listen_socket> {
+  for (let attempt = 1; ; attempt++) {
+    const port = options.port === 0 ? await portOf(options) : options.port;
+    const token = await new Promise<Uws.us_listen_socket | false>((resolve) => {
+      (app.listen as unknown as Listen)(options.host, port, EXCLUSIVE_PORT, resolve);
+    });
+    if (token !== false) return token;
+    if (options.port !== 0 || attempt === LISTEN_ATTEMPTS) {
+      await portOf({ ...options, port });
+      const detail = `${options.host}:${port}`;
+      throw new OperationError("ADDRESS_UNAVAILABLE", { detail });
+    }
+  }
+}
+
+/** Has Node listen there for a moment: gives a free port for 0, or says why it can't be had. */
+function portOf(options: BackendOptions): Promise<number> {
+  return new Promise((resolve, reject) => {
     const probe = net.createServer();
-    probe.once("error", (cause) => resolve(listenError(cause, options)));
-    probe.listen({ host, port }, () => {
-      const detail = `${host}:${port}`;
-      probe.close(() => resolve(new OperationError("ADDRESS_UNAVAILABLE", { detail })));
+    probe.once("error", (cause) => reject(listenError(cause, options)));
+    probe.listen({ host: options.host, port: options.port }, () => {
+      const { port } = probe.address() as net.AddressInfo;
+      probe.close(() => resolve(port));
     });
   });
 }
