@@ -12,7 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { LmdbStore, openLmdbStore } from "../../src/store/lmdb-store.ts";
 import { put, run, storeContract, text } from "./contract.ts";
 
@@ -224,6 +224,22 @@ describe("lmdb store", () => {
     const again = await open(disk);
     expect((await run(again, all)).records).toHaveLength(written + 1);
     await again.close();
+  });
+
+  test("a disk that has space again is noticed without anyone writing", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const full = Object.assign(new Error("No space left on device"), { code: 28 });
+    const store = await openBroken(newDirectory(), full);
+    expect(await store.execute(put("b", text("1")))).toMatchObject({ code: "STORE_FULL" });
+    expect(store.writeFailure).toBe("No space left on device");
+    vi.advanceTimersByTime(999);
+    expect(store.writeFailure).toBeDefined();
+    vi.advanceTimersByTime(1);
+    expect(store.writeFailure).toBeUndefined();
+    expect(await run(store, put("b", text("1")))).toMatchObject({ committed: true, revision: 2 });
   });
 
   test("after an I/O error writes are refused for good, reads go on", async () => {
