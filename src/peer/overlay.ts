@@ -302,6 +302,8 @@ export class Overlay {
   leave(announced: boolean): void {
     if (this.#hasLeft) return;
     this.#hasLeft = true;
+    // Who has all and leaves says so first: a source that waits for it must not miss that.
+    if (announced) this.#advertiser.flush();
     for (const neighbour of [...this.neighbours]) {
       if (announced) {
         const bye = { tag: this.tag, code: "", detail: "" };
