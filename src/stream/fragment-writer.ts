@@ -33,6 +33,7 @@ export class FragmentWriter {
   #frame: MemoryOffset = -1;
   #write: MemoryOffset = 0;
   #records = 0;
+  #declarations = 0;
 
   /** `tag`: the overlay tag, 8 bytes, copied. */
   constructor(memory: EngineMemory, tag: Uint8Array, fragmentBytes: number) {
@@ -70,11 +71,15 @@ export class FragmentWriter {
     this.#frame = this.#cursor.writeOffset;
     this.#write = this.#frame + layout.DATA_HEADER_BYTES;
     this.#records = 0;
+    this.#declarations = 0;
     this.#serial++;
     return true;
   }
 
-  /** Bytes that a declaration of `source` would need before its next record; 0 when declared. */
+  /**
+   * Bytes that a declaration of `source` would need before its next record; 0 when declared,
+   * Infinity when the open fragment has as many declarations as a receiver takes apart.
+   */
   declarationBytes(source: DataSourceEntry, timestampUs: TimestampUs): number {
     const n = source.number;
     if (
@@ -85,6 +90,7 @@ export class FragmentWriter {
     ) {
       return 0;
     }
+    if (this.#declarations === SOURCES_MAX) return Number.POSITIVE_INFINITY;
     return layout.SOURCE_HEADER_BYTES + source.idBytes.length + source.contentTypeBytes.length;
   }
 
@@ -105,6 +111,7 @@ export class FragmentWriter {
     memory.set(source.contentTypeBytes, at + layout.SOURCE_HEADER_BYTES + source.idBytes.length);
     this.#write += bytes;
     this.#records++;
+    this.#declarations++;
     const n = source.number;
     this.#declaredIn[n] = this.#serial;
     this.#declaredNext[n] = source.nextSequence;

@@ -20,6 +20,7 @@
 
 import { assert } from "../base/assert.ts";
 import { DATA_HEADER_BYTES, DATA_TAG } from "../base/layout.ts";
+import { INDEX_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MemoryOffset } from "../base/units.ts";
 import type { EngineMemory, SegmentOwner } from "../kernel/engine-memory.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -111,6 +112,7 @@ export class FragmentWindow implements SegmentOwner {
     return Math.min(
       this.#start + this.windowFragments,
       this.#start + this.#heldCount + Math.max(0, room),
+      INDEX_MAX + 1,
     );
   }
   /** The map of held fragments; kernels compare it with neighbours' maps. */

@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decodeFragment } from "../support/fragment-decoder.ts";
-import { createMemory, EPOCH_US, payloadOf, Producer, Receiver, type Taken } from "./world.ts";
+import { createMemory, EPOCH_US, Producer, payloadOf, Receiver, type Taken } from "./world.ts";
 
 type Step =
   | { readonly kind: "write"; readonly source: number; readonly bytes: number }
@@ -37,7 +37,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 2,
-    arbitrary: fc.record({ kind: fc.constant("type"), source, type: fc.integer({ min: 0, max: 3 }) }),
+    arbitrary: fc.record({
+      kind: fc.constant("type"),
+      source,
+      type: fc.integer({ min: 0, max: 3 }),
+    }),
   },
   {
     weight: 2,
@@ -79,7 +83,10 @@ function produce(producer: Producer, steps: readonly Step[]): Taken[] {
         const lengths = Uint32Array.from({ length: action.count }, (_, i) =>
           Math.floor((action.bytes * (i % 7)) / 6),
         );
-        const payloads = payloadOf(++serial, lengths.reduce((sum, bytes) => sum + bytes, 0));
+        const payloads = payloadOf(
+          ++serial,
+          lengths.reduce((sum, bytes) => sum + bytes, 0),
+        );
         let at = 0;
         lengths.forEach((bytes, i) => {
           const payload = payloads.slice(at, at + bytes);
@@ -101,6 +108,12 @@ const plain = (datum: Taken): unknown => ({
 });
 const perSource = (data: readonly Taken[]): Record<string, unknown[]> => {
   const all: Record<string, unknown[]> = {};
+  for (const datum of data) {
+    all[datum.sourceId] ??= [];
+    all[datum.sourceId]?.push(plain(datum));
+  }
+  return all;
+};
   for (const datum of data) (all[datum.sourceId] ??= []).push(plain(datum));
   return all;
 };
@@ -223,28 +236,39 @@ function skip(receiver: Receiver, lost: ReadonlySet<number>): void {
   receiver.assembler.skipTo(to);
 }
 
-/** Taken and reported together are what was written, for sources of which anything arrived. */
+/**
+ * Taken and reported together are what was written, as far as a later number or the end of its
+ * source arrived to tell.
+ */
 function checkLosses(
   producer: Producer,
   lost: ReadonlySet<number>,
   written: readonly Taken[],
   receiver: Receiver,
 ): void {
-  const broken = new Set<string>();
-  const heard = new Set<string>();
+  const broken = new Map<string, [string, number]>();
+  const told = new Map<string, number>();
+  const tell = (id: string, to: number): void => {
+    told.set(id, Math.max(told.get(id) ?? 0, to));
+  };
   producer.fragments.forEach((fragment, index) => {
     const { data, ended } = decodeFragment(fragment);
-    for (const { sourceId, sequence } of data) {
-      if (lost.has(index)) broken.add(`${sourceId}/${sequence}`);
-      else heard.add(sourceId);
+    for (const { sourceId, sequence, slice } of data) {
+      if (lost.has(index)) broken.set(`${sourceId}/${sequence}`, [sourceId, sequence]);
+      else {
+        // A slice tells of what came before its datum.
+        tell(sourceId, slice === undefined ? sequence : sequence - 1);
+      }
     }
-    if (!lost.has(index)) for (const id of ended.keys()) heard.add(id);
+    if (!lost.has(index)) for (const [id, last] of ended) tell(id, last);
   });
   const due = written.filter((d) => !broken.has(`${d.sourceId}/${d.sequence}`));
   expect(perSource(receiver.taken)).toEqual(perSource(due));
   const reported = receiver.gaps.flatMap((gap) =>
     gap.kind === "data" ? range(gap.from, gap.to).map((n) => `${gap.sourceId}/${n}`) : [],
   );
-  const expected = [...broken].filter((key) => heard.has(key.slice(0, key.indexOf("/"))));
-  expect(reported.sort()).toEqual(expected.sort());
+  expect(new Set(reported).size).toBe(reported.length);
+  const needed = [...broken].filter(([, [id, n]]) => n <= (told.get(id) ?? 0)).map(([key]) => key);
+  for (const key of reported) expect(broken.has(key)).toBe(true);
+  expect(needed.filter((key) => !reported.includes(key))).toEqual([]);
 }
