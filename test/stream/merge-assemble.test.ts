@@ -114,9 +114,6 @@ const perSource = (data: readonly Taken[]): Record<string, unknown[]> => {
   }
   return all;
 };
-  for (const datum of data) (all[datum.sourceId] ??= []).push(plain(datum));
-  return all;
-};
 
 describe("merger and assembler", () => {
   it("give every source's data in order, exactly once, whatever the order of arrival", () => {
