@@ -41,9 +41,10 @@ export function formatAddress(address: Address): string {
 
 /** Undefined when `text` is not an address. */
 export function parseAddress(text: string): Address | undefined {
-  const match = /^(tcp|ws|memory):\/\/(?:\[([0-9a-fA-F:.%]+)\]|([^[\]:/]+)):(\d{1,5})\/?$/.exec(
-    text,
-  );
+  const match =
+    /^(tcp|ws|memory):\/\/(?:\[([0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|([^[\]:/]+)):(\d{1,5})\/?$/.exec(
+      text,
+    );
   if (match === null) return undefined;
   const port = Number(match[4]);
   const host = match[2] ?? match[3];

@@ -7,7 +7,7 @@
  */
 
 import { Deadlines } from "../base/deadlines.ts";
-import { FRAME_TYPES } from "../base/layout.ts";
+import { FRAME_TYPES, HAVE_FLAG_HELD_BACK } from "../base/layout.ts";
 import { HAVE_BATCH_FRAGMENTS, HAVE_DELAY_MS, RANGES_PER_FRAME_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { encodeFrame, REFRESH } from "../protocol/r10.ts";
@@ -31,6 +31,11 @@ export class Advertiser {
   /** Indices stored and not yet advertised, in order of arrival. */
   #queue: FragmentIndex[] = [];
   #refreshedMs: MonoMs = Number.NEGATIVE_INFINITY;
+  /** The start that neighbours were told last. */
+  #toldStart: FragmentIndex = 0;
+  #heldBack = false;
+  /** False for a newcomer that has not chosen where to start: it declares nothing yet. */
+  #started: boolean;
 
   /** `neighbours` is the overlay's own list, as it changes. */
   constructor(
@@ -38,7 +43,9 @@ export class Advertiser {
     window: FragmentWindow,
     tag: Uint8Array,
     neighbours: readonly Neighbour[],
+    started: boolean,
   ) {
+    this.#started = started;
     this.#context = context;
     this.#window = window;
     this.#tag = tag;
@@ -56,9 +63,20 @@ export class Advertiser {
     this.#queue.push(index);
   }
 
+  /** Whether this node is full because of others: neighbours are told when it changes. */
+  set heldBack(heldBack: boolean) {
+    if (heldBack === this.#heldBack) return;
+    this.#heldBack = heldBack;
+    this.flush();
+    this.#have([]);
+  }
+
   /** Sends what is due; credit at once when `all`. */
   run(takes: boolean, all: boolean): void {
     const nowMs = this.#context.now.monoMs;
+    if (this.#started && this.#window.start !== this.#toldStart) {
+      this.#deadlines.setIfEarlier("have", nowMs + HAVE_DELAY_MS);
+    }
     if (this.#queue.length >= HAVE_BATCH_FRAGMENTS || this.#deadlines.take("have", nowMs)) {
       this.flush();
     }
@@ -67,11 +85,16 @@ export class Advertiser {
     for (const neighbour of this.#neighbours) this.grant(neighbour, due);
   }
 
+  /** The start is chosen: all are told. */
+  start(): void {
+    this.#started = true;
+    this.#have([]);
+  }
+
   /** HAVE for all that is queued, to all. */
   flush(): void {
     this.#deadlines.clear("have");
     const queue = this.#queue;
-    if (queue.length === 0) return;
     this.#queue = [];
     const { start } = this.#window;
     const ranges: number[] = [];
@@ -83,20 +106,24 @@ export class Advertiser {
         ranges.push(index, 1);
       }
     }
+    // A start that moved is told even when nothing new is held: others wait for it.
+    if (ranges.length === 0 && this.#started && start !== this.#toldStart) this.#have([]);
     for (let at = 0; at < ranges.length; at += 2 * RANGES_PER_FRAME_MAX) {
-      this.#have(start, ranges.slice(at, at + 2 * RANGES_PER_FRAME_MAX));
+      this.#have(ranges.slice(at, at + 2 * RANGES_PER_FRAME_MAX));
     }
   }
 
-  /** Tells all where this node starts. */
-  startMoved(): void {
-    this.#have(this.#window.start, []);
-  }
-
-  /** The whole buffermap. What is queued for HAVE is told to all before, so that no index is twice. */
+  /**
+   * The whole buffermap. A newcomer that does not know where to start declares 0: neighbours keep
+   * what they hold for it until it says more.
+   */
   buffermap(neighbour: Neighbour): void {
     const window = this.#window;
     const { kernel } = window;
+    if (!this.#started) {
+      neighbour.link.transmit(encodeBuffermap(this.#tag, 0, 0, new Uint8Array(0)));
+      return;
+    }
     const runEnd = window.firstMissing(window.start, window.highest);
     let bits = new Uint8Array(0);
     if (runEnd + 1 < window.highest) {
@@ -136,9 +163,15 @@ export class Advertiser {
     }
   }
 
-  #have(start: FragmentIndex, ranges: number[]): void {
+  #have(ranges: number[]): void {
+    const { start } = this.#window;
+    const flags = this.#heldBack ? HAVE_FLAG_HELD_BACK : 0;
+    this.#toldStart = start;
     for (const neighbour of this.#neighbours) {
-      neighbour.link.transmit(encodeRanges(FRAME_TYPES.HAVE, this.#tag, start, ranges));
+      const { HAVE } = FRAME_TYPES;
+      neighbour.link.transmit(
+        encodeRanges(HAVE, this.#tag, start, ranges, ranges.length / 2, flags),
+      );
     }
   }
 }

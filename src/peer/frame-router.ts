@@ -18,6 +18,7 @@ import {
   readBuffermap,
   readCredit,
   readFrameHeader,
+  readHaveFlags,
   readHaveStart,
   readPing,
   readRanges,
@@ -176,6 +177,7 @@ export class FrameRouter {
     } else {
       const pairs = readRanges(memory, offset, bytes, this.#ranges);
       if (type === FRAME_TYPES.HAVE) {
+        neighbour.heldBack = (readHaveFlags(memory, offset) & layout.HAVE_FLAG_HELD_BACK) !== 0;
         overlay.have(neighbour, readHaveStart(memory, offset), this.#ranges, pairs);
       } else if (type === FRAME_TYPES.GET) overlay.wants(neighbour, this.#ranges, pairs);
       else if (type === FRAME_TYPES.GONE) overlay.gone(neighbour, this.#ranges, pairs);

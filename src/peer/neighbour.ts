@@ -60,6 +60,8 @@ export class Neighbour {
   lastDataMs: MonoMs = 0;
   /** Complete: out of good standing; it counts no more for what may be freed. */
   lagging = false;
+  /** It says that it is full because of others, not of itself. */
+  heldBack = false;
   ackedTo: FragmentIndex = 0;
   ackedAdvancedMs: MonoMs;
 

@@ -15,7 +15,7 @@ import { Deadlines } from "../base/deadlines.ts";
 import type { RemoteProtocolError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
 import { RANGES_PER_FRAME_MAX } from "../base/limits.ts";
-import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
+import type { FragmentIndex, MemoryOffset, MonoMs, PeerId } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
 import { type Accept, BYE, encodeFrame, type Partner } from "../protocol/r10.ts";
 import type { BuffermapHeader } from "../protocol/r10-binary.ts";
@@ -70,6 +70,8 @@ export class Overlay {
   /** Traffic with neighbours that are gone. */
   readonly #past = noTraffic();
   #hasLeft = false;
+  /** Who lagged when it was heard of last. */
+  readonly #laggards = new Set<PeerId>();
   #pumpAll = false;
   readonly #pumpSome = new Set<Neighbour>();
   #ticks = 0;
@@ -95,7 +97,13 @@ export class Overlay {
     this.#partners = new Partners(context, this.window, tag, settings.substreams, isSource);
     this.#puller = new Puller(context, this.window, tag, settings.substreams);
     this.#retention = new Retention(context, this.window, settings, tag);
-    this.#advertiser = new Advertiser(context, this.window, tag, this.neighbours);
+    this.#advertiser = new Advertiser(
+      context,
+      this.window,
+      tag,
+      this.neighbours,
+      options.role === "source",
+    );
     if (isSource) {
       this.source = new SourceRole(context, this.window, settings, tag, {
         produced: (index, offset, bytes) => this.#stored(index, offset, bytes, undefined),
@@ -158,6 +166,8 @@ export class Overlay {
   addNeighbour(link: PeerLink, peerId: string, role: Role): Neighbour {
     const nowMs = this.#context.now.monoMs;
     const neighbour = new Neighbour(this, this.window, link, peerId, role, nowMs);
+    // A new link alone is no better standing.
+    neighbour.lagging = this.#laggards.has(peerId);
     // What it has is told as a whole; what is still queued for others must not be told twice.
     this.#advertiser.flush();
     this.neighbours.push(neighbour);
@@ -404,7 +414,10 @@ export class Overlay {
 
   #watchStanding(known: FragmentIndex): void {
     const changed = this.#retention.watch(this.neighbours, this.#consumedTo(), known);
+    this.#advertiser.heldBack = this.#retention.isHeldBack;
     for (const neighbour of changed) {
+      if (neighbour.lagging) this.#laggards.add(neighbour.peerId);
+      else this.#laggards.delete(neighbour.peerId);
       this.#event({
         kind: "neighbour",
         overlayId: this.settings.overlayId,
@@ -439,7 +452,7 @@ export class Overlay {
     }
     consumer.start(start);
     this.#advertiser.refreshClipped(true);
-    this.#advertiser.startMoved();
+    this.#advertiser.start();
     this.#event({ kind: "started", overlayId: this.settings.overlayId, index: start });
     this.#seek();
   }

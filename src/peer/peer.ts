@@ -146,6 +146,8 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         const done = this.#jobs.get(input.jobId);
         this.#jobs.delete(input.jobId);
         done?.(input.result);
+        // Whose job it was is not known here; what it made ready is to leave now, not at a tick.
+        for (const overlay of this.#overlays.values()) this.#dirty.add(overlay);
         break;
       }
       case "linkUp":

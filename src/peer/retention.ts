@@ -7,7 +7,8 @@
  * as there is room: newcomers start at the oldest fragment held.
  *
  * A neighbour that keeps the window full for `stallMs` without advancing is lagging: it no longer
- * counts, and is told what is gone. It counts again once it has caught up with the window.
+ * counts, and is told what is gone. Who says that it is held back by others is given twice the time:
+ * only the neighbours of the one that stands still shall find it lagging. It counts again once it has caught up with the window.
  *
  * Live: what is old makes room for what is new, whoever still lacks it.
  */
@@ -29,6 +30,7 @@ export class Retention {
   readonly #settings: OverlaySettings;
   readonly #tag: Uint8Array;
   #fullSinceMs: MonoMs | undefined;
+  #heldBack = false;
 
   constructor(
     context: PeerContext,
@@ -40,6 +42,11 @@ export class Retention {
     this.#window = window;
     this.#settings = settings;
     this.#tag = tag;
+  }
+
+  /** Whether this node is full because neighbours that count have not advanced. */
+  get isHeldBack(): boolean {
+    return this.#heldBack;
   }
 
   /** Indices between the highest known one and the limit. */
@@ -100,7 +107,8 @@ export class Retention {
       }
     }
     const full = this.#settings.delivery === "complete" && this.room(known) <= 0;
-    if (!full || acked >= consumedTo) {
+    this.#heldBack = full && acked < consumedTo;
+    if (!this.#heldBack) {
       this.#fullSinceMs = undefined;
       return changed;
     }
@@ -109,7 +117,9 @@ export class Retention {
     for (const neighbour of neighbours) {
       if (neighbour.lagging || neighbour.ackedTo >= consumedTo) continue;
       if (neighbour.ackedTo > this.#window.start) continue;
-      if (nowMs - neighbour.ackedAdvancedMs < this.#settings.stallMs) continue;
+      // Who is held back by others gets time for those to be found out.
+      const patienceMs = this.#settings.stallMs * (neighbour.heldBack ? 2 : 1);
+      if (nowMs - Math.max(neighbour.ackedAdvancedMs, this.#fullSinceMs) < patienceMs) continue;
       neighbour.lagging = true;
       changed.push(neighbour);
     }

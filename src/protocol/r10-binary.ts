@@ -29,11 +29,13 @@ import {
   FRAME_VERSION,
   FRAME_VERSION_AT,
   FRAME_VERSION_MIN,
+  HAVE_FLAG_HELD_BACK,
   OVERLAY_TAG_BYTES,
   PING_BYTES,
   PING_TOKEN,
   RANGE_BYTES,
   RANGES_COUNT,
+  RANGES_FLAGS,
   RANGES_HEADER_BYTES,
   RANGES_START,
   RANGES_TAG,
@@ -155,6 +157,7 @@ export function encodeRanges(
   start: number,
   ranges: ArrayLike<number>,
   pairs: number = ranges.length / 2,
+  flags = 0,
 ): Uint8Array {
   const have = type === FRAME_TYPES.HAVE;
   assert(Number.isInteger(pairs) && 2 * pairs <= ranges.length, "whole pairs");
@@ -165,6 +168,8 @@ export function encodeRanges(
   putTag(frame, RANGES_TAG, tag);
   putU64(frame, RANGES_START, start);
   putU32(frame, RANGES_COUNT, pairs);
+  assert(have ? (flags & ~HAVE_FLAG_HELD_BACK) === 0 : flags === 0, "flags of ranges");
+  putU32(frame, RANGES_FLAGS, flags);
   let next = -1;
   for (let i = 0; i < pairs; i++) {
     const first = ranges[2 * i] as number;
@@ -194,7 +199,8 @@ export function readRanges(
   const pairs = u32At(memory, offset + RANGES_COUNT);
   if (pairs > RANGES_PER_FRAME_MAX || (pairs === 0 && !have)) malformed("number of ranges");
   if (frameBytes !== RANGES_HEADER_BYTES + RANGE_BYTES * pairs) malformed("length of ranges");
-  if (u32At(memory, offset + RANGES_COUNT + 4) !== 0) malformed("reserved bytes set");
+  const reserved = have ? ~HAVE_FLAG_HELD_BACK : ~0;
+  if ((u32At(memory, offset + RANGES_FLAGS) & reserved) !== 0) malformed("reserved bits set");
   const start = indexAt(memory, offset + RANGES_START);
   if (!have && start !== 0) malformed("start set");
   assert(into.length >= 2 * pairs, "room for the ranges");
@@ -216,6 +222,11 @@ export function readRanges(
 /** HAVE: the sender's lowest index still held or wanted. Call after readRanges accepted. */
 export function readHaveStart(memory: Uint8Array, offset: number): number {
   return indexAt(memory, offset + RANGES_START);
+}
+
+/** HAVE: HAVE_FLAG_HELD_BACK or 0. Call after readRanges accepted. */
+export function readHaveFlags(memory: Uint8Array, offset: number): number {
+  return u32At(memory, offset + RANGES_FLAGS);
 }
 
 // ------------------------------------------------------------------------------- CREDIT, PING
