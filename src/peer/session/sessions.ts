@@ -83,6 +83,7 @@ export class Sessions {
   /** At the end of each input. */
   settle(): void {
     this.#setTime();
+    if (this.#events.length === 0 && this.deadlineMs > this.#context.now.monoMs) return;
     for (const client of this.#clients.values()) client.expire();
     for (const session of [...this.#sessions.values()]) session.runTimers();
     while (this.#events.length > 0) {
