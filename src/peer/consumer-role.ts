@@ -26,6 +26,7 @@ export class ConsumerRole {
   readonly #assembler: Assembler;
   #startAtMs: MonoMs | undefined;
   #started = false;
+  #startIndex: FragmentIndex = 0;
   #hungry = false;
   #endTaken = false;
   #orphan: FragmentIndex = -1;
@@ -81,18 +82,16 @@ export class ConsumerRole {
     if (known.length === 0) return undefined;
     const live =
       this.#from === "live" || (this.#settings.delivery === "live" && this.#from === "oldest");
-    let start = live ? 0 : Number.POSITIVE_INFINITY;
-    for (const neighbour of known) {
-      start = live
-        ? Math.max(start, neighbour.remoteHighest)
-        : Math.min(start, neighbour.remoteStart);
-    }
+    let start = 0;
+    for (const neighbour of known) start = Math.max(start, neighbour.remoteHighest);
+    if (!live) start = oldestCovered(known, start);
     if (this.#from === "start" && start > 0) return "gone";
     return start;
   }
 
   start(index: FragmentIndex): void {
     this.#started = true;
+    this.#startIndex = index;
     this.#assembler.startAt(index);
   }
 
@@ -143,7 +142,7 @@ export class ConsumerRole {
     if (this.#orphan >= 0 && this.#orphan === this.#assembler.head) {
       const nowMs = this.#context.now.monoMs;
       if (nowMs - this.#orphanSinceMs >= this.#settings.repairMs) {
-        this.#assembler.skipTo(this.#nextAvailable(head, neighbours, known));
+        this.#giveUp(head, this.#nextAvailable(head, neighbours, known), events);
         this.#orphan = -1;
       }
     }
@@ -153,6 +152,20 @@ export class ConsumerRole {
 
   close(): void {
     this.#assembler.close();
+  }
+
+  /**
+   * Nobody can fill [head, next) any more: a gap, or for a newcomer that took nothing yet, a later
+   * start.
+   */
+  #giveUp(head: FragmentIndex, next: FragmentIndex, events: PeerEvent[]): void {
+    if (head !== this.#startIndex || this.#from === "start" || this.#assembler.isTaking) {
+      this.#assembler.skipTo(next);
+      return;
+    }
+    this.#startIndex = next;
+    this.#assembler.startAt(next);
+    events.push({ kind: "started", overlayId: this.#settings.overlayId, index: next });
   }
 
   readonly #sourceOf = (row: number) => this.#assembler.sourceOf(row);
@@ -229,4 +242,21 @@ export class ConsumerRole {
     }
     return events;
   }
+}
+
+/**
+ * The lowest index from which on neighbours' windows follow each other up to `edge` without a hole:
+ * what one that stands still far behind holds is of no use, what follows it is gone.
+ */
+function oldestCovered(neighbours: readonly Neighbour[], edge: FragmentIndex): FragmentIndex {
+  let start = edge;
+  for (let moved = true; moved; ) {
+    moved = false;
+    for (const neighbour of neighbours) {
+      if (neighbour.remoteHighest < start || neighbour.remoteStart >= start) continue;
+      start = neighbour.remoteStart;
+      moved = true;
+    }
+  }
+  return start;
 }

@@ -34,6 +34,7 @@ export class Neighbour {
 
   /** It takes DATA below this. */
   creditLimit: FragmentIndex = 0;
+  creditAdvancedMs: MonoMs;
   /** We told it that we take DATA below this. */
   grantedLimit: FragmentIndex = 0;
 
@@ -85,6 +86,7 @@ export class Neighbour {
     this.role = role;
     this.sinceMs = nowMs;
     this.ackedAdvancedMs = nowMs;
+    this.creditAdvancedMs = nowMs;
     this.have = window.createMap();
     this.sent = window.createMap();
   }
@@ -152,6 +154,7 @@ export class Neighbour {
     if (acked > this.ackedTo) {
       this.ackedTo = acked;
       this.ackedAdvancedMs = nowMs;
+      this.creditAdvancedMs = nowMs;
     }
     return this.ackedTo;
   }

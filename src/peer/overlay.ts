@@ -266,6 +266,7 @@ export class Overlay {
   credit(from: Neighbour, limit: FragmentIndex): void {
     if (limit <= from.creditLimit) return;
     from.creditLimit = limit;
+    from.creditAdvancedMs = this.#context.now.monoMs;
     this.#pumpSome.add(from);
   }
 

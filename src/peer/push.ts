@@ -65,8 +65,7 @@ function serveNext(
   let from = first;
   if (!window.holds(first)) {
     // Not held (any more): say so, so that the neighbour asks elsewhere.
-    let to = first + 1;
-    while (to < end && !window.holds(to)) to++;
+    const to = window.nextSet(window.heldMap, first + 1, end);
     neighbour.link.transmit(encodeRanges(FRAME_TYPES.GONE, settings.tag, 0, [first, to - first]));
     from = to;
   } else {

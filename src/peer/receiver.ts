@@ -80,7 +80,8 @@ export class FragmentReceiver {
       counters.lateFragments++;
       return;
     }
-    if (index >= this.#window.limit) {
+    // Before this node knows where it starts nothing is granted, and nothing may come.
+    if (index >= this.#window.limit || from.grantedLimit === 0) {
       throw new RemoteProtocolError("INDEX_OUT_OF_WINDOW", {
         detail: `${index}, granted up to ${from.grantedLimit}`,
       });

@@ -24,6 +24,9 @@ import type { OverlaySettings } from "./settings.ts";
 /** Freed, and granted, in sixteenths of the window. */
 export const STEP_SHIFT = 4;
 
+/** A new neighbour that stands far behind is given this long to move. */
+const CAME_LATE_MS = 2_500;
+
 export class Retention {
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
@@ -106,6 +109,11 @@ export class Retention {
         changed.push(neighbour);
       }
     }
+    for (const neighbour of neighbours) {
+      if (!this.#cameTooLate(neighbour)) continue;
+      neighbour.lagging = true;
+      changed.push(neighbour);
+    }
     const full = this.#settings.delivery === "complete" && this.room(known) <= 0;
     this.#heldBack = full && acked < consumedTo;
     if (!this.#heldBack) {
@@ -124,6 +132,19 @@ export class Retention {
       changed.push(neighbour);
     }
     return changed;
+  }
+
+  /**
+   * Whether a neighbour that came lately stands with a full window before what this node still has:
+   * it can't take any of it, so it is not waited for.
+   */
+  #cameTooLate(neighbour: Neighbour): boolean {
+    if (neighbour.lagging || !neighbour.mapKnown || neighbour.creditLimit === 0) return false;
+    const nowMs = this.#context.now.monoMs;
+    if (nowMs - neighbour.sinceMs > this.#settings.stallMs) return false;
+    const movedMs = Math.max(neighbour.ackedAdvancedMs, neighbour.creditAdvancedMs);
+    if (nowMs - movedMs < CAME_LATE_MS) return false;
+    return neighbour.creditLimit <= this.#window.start && neighbour.ackedTo <= this.#window.start;
   }
 
   #advance(neighbours: readonly Neighbour[], to: FragmentIndex): void {

@@ -142,6 +142,11 @@ export class Assembler {
     return source;
   }
 
+  /** Whether a fragment is being taken apart now. */
+  get isTaking(): boolean {
+    return this.#loaded >= 0;
+  }
+
   /** Whether next() has something now. Cheap, and may be wrong only about data past a hole. */
   get readable(): boolean {
     return !this.#ended && (this.#loaded >= 0 || this.#window.holds(this.#head));

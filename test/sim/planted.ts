@@ -219,7 +219,7 @@ class OverwritesQueued extends Wrapper {
     this.#last = undefined;
   }
   protected override outgoing(output: Transmit): Output<unknown> {
-    if (output.bytes[6] === TYPE.DATA && ++this.#count % 16 === 0) this.#last = output.bytes;
+    if (output.bytes[6] === TYPE.DATA && ++this.#count % 3 === 0) this.#last = output.bytes;
     return output;
   }
 }
