@@ -295,9 +295,10 @@ export class Overlay {
 
   // ------------------------------------------------------------------------------ commands
 
-  write(command: Write): void {
+  /** Returns whether there is nothing to settle for it. */
+  write(command: Write): boolean {
     assert(this.source !== undefined, "only a source peer writes");
-    this.source.write(command);
+    return this.source.write(command) && !this.#wayOutIsIdle();
   }
 
   take(command: Take): void {
@@ -365,15 +366,22 @@ export class Overlay {
   #runSource(): void {
     const source = this.source as SourceRole;
     const nowMs = this.#context.now.monoMs;
-    const idle =
-      this.neighbours.some((n) => n.pushMask !== 0) &&
-      this.neighbours.every((neighbour) => neighbour.link.isIdle);
-    if (source.run(idle)) {
+    if (source.run(this.#wayOutIsIdle())) {
       this.#event({ kind: "writable", overlayId: this.settings.overlayId });
     }
     const flushMs = source.flushMs;
     if (flushMs < Number.POSITIVE_INFINITY) this.#deadlines.set("flush", Math.max(flushMs, nowMs));
     else this.#deadlines.clear("flush");
+  }
+
+  /** Whether what is open would leave at once. */
+  #wayOutIsIdle(): boolean {
+    let pushes = false;
+    for (const neighbour of this.neighbours) {
+      if (!neighbour.link.isIdle) return false;
+      if (neighbour.pushMask !== 0) pushes = true;
+    }
+    return pushes;
   }
 
   #consumedTo(): FragmentIndex {

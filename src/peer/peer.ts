@@ -196,7 +196,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
     this.#dirty.add(overlay);
     switch (command.kind) {
       case "write":
-        overlay.write(command);
+        if (overlay.write(command)) this.#dirty.delete(overlay);
         return;
       case "take":
         overlay.take(command);

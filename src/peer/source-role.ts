@@ -85,8 +85,12 @@ export class SourceRole {
     this.#sources.register(command.sourceId, command.contentType);
   }
 
-  /** Fills in command.accepted and command.credit. Errors: SOURCE_UNREGISTERED, SOURCE_ENDED. */
-  write(command: Write): void {
+  /**
+   * Fills in command.accepted and command.credit. Returns whether run() has nothing to do for it:
+   * the data joined an open fragment, which waits for a busy way out or its time. Errors:
+   * SOURCE_UNREGISTERED, SOURCE_ENDED.
+   */
+  write(command: Write): boolean {
     const source = this.#registered(command.sourceId);
     if (this.#sessionEnding || this.#ending.includes(source)) {
       throw new LocalUsageError("SOURCE_ENDED", { detail: source.id });
@@ -95,6 +99,7 @@ export class SourceRole {
       this.#sources.setContentType(source, command.contentType);
     }
     this.#tick();
+    const open = this.#merger.hasOpenData ? this.#merger.nextIndex : -1;
     const { payloads, lengths, timestampUs } = command;
     command.accepted =
       lengths.length === 1
@@ -102,6 +107,8 @@ export class SourceRole {
         : this.#merger.writeBatch(source, payloads, lengths, timestampUs);
     command.credit = this.#credit();
     if (command.accepted < command.lengths.length || command.credit === 0) this.#starved = true;
+    const joined = this.#merger.nextIndex === open && !this.#merger.isSlicing;
+    return joined && !this.#starved && this.#sealed.length === 0;
   }
 
   endSource(sourceId: string): void {
