@@ -136,6 +136,7 @@ export class Advertiser {
     }
     const run = runEnd - window.start;
     neighbour.link.transmit(encodeBuffermap(this.#tag, window.start, run, bits));
+    if (this.#heldBack) this.#tell(neighbour, []);
   }
 
   /** Tells a new limit when it grew by a step, else soon, or now when `due`. */
@@ -164,14 +165,15 @@ export class Advertiser {
   }
 
   #have(ranges: number[]): void {
+    this.#toldStart = this.#window.start;
+    for (const neighbour of this.#neighbours) this.#tell(neighbour, ranges);
+  }
+
+  #tell(neighbour: Neighbour, ranges: number[]): void {
+    const { HAVE } = FRAME_TYPES;
     const { start } = this.#window;
     const flags = this.#heldBack ? HAVE_FLAG_HELD_BACK : 0;
-    this.#toldStart = start;
-    for (const neighbour of this.#neighbours) {
-      const { HAVE } = FRAME_TYPES;
-      neighbour.link.transmit(
-        encodeRanges(HAVE, this.#tag, start, ranges, ranges.length / 2, flags),
-      );
-    }
+    const pairs = ranges.length / 2;
+    neighbour.link.transmit(encodeRanges(HAVE, this.#tag, start, ranges, pairs, flags));
   }
 }
