@@ -83,7 +83,7 @@ interface JsonMember {
 }
 
 /** Joins by JSON over HTTP and opens a link to the source peer. */
-async function joinSession(base: string, file: IndexFile, key: Key) {
+async function joinSession(base: string, file: IndexFile, key: Key, leaf = false) {
   const overlayId = Buffer.from(file.overlayId);
   const { nonce } = await post(base, "r5/challenge", {});
   const proof = Buffer.concat([Buffer.from("mp2p-r5-join-1"), bytesOf(nonce), overlayId]);
@@ -107,6 +107,7 @@ async function joinSession(base: string, file: IndexFile, key: Key) {
     overlayId,
     epoch: joined.sessionEpoch as number,
     expectedKey: file.sourcePublicKey,
+    leaf,
   });
   onTestFinished(() => peer.destroy());
   const token = joined.memberToken as string;
@@ -164,6 +165,42 @@ test("a client of the page joins over HTTP, proves itself and gets every datum t
   expect(left).toMatchObject({ status: 410, code: "OVERLAY_GONE", detail: "removed" });
 });
 
+test("a client that relays nothing gets more than a window by receipts alone", async () => {
+  const session = await startSession("leaf");
+  const file = await findFile(session.base, "leaf");
+  const { peer } = await joinSession(session.base, file, keyOf(Buffer.alloc(32, 12)), true);
+  await peer.hello();
+  peer.subscribe(file.substreams as number);
+  // Four times the source peer's window: without receipts it would stand still.
+  const sent = Array.from({ length: 100 }, (_, i) => Buffer.alloc(10_000, `${i} `));
+  for (const payload of sent) await session.write(payload);
+  const ended = session.end();
+  await peer.until(() => peer.endIndex !== undefined, "END");
+  expect(assemble(peer)).toEqual(sent);
+  await ended;
+});
+
+test("nothing is pushed without credit, and no more than credit allows", async () => {
+  const session = await startSession("credit");
+  const file = await findFile(session.base, "credit");
+  const { peer } = await joinSession(session.base, file, keyOf(Buffer.alloc(32, 13)));
+  await peer.hello();
+  peer.subscribe(file.substreams as number, 2);
+  await peer.next("BUFFERMAP");
+  await session.write(Buffer.alloc(5_000, "x"));
+  for (let known = 0; known < 4; ) {
+    const last = readRanges(await peer.next("HAVE")).ranges.at(-1) as [number, number];
+    known = last[0] + last[1];
+  }
+  // What was pushed before the PONG has arrived before it.
+  peer.ping(Buffer.alloc(8));
+  await peer.next("PONG");
+  expect([...peer.fragments.keys()]).toEqual([0, 1]);
+  peer.credit(4);
+  await peer.until(() => peer.fragments.size >= 4, "what the new credit allows");
+  expect([...peer.fragments.keys()]).toEqual([0, 1, 2, 3]);
+});
+
 test("GET, GONE, REFRESH, PING and ERROR answer as the page says", async () => {
   const session = await startSession("asked for");
   const file = await findFile(session.base, "asked for");
@@ -188,7 +225,7 @@ test("GET, GONE, REFRESH, PING and ERROR answer as the page says", async () => {
   expect(map.held.slice(0, 3)).toEqual([0, 1, 2]);
 
   const token = Buffer.from("12345678");
-  peer.send(Buffer.concat([Buffer.from("10000000b6011100", "hex"), token]));
+  peer.ping(token);
   expect((await peer.next("PONG")).bytes.subarray(8)).toEqual(token);
 
   peer.send(rangesFrame("GET", Buffer.alloc(8, 1), 0, [[0, 1]]));

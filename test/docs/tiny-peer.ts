@@ -34,6 +34,8 @@ export interface TinyPeerOptions {
   readonly epoch: number;
   /** Whom the link must lead to, when that is known. */
   readonly expectedKey?: Uint8Array | undefined;
+  /** Relays nothing: says how far it is, and never that it holds anything. */
+  readonly leaf?: boolean;
 }
 
 export class TinyPeer {
@@ -46,6 +48,8 @@ export class TinyPeer {
   readonly #waiting = new Set<() => void>();
   #bytes: Buffer = Buffer.alloc(0);
   #failure: unknown;
+  /** The lowest index that is missing. */
+  #next = 0;
   closed = false;
 
   static async connect(options: TinyPeerOptions): Promise<TinyPeer> {
@@ -101,11 +105,19 @@ export class TinyPeer {
     this.send(helloFrame({ ...mine, step: 2, signature }));
   }
 
-  /** Says that it has nothing yet, takes everything, and asks to be pushed all substreams. */
-  subscribe(substreams: number): void {
+  /** Says that it has nothing yet, takes what credit allows, and asks for all substreams. */
+  subscribe(substreams: number, creditLimit = 2 ** 32): void {
     this.send(buffermapFrame(this.tag, 0, 0, Buffer.alloc(0)));
-    this.send(creditFrame(this.tag, 2 ** 32));
+    this.credit(creditLimit);
     this.send(message("PARTNER", [this.tag, 2 ** substreams - 1, 0]));
+  }
+
+  credit(limit: number): void {
+    this.send(creditFrame(this.tag, limit));
+  }
+
+  ping(token: Uint8Array): void {
+    this.send(frame("PING", token));
   }
 
   get(first: number, count: number): void {
@@ -146,6 +158,9 @@ export class TinyPeer {
 
   #frame(raw: RawFrame): void {
     if (raw.type === TYPES.PING) this.send(frame("PONG", raw.bytes.subarray(8)));
+    if (raw.type === TYPES.PARTNER) {
+      this.send(message("ACCEPT", [this.tag, 0, Buffer.alloc(0)]));
+    }
     if (raw.type !== TYPES.DATA) {
       this.control.push(raw);
       return;
@@ -154,7 +169,12 @@ export class TinyPeer {
     if (fragment.checksum !== crc32c(raw.bytes.subarray(12))) throw new Error("checksum");
     if (fragment.tag !== this.tag.toString("hex")) throw new Error("tag");
     this.fragments.set(fragment.index, fragment);
-    this.send(rangesFrame("HAVE", this.tag, 0, [[fragment.index, 1]]));
+    if (this.#options.leaf !== true) {
+      this.send(rangesFrame("HAVE", this.tag, 0, [[fragment.index, 1]]));
+      return;
+    }
+    while (this.fragments.has(this.#next)) this.#next++;
+    this.send(rangesFrame("HAVE", this.tag, this.#next, []));
   }
 
   #wake(): void {
