@@ -223,8 +223,10 @@ export class ConsumerRole {
       const low = Math.max(from + 1, neighbour.remoteStart);
       const high = Math.min(neighbour.remoteHighest, best);
       if (low >= high) continue;
-      const theirs = this.#window.nextSet(neighbour.have, low, high);
-      if (theirs < best) best = theirs;
+      // Past the end of our maps it is not known what they hold: they are asked again from there.
+      const end = Math.min(high, this.#window.mapEnd);
+      const theirs = low < end ? this.#window.nextSet(neighbour.have, low, end) : low;
+      if (theirs < high) best = theirs;
     }
     return best;
   }

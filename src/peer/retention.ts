@@ -145,7 +145,8 @@ export class Retention {
     if (nowMs - neighbour.sinceMs > this.#settings.stallMs) return false;
     const movedMs = Math.max(neighbour.ackedAdvancedMs, neighbour.creditAdvancedMs);
     if (nowMs - movedMs < CAME_LATE_MS) return false;
-    return neighbour.creditLimit <= this.#window.start && neighbour.ackedTo <= this.#window.start;
+    // One whose window ends where ours begins is merely slow: what it needs next is here.
+    return neighbour.creditLimit < this.#window.start && neighbour.ackedTo <= this.#window.start;
   }
 
   #advance(neighbours: readonly Neighbour[], to: FragmentIndex): void {

@@ -1,0 +1,315 @@
+/** Rules (a) to (e): what is kept, who holds a session back, who is left behind, and who holds on. */
+
+import { describe, expect, it } from "vitest";
+import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { encodeBuffermap } from "../../src/protocol/r10-binary.ts";
+import { readRangesOf } from "./frames.ts";
+import { Feed, received, settingsOf, swarm, World } from "./harness.ts";
+
+describe("retention and standing (complete)", () => {
+  it("(a) nothing is freed before as many members came as the source waits for", () => {
+    const { world, source, peers } = swarm(1, { waitPeers: 2 });
+    const feed = new Feed(source, 1_000, () => 1_000);
+    world.advance(3_000);
+    expect(feed.isWritten).toBe(false);
+    expect(source.overlay.window.start).toBe(0);
+    expect(peers[0]?.taken.length).toBeGreaterThan(100);
+    const late = world.node().open("peer", source.overlay.settings).dial(source);
+    world.run(() => late.has("ended") && (peers[0]?.has("ended") ?? false));
+    expect(late.eventsOf("started")[0]?.index).toBe(0);
+    expect(received(late)).toEqual(feed.written);
+  });
+
+  it("(b) a consumer that does not take holds the source back, and goes on when it takes", () => {
+    const { world, source, peers } = swarm(2, { stallMs: 1_000_000 });
+    const slow = peers[0];
+    if (slow === undefined) throw new Error("no peer");
+    slow.takes = false;
+    const feed = new Feed(source, 3_000, () => 1_000);
+    world.advance(20_000);
+    const stuck = feed.written.length;
+    expect(stuck).toBeLessThan(1_000);
+    world.advance(20_000);
+    expect(feed.written.length).toBe(stuck);
+    slow.takes = true;
+    slow.take();
+    world.run(() => peers.every((peer) => peer.has("ended")));
+    for (const peer of peers) expect(received(peer)).toEqual(feed.written);
+  });
+
+  it("(c) who stands still with a full window is lagging, is told what is gone, reports a gap", () => {
+    const { world, source, peers } = swarm(3, { stallMs: 2_000 });
+    const [stuck, ...others] = peers;
+    if (stuck === undefined) throw new Error("no peer");
+    stuck.takes = false;
+    const feed = new Feed(source, 3_000, () => 1_000);
+    world.run(() => others.every((peer) => peer.has("ended")), 60_000);
+    for (const peer of others) expect(received(peer)).toEqual(feed.written);
+    expect(source.eventsOf("neighbour").some(({ state }) => state === "lagging")).toBe(true);
+    expect(source.sentOf(FRAME_TYPES.GONE).length).toBeGreaterThan(0);
+    // It takes again: what it holds comes, what is gone is said, what follows comes.
+    stuck.takes = true;
+    stuck.take();
+    world.run(() => stuck.has("ended"), 60_000);
+    const gaps = stuck.eventsOf("gap").map(({ gap }) => gap);
+    const lost = gaps.flatMap((gap) => (gap.kind === "data" ? [gap] : []));
+    const missing = lost.reduce((sum, gap) => sum + gap.to - gap.from + 1, 0);
+    expect(missing).toBeGreaterThan(0);
+    expect(stuck.taken.length + missing).toBe(3_000);
+    expect(gaps.some(({ kind }) => kind === "fragments")).toBe(true);
+  });
+
+  it("(d) what nobody holds any more is a gap after repairMs, once more members were asked for", () => {
+    const { world, source, peers } = swarm(1, { links: "chain", repairMs: 3_000 });
+    const peer = peers[0];
+    if (peer === undefined) throw new Error("no peer");
+    const feed = new Feed(source, 30, () => 1_000, { ends: false });
+    world.run(() => peer.taken.length === feed.written.length);
+    const head = peer.overlay.consumer?.consumedTo ?? 0;
+    const stranger = world.stranger().join(peer);
+    // It has some that the source has not made yet, and the source is gone for good.
+    stranger.send(encodeBuffermap(stranger.tag, 0, 0, new Uint8Array(0)));
+    const have = new Uint8Array(44);
+    const view = new DataView(have.buffer);
+    view.setUint32(0, 44, true);
+    have.set([0xb6, 1, FRAME_TYPES.HAVE, 0], 4);
+    have.set(stranger.tag, 8);
+    view.setUint32(24, 1, true);
+    view.setBigUint64(32, BigInt(head + 5), true);
+    view.setUint32(40, 2, true);
+    source.crash();
+    stranger.send(have);
+    const atMs = world.nowMs;
+    world.run(() => peer.has("gap"), 10_000);
+    expect(world.nowMs - atMs).toBeGreaterThan(2_900);
+    expect(world.nowMs - atMs).toBeLessThan(4_000);
+    expect(peer.eventsOf("gap")[0]?.gap).toEqual({ kind: "fragments", from: head, to: head + 4 });
+    expect(peer.eventsOf("needMembers").some(({ holding }) => holding === head)).toBe(true);
+  });
+
+  it("(d) a holder that comes in time spares the gap", () => {
+    const { world, source, peers } = swarm(2, { links: "chain", repairMs: 5_000, waitPeers: 1 });
+    const [near, far] = peers;
+    if (near === undefined || far === undefined) throw new Error("no peer");
+    const feed = new Feed(source, 90, () => 1_000, { ends: false });
+    world.run(() => far.taken.length > 20);
+    near.crash();
+    world.advance(2_000);
+    far.dial(source);
+    source.end();
+    world.run(() => far.has("ended"));
+    expect(received(far)).toEqual(feed.written);
+  });
+
+  it("(e) a source without members holds for holdMs, then says NO_PEERS", () => {
+    const { world, source } = swarm(0, { holdMs: 4_000, waitPeers: 1 });
+    source.write("s", new Uint8Array(10));
+    world.advance(3_800);
+    expect(source.has("failed")).toBe(false);
+    world.run(() => source.has("failed"), 1_000);
+    expect(source.eventsOf("failed")[0]).toMatchObject({ code: "NO_PEERS" });
+    world.advance(20_000);
+    expect(source.eventsOf("failed").length).toBe(1);
+  });
+
+  it("(e) a member that comes while it holds gets everything", () => {
+    const { world, source } = swarm(0, { holdMs: 4_000, waitPeers: 1 });
+    const feed = new Feed(source, 30, () => 500);
+    world.advance(3_000);
+    const peer = world.node().open("peer", source.overlay.settings).dial(source);
+    world.run(() => peer.has("ended") && source.has("ended"));
+    expect(received(peer)).toEqual(feed.written);
+    expect(source.has("failed")).toBe(false);
+  });
+
+  it("the last member in good standing crashing does not hold the source for ever", () => {
+    const { world, source, peers } = swarm(1, { holdMs: 3_000 });
+    new Feed(source, 5_000, () => 1_000);
+    world.run(() => source.counters.fragmentsSent > 50);
+    peers[0]?.crash();
+    world.run(() => source.has("failed"), 10_000);
+    expect(source.eventsOf("failed")[0]).toMatchObject({ code: "NO_PEERS" });
+  });
+
+  it("a newcomer starts at the oldest fragment held, at the start of a datum", () => {
+    const { world, source, peers } = swarm(2);
+    const feed = new Feed(source, 2_000, (i) => (i % 10 === 0 ? 9_000 : 500), { ends: false });
+    world.run(() => feed.written.length > 1_500);
+    const late = world.node().open("peer", source.overlay.settings).dial(source);
+    for (const peer of peers) late.dial(peer);
+    world.run(() => feed.isWritten);
+    source.end();
+    world.run(() => late.has("ended"));
+    const own = received(late);
+    expect(own.length).toBeGreaterThan(0);
+    expect(own.length).toBeLessThan(2_000);
+    expect(feed.written.slice(-own.length)).toEqual(own);
+    expect(late.has("gap")).toBe(false);
+  });
+
+  it("from start: fails with START_GONE when index 0 is held by nobody", () => {
+    const { world, source } = swarm(1);
+    const feed = new Feed(source, 2_000, () => 500, { ends: false });
+    world.run(() => feed.isWritten && source.overlay.window.start > 0);
+    const late = world.node().open("peer", source.overlay.settings, { from: "start" }).dial(source);
+    world.run(() => late.has("failed"), 5_000);
+    expect(late.eventsOf("failed")[0]).toMatchObject({ code: "START_GONE" });
+  });
+});
+
+describe("live", () => {
+  it("a newcomer starts at the live edge, and a slow consumer drops, with a gap", () => {
+    const { world, source, peers } = swarm(2, { delivery: "live", waitPeers: 0 });
+    const [quick, slow] = peers;
+    if (quick === undefined || slow === undefined) throw new Error("no peer");
+    world.advance(1_000);
+    slow.takes = false;
+    // It holds a batch all the while.
+    let written = 0;
+    for (let turn = 0; turn < 400; turn++) {
+      for (let i = 0; i < 3; i++) written += source.write("s", new Uint8Array(1_000)).accepted;
+      world.advance(20);
+      if (turn === 20) slow.take(1);
+    }
+    slow.takes = true;
+    slow.take();
+    source.end();
+    world.run(() => quick.has("ended") && slow.has("ended"));
+    expect(written).toBe(1_200);
+    expect(quick.taken.length).toBe(1_200);
+    expect(slow.taken.length).toBeLessThan(1_200);
+    const missing = slow
+      .eventsOf("gap")
+      .reduce((sum, { gap }) => sum + (gap.kind === "data" ? gap.to - gap.from + 1 : 0), 0);
+    expect(slow.taken.length + missing).toBe(1_200);
+    expect(source.has("failed")).toBe(false);
+
+    const edge = written;
+    expect(edge).toBe(1_200);
+  });
+
+  it("joins at the edge and not before", () => {
+    const { world, source } = swarm(1, { delivery: "live", waitPeers: 0 });
+    for (let i = 0; i < 100; i++) {
+      source.write("s", new Uint8Array(1_000));
+      world.advance(10);
+    }
+    const edge = source.overlay.window.highest;
+    const late = world.node().open("peer", source.overlay.settings).dial(source);
+    world.run(() => late.has("started"));
+    expect(late.eventsOf("started")[0]?.index).toBe(edge);
+    source.write("s", new Uint8Array(20));
+    source.end();
+    world.run(() => late.has("ended"));
+    expect(late.taken.map(({ sequence }) => sequence)).toEqual([101]);
+    expect(late.has("gap")).toBe(false);
+  });
+});
+
+describe("requests", () => {
+  it("R10.a: a peer asks who has it for what it needs", () => {
+    const world = new World();
+    const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId));
+    const has = world.stranger().join(peer);
+    const hasNot = world.stranger().join(peer);
+    // Holds 0 to 2 and 4.
+    has.send(encodeBuffermap(has.tag, 0, 3, Uint8Array.of(1)));
+    hasNot.send(encodeBuffermap(hasNot.tag, 0, 0, new Uint8Array(0)));
+    world.run(() => has.seen(FRAME_TYPES.GET), 5_000);
+    expect(readRangesOf(has.of(FRAME_TYPES.GET)[0]?.bytes)).toEqual([
+      [0, 3],
+      [4, 1],
+    ]);
+    expect(hasNot.seen(FRAME_TYPES.GET)).toBe(false);
+  });
+
+  it("R10.a (negative): it asks nobody for what nobody has, nor for what it has", () => {
+    const { world, source, peers } = swarm(2, { waitPeers: 1 });
+    const feed = new Feed(source, 200, () => 500, { ends: false });
+    world.run(() => peers.every((peer) => peer.taken.length === feed.written.length));
+    world.advance(500);
+    const before = peers.map((peer) => peer.sentOf(FRAME_TYPES.GET).length);
+    world.advance(10_000);
+    expect(peers.map((peer) => peer.sentOf(FRAME_TYPES.GET).length)).toEqual(before);
+  });
+
+  it("R10.b: who holds it sends the fragments asked for, and only those", () => {
+    const { world, source } = swarm(1, { waitPeers: 2 });
+    new Feed(source, 40, () => 1_000, { ends: false });
+    const stranger = world.stranger().join(source);
+    world.advance(500);
+    stranger.send(getOf(stranger.tag, [1, 2, 5, 1]));
+    world.run(() => stranger.seen(FRAME_TYPES.DATA), 2_000);
+    world.advance(500);
+    const indices = stranger
+      .of(FRAME_TYPES.DATA)
+      .map(({ bytes }) => Number(new DataView(bytes.buffer).getBigUint64(24, true)));
+    expect(indices).toEqual([1, 2, 5]);
+    for (const frame of stranger.of(FRAME_TYPES.DATA)) {
+      const index = Number(new DataView(frame.bytes.buffer).getBigUint64(24, true));
+      const { window, kernel } = { window: source.overlay.window, kernel: source.memory.kernel };
+      const at = window.offsetOf(index);
+      expect(frame.bytes).toEqual(kernel.bytes.slice(at, at + window.lengthOf(index)));
+    }
+  });
+
+  it("R10.b (negative): what is not held is answered with GONE, not with DATA", () => {
+    const { world, source } = swarm(1, { waitPeers: 2 });
+    const stranger = world.stranger().join(source);
+    stranger.send(getOf(stranger.tag, [7, 3]));
+    world.run(() => stranger.seen(FRAME_TYPES.GONE), 2_000);
+    expect(readRangesOf(stranger.of(FRAME_TYPES.GONE)[0]?.bytes)).toEqual([[7, 3]]);
+    expect(stranger.seen(FRAME_TYPES.DATA)).toBe(false);
+  });
+
+  it("a request that is not answered moves to another holder", () => {
+    const { world, source, peers } = swarm(1, { waitPeers: 1 });
+    const peer = peers[0];
+    if (peer === undefined) throw new Error("no peer");
+    const feed = new Feed(source, 300, () => 1_000, { ends: false });
+    const late = world.node().open("peer", source.overlay.settings);
+    // It says it has everything, and never sends a byte.
+    const liar = world.stranger().join(late);
+    liar.send(encodeBuffermap(liar.tag, 0, 60, new Uint8Array(0)));
+    late.dial(peer);
+    world.run(() => late.taken.length > 0, 30_000);
+    source.end();
+    world.run(() => late.has("ended"), 30_000);
+    const own = received(late);
+    expect(feed.written.slice(-own.length)).toEqual(own);
+    expect(late.counters.requestTimeouts).toBeGreaterThan(0);
+  });
+
+  it("a CANCEL takes back a request that waits", () => {
+    const { world, source } = swarm(1, { waitPeers: 2 });
+    new Feed(source, 40, () => 1_000, { ends: false });
+    const stranger = world.stranger();
+    const linkId = stranger.connect(source);
+    stranger.send(stranger.hello(0));
+    world.run(() => stranger.seen(FRAME_TYPES.HELLO));
+    const signature = stranger.keys.sign(stranger.proof(2, stranger.answer()));
+    stranger.send(stranger.hello(2, { signature }));
+    world.advance(500);
+    expect(linkId).toBeGreaterThan(0);
+    const neighbour = source.overlay.neighbours.find((n) => n.peerId === stranger.keys.peerId);
+    neighbour?.toServe.push(2, 4, 9, 1);
+    stranger.send(getOf(stranger.tag, [20, 1], FRAME_TYPES.CANCEL));
+    stranger.send(getOf(stranger.tag, [0, 8], FRAME_TYPES.CANCEL));
+    world.advance(2);
+    expect(stranger.of(FRAME_TYPES.DATA).length).toBeLessThanOrEqual(5);
+  });
+});
+
+function getOf(tag: Uint8Array, ranges: number[], type: number = FRAME_TYPES.GET): Uint8Array {
+  const frame = new Uint8Array(32 + 12 * (ranges.length / 2));
+  const view = new DataView(frame.buffer);
+  view.setUint32(0, frame.length, true);
+  frame.set([0xb6, 1, type, 0], 4);
+  frame.set(tag, 8);
+  view.setUint32(24, ranges.length / 2, true);
+  for (let i = 0; i < ranges.length; i += 2) {
+    view.setBigUint64(32 + 6 * i, BigInt(ranges[i] ?? 0), true);
+    view.setUint32(40 + 6 * i, ranges[i + 1] ?? 0, true);
+  }
+  return frame;
+}
