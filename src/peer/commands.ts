@@ -12,7 +12,8 @@ import type {
   SequenceNumber,
   TimestampUs,
 } from "../base/units.ts";
-import type { AssembledBatch, AssembledSource, Gap } from "../stream/assembler.ts";
+import type { AssembledBatch, Gap } from "../stream/assembler.ts";
+import type { AssembledSource } from "../stream/source-book.ts";
 import type { SessionCommand, SessionEvent } from "./session/session-types.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
 

@@ -6,6 +6,7 @@
  * rises: `creditLimit` is the neighbour's word, `grantedLimit` ours.
  */
 
+import { RANGES_PER_FRAME_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
 import { DEPTH_NOT_GRANTED } from "../protocol/r10.ts";
@@ -128,6 +129,28 @@ export class Neighbour {
   /** Withdraws [first, first + count). */
   withdrew(first: FragmentIndex, count: number): void {
     this.#window.unmark(this.have, first, first + count);
+  }
+
+  /** It asks for `pairs` ranges; who asks for more than the limit has lost count. */
+  wants(ranges: Float64Array, pairs: number): void {
+    for (let i = 0; i < pairs; i++) {
+      this.toServe.push(ranges[2 * i] as number, ranges[2 * i + 1] as number);
+    }
+    while (this.toServe.length > 2 * RANGES_PER_FRAME_MAX) this.toServe.splice(0, 2);
+  }
+
+  /** It takes back what it asked for. */
+  cancelled(ranges: Float64Array, pairs: number): void {
+    for (let i = 0; i < pairs; i++) {
+      const first = ranges[2 * i] as number;
+      const end = first + (ranges[2 * i + 1] as number);
+      for (let j = this.toServe.length - 2; j >= 0; j -= 2) {
+        const low = this.toServe[j] as number;
+        if (low >= first && low + (this.toServe[j + 1] as number) <= end) {
+          this.toServe.splice(j, 2);
+        }
+      }
+    }
   }
 
   startMoved(start: FragmentIndex): void {

@@ -14,7 +14,6 @@ import { assert } from "../base/assert.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import type { RemoteProtocolError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
-import { RANGES_PER_FRAME_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MemoryOffset, MonoMs, PeerId } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
 import { type Accept, BYE, encodeFrame, type Partner } from "../protocol/r10.ts";
@@ -244,23 +243,12 @@ export class Overlay {
   }
 
   wants(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    for (let i = 0; i < pairs; i++) {
-      from.toServe.push(ranges[2 * i] as number, ranges[2 * i + 1] as number);
-    }
-    // Who asks for more than the limit has lost count: the oldest requests are dropped.
-    while (from.toServe.length > 2 * RANGES_PER_FRAME_MAX) from.toServe.splice(0, 2);
+    from.wants(ranges, pairs);
     this.#pumpSome.add(from);
   }
 
   cancelled(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    for (let i = 0; i < pairs; i++) {
-      const first = ranges[2 * i] as number;
-      const end = first + (ranges[2 * i + 1] as number);
-      for (let j = from.toServe.length - 2; j >= 0; j -= 2) {
-        const low = from.toServe[j] as number;
-        if (low >= first && low + (from.toServe[j + 1] as number) <= end) from.toServe.splice(j, 2);
-      }
-    }
+    from.cancelled(ranges, pairs);
   }
 
   credit(from: Neighbour, limit: FragmentIndex): void {

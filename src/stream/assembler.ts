@@ -18,6 +18,7 @@ import * as layout from "../base/layout.ts";
 import { DATUM_BYTES_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MemoryOffset, MonoMs, SequenceNumber } from "../base/units.ts";
 import type { Kernel } from "../kernel/kernel.ts";
+import { type AssembledSource, SourceBook } from "./source-book.ts";
 import type { FragmentWindow } from "./window.ts";
 
 /** While a hole stands, how often later fragments are searched for sources that continue. */
@@ -25,29 +26,6 @@ const SCAN_INTERVAL_MS = 50;
 /** Fragments looked at in one search. */
 const SCAN_FRAGMENTS_MAX = 256;
 const DECLARATIONS_MAX = 256;
-
-/** A data source as the receiver knows it. */
-export interface AssembledSource {
-  readonly id: string;
-  readonly idBytes: Uint8Array;
-  /** Of the batch lent now. */
-  contentType: string;
-  /** The type declared last, as it was and as text. */
-  typeBytes: Uint8Array;
-  typeText: string;
-  /** Sequence number awaited next. */
-  next: SequenceNumber;
-  /** First sequence number due here. */
-  readonly first: SequenceNumber;
-  /** False when this node came amid datum `first`: that one is nobody's loss. */
-  begun: boolean;
-  ended: boolean;
-  /** While fragment `loadedIn` is loaded: what follows its declarations read so far. */
-  loadedIn: FragmentIndex;
-  loadedNext: SequenceNumber;
-  /** The load that declared it last. */
-  load: number;
-}
 
 /**
  * Data lent until the next call of next(): ENTRY rows (base/layout) of `count` data at `entries` in
@@ -77,17 +55,13 @@ interface SliceUnderWay {
   filled: number;
 }
 
-const decoder = new TextDecoder();
-
 export class Assembler {
   readonly #window: FragmentWindow;
   readonly #kernel: Kernel;
   readonly #entryCapacity: number;
   readonly #entries: MemoryOffset;
   readonly #declarations: MemoryOffset;
-  readonly #sources = new Map<string, AssembledSource>();
-  /** Last source seen under a local number: spares decoding its id again. */
-  readonly #byNumber: (AssembledSource | undefined)[] = new Array(256);
+  readonly #book: SourceBook;
   readonly #rowSources: AssembledSource[] = [];
   readonly #rowSkipped: boolean[] = [];
   readonly #rowTypes: string[] = [];
@@ -115,6 +89,7 @@ export class Assembler {
   constructor(window: FragmentWindow, head: FragmentIndex) {
     this.#window = window;
     this.#kernel = window.kernel;
+    this.#book = new SourceBook(window.kernel, (row) => this.#beginsWhole(row));
     this.#head = head;
     this.#fromStart = head === 0;
     this.#entryCapacity = Math.ceil(window.fragmentBytes / layout.DATUM_HEADER_BYTES) + 1;
@@ -132,7 +107,7 @@ export class Assembler {
     return this.#ended;
   }
   get sources(): ReadonlyMap<string, AssembledSource> {
-    return this.#sources;
+    return this.#book.all;
   }
 
   /** The source of an entry of the batch lent now: `row` is its ENTRY_DECLARATION. */
@@ -181,7 +156,7 @@ export class Assembler {
 
   /** Moves the start of a newcomer that has taken nothing yet: not a loss. */
   startAt(index: FragmentIndex): void {
-    assert(this.#sources.size === 0 && this.#loaded < 0, "start moves before anything was taken");
+    assert(this.#book.all.size === 0 && this.#loaded < 0, "start moves before anything was taken");
     this.#head = index;
     this.#fromStart = index === 0;
   }
@@ -231,7 +206,9 @@ export class Assembler {
     const at = this.#declarations + row * layout.DECLARATION_BYTES;
     const base = this.#kernel.f64[(at + layout.DECLARATION_BASE_SEQUENCE) >>> 3] as number;
     const last = this.#kernel.f64[(at + layout.DECLARATION_LAST_SEQUENCE) >>> 3] as number;
-    const source = this.#resolve(at, base, row);
+    // Who started at fragment 0 and lost some since is due all of a source it hears of late.
+    const due = this.#fromStart && this.#lostSome;
+    const source = this.#book.resolve(at, base, row, this.#outOfOrder, due);
     this.#rowSources[row] = source;
     this.#rowTypes[row] = source.typeText;
     if (source.load !== this.#loads) {
@@ -269,51 +246,6 @@ export class Assembler {
       return (view.getUint16(entry + layout.ENTRY_FLAGS, true) & layout.SLICE_FLAG_FIRST) !== 0;
     }
     return true;
-  }
-
-  #resolve(at: MemoryOffset, base: SequenceNumber, row: number): AssembledSource {
-    const { view, bytes } = this.#kernel;
-    const idAt = view.getUint32(at + layout.DECLARATION_ID_OFFSET, true);
-    const idBytes = view.getUint16(at + layout.DECLARATION_ID_BYTES, true);
-    const typeBytes = view.getUint16(at + layout.DECLARATION_CONTENT_TYPE_BYTES, true);
-    const number = view.getUint32(at + layout.DECLARATION_SOURCE_NUMBER, true) & 0xff;
-    let source = this.#byNumber[number];
-    if (source === undefined || !matches(bytes, idAt, idBytes, source.idBytes)) {
-      const idCopy = bytes.slice(idAt, idAt + idBytes);
-      const id = decoder.decode(idCopy);
-      source = this.#sources.get(id);
-      if (source === undefined) {
-        // Who started at fragment 0 and lost some since is due all of a source it hears of late.
-        const late = this.#fromStart && this.#lostSome;
-        const first = late ? 1 : base;
-        source = {
-          id,
-          idBytes: idCopy,
-          contentType: "",
-          typeBytes: new Uint8Array(0),
-          typeText: "",
-          next: first,
-          first,
-          begun: late || this.#beginsWhole(row),
-          ended: false,
-          loadedIn: -1,
-          loadedNext: first,
-          load: -1,
-        };
-        if (this.#outOfOrder) {
-          // Its earlier data may lie in the hole: nothing of it is let past.
-          source.next = Number.NaN;
-          return source;
-        }
-        this.#sources.set(id, source);
-      }
-      this.#byNumber[number] = source;
-    }
-    if (!matches(bytes, idAt + idBytes, typeBytes, source.typeBytes)) {
-      source.typeBytes = bytes.slice(idAt + idBytes, idAt + idBytes + typeBytes);
-      source.typeText = decoder.decode(source.typeBytes);
-    }
-    return source;
   }
 
   /** The next run of data in the loaded fragment; undefined when it is exhausted. */
@@ -468,13 +400,13 @@ export class Assembler {
    */
   #scan(nowMs: MonoMs): boolean {
     const window = this.#window;
-    if (this.#sources.size < 2 || window.highest <= this.#head) return false;
+    if (this.#book.all.size < 2 || window.highest <= this.#head) return false;
     if (nowMs - this.#scannedMs < SCAN_INTERVAL_MS) return false;
     const blocked = new Set<AssembledSource>();
     let index = window.nextSet(window.heldMap, this.#head + 1, window.highest);
     for (let n = 0; n < SCAN_FRAGMENTS_MAX && index < window.highest; n++) {
       if (this.#loadContinuing(index, blocked)) return true;
-      if (blocked.size === this.#sources.size) break;
+      if (blocked.size === this.#book.all.size) break;
       index = window.nextSet(window.heldMap, index + 1, window.highest);
     }
     this.#scannedMs = nowMs;
@@ -513,10 +445,4 @@ export class Assembler {
     this.#loaded = -1;
     return false;
   }
-}
-
-function matches(memory: Uint8Array, at: MemoryOffset, length: number, bytes: Uint8Array): boolean {
-  if (length !== bytes.length) return false;
-  for (let i = 0; i < length; i++) if (memory[at + i] !== bytes[i]) return false;
-  return true;
 }
