@@ -119,7 +119,7 @@ describe("byte tables", () => {
       tag: layout.RANGES_TAG,
       start: layout.RANGES_START,
       ranges: layout.RANGES_COUNT,
-      reserved: layout.RANGES_COUNT + 4,
+      flags: layout.RANGES_FLAGS,
       list: layout.RANGES_HEADER_BYTES,
     });
     expect(offsets(page.section("CREDIT").tables[0])).toEqual({
