@@ -43,16 +43,25 @@ a flag goes before the environment, the environment before the file.`;
 /** What a command does with its options; the result is the exit code. */
 export type Run<T> = (options: T) => Promise<ExitCode>;
 
+/** Commander asks for an option's variable when the option is added, so it is named before. */
+class EnvCommand extends Command {
+  override addOption(option: Option): this {
+    const flag = (option.long ?? "").replace(/^--/, "");
+    option.env(`MP2P_${flag.toUpperCase().replaceAll("-", "_")}`);
+    return super.addOption(option);
+  }
+}
+
 /** A command with the common options, MP2P_* for each option, and its examples. */
 export function newCommand(name: string, summary: string, description: string): Command {
-  return new Command(name)
+  return new EnvCommand(name)
     .summary(summary)
     .description(description)
     .allowExcessArguments(false)
     .showHelpAfterError(`(mp2p ${name} --help shows all options, with examples)`);
 }
 
-/** Adds the common options last, then names every variable, then wires `run`. */
+/** Adds the common options and the help's end, and wires `run`. */
 export function finish<T>(command: Command, run: Run<T>, help: string): Command {
   command
     .option("--json", "events as JSON, one object a line", false)
@@ -64,10 +73,6 @@ export function finish<T>(command: Command, run: Run<T>, help: string): Command 
     )
     .option("--config <file>", "JSON file with options")
     .addHelpText("after", `\n${help.trim()}\n${EXIT_HELP}`);
-  for (const option of command.options) {
-    const flag = (option.long ?? "").replace(/^--/, "");
-    if (!option.hidden) option.env(`MP2P_${flag.toUpperCase().replaceAll("-", "_")}`);
-  }
   // The variable of each option follows one rule, told once: not a note at every line.
   command.configureHelp({ optionDescription: describe });
   return command.action(async () => {

@@ -4,7 +4,7 @@
  * as it lingers.
  */
 
-import { LocalUsageError } from "../base/errors.ts";
+import { LocalUsageError, OperationError } from "../base/errors.ts";
 import type { Engine, EnginePeer, PeerEvents } from "../host/engine-types.ts";
 import { drain } from "../host/node-drain.ts";
 import { fileSink, type OutputSink, standardOutput } from "../host/node-output.ts";
@@ -54,6 +54,10 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
       return await receive(engine, peer, sink, options, context);
     } catch (error) {
       if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
+      if (error instanceof OperationError && error.code === "UNKNOWN_INDEX") {
+        const detail = `${title ?? sourceId?.join(",")}, waited ${options.waitMs} ms`;
+        throw new OperationError("UNKNOWN_INDEX", { detail, cause: error });
+      }
       throw error;
     }
   });

@@ -1,6 +1,6 @@
 /** Runs `mp2p serve`: servers until a signal. */
 
-import { resolve } from "node:path";
+import path from "node:path";
 import { startServers } from "../host/node-servers.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { runContext } from "./run-kit.ts";
@@ -9,8 +9,9 @@ import type { ServeOptions } from "./serve-command.ts";
 export async function runServe(options: ServeOptions): Promise<ExitCode> {
   const { reporter, signals, logger } = runContext("serve", options);
   const { roles, host, port, adminPort, memory } = options;
-  const dataDir = memory ? undefined : resolve(options.dataDir);
-  const servers = await startServers({
+  const dataDir = memory ? undefined : path.resolve(options.dataDir);
+  const stopped = new Promise<undefined>((resolve) => signals.onFirst(() => resolve(undefined)));
+  const starting = startServers({
     roles,
     host,
     port,
@@ -18,6 +19,9 @@ export async function runServe(options: ServeOptions): Promise<ExitCode> {
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(logger === undefined ? {} : { logger }),
   });
+  const servers = await Promise.race([starting, stopped]);
+  // Nothing was promised to anybody yet: there is nothing to drain.
+  if (servers === undefined) return signals.exitCode(EXIT.ok);
   const { urls, adminUrl, backend } = servers;
   const url = Object.values(urls)[0] ?? "";
   const where = dataDir ?? "memory";
@@ -26,7 +30,7 @@ export async function runServe(options: ServeOptions): Promise<ExitCode> {
     { urls, adminUrl, backend, dataDir: dataDir ?? null, pid: process.pid },
     `ready: ${url} (${roles.join(", ")}), admin ${adminUrl}, data in ${where}`,
   );
-  await new Promise<void>((stopped) => signals.onFirst(() => stopped()));
+  await stopped;
   reporter.note("stopping", {}, "stopping; a second signal ends at once");
   await servers.close();
   return signals.exitCode(EXIT.ok);

@@ -6,7 +6,13 @@
 
 import { OperationError } from "../base/errors.ts";
 import type { EngineSource } from "../host/engine-types.ts";
-import { contentTypeOf, feed, openInput, rawPieceBytes } from "../host/node-feed.ts";
+import {
+  assertReadable,
+  contentTypeOf,
+  feed,
+  openInput,
+  rawPieceBytes,
+} from "../host/node-feed.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import type { Progress } from "./reporter.ts";
 import { requireText } from "./required.ts";
@@ -32,6 +38,7 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
   const title = requireText(options.title, "--title", 'e.g. --title "harbour sensors"');
   const context = runContext("source", options);
   const { signals } = context;
+  if (options.file !== undefined) assertReadable(options.file);
   const rawBytes = rawPieceBytes(options.sourceId, options.format, options.fragmentBytes);
   const engine = await openEngine(options, context);
   return usingEngine(engine, async () => {

@@ -3,6 +3,7 @@
  * read that can not be sent.
  */
 
+import { accessSync, constants, statSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { LocalUsageError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
@@ -28,6 +29,22 @@ export interface InputOptions {
   readonly rawBytes: number;
   /** Ends the reading with ABORTED. */
   readonly signal?: AbortSignal;
+}
+
+/**
+ * Says at once what reading would say later: FILE_NOT_FOUND for what is missing, a directory or not
+ * ours to read. Opens nothing: a pipe would give its bytes only once.
+ */
+export function assertReadable(path: string): void {
+  let reason = "is a directory";
+  try {
+    accessSync(path, constants.R_OK);
+    if (!statSync(path).isDirectory()) return;
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    reason = code === "ENOENT" ? "does not exist" : "can not be read";
+  }
+  throw new LocalUsageError("FILE_NOT_FOUND", { detail: `${path}: ${reason}` });
 }
 
 /** The data of an input, in order. Errors: those of readFileBlocks and parseData. */
