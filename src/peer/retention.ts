@@ -110,6 +110,8 @@ export class Retention {
       }
     }
     for (const neighbour of neighbours) {
+      // Who has all there is does not stand still, however long there is nothing new.
+      if (neighbour.ackedTo >= consumedTo) neighbour.ackedAdvancedMs = nowMs;
       if (!this.#cameTooLate(neighbour)) continue;
       neighbour.lagging = true;
       changed.push(neighbour);
