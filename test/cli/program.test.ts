@@ -1,0 +1,229 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { LocalUsageError, OperationError } from "../../src/base/errors.ts";
+import { type Actions, runProgram } from "../../src/cli/program.ts";
+
+class Lines {
+  text = "";
+  write(text: string): void {
+    this.text += text;
+  }
+}
+
+interface Outcome {
+  readonly code: number;
+  readonly command: string | undefined;
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly out: string;
+  readonly error: string;
+}
+
+/** Runs a command line whose commands only note with which options they would run. */
+async function run(line: string, fail?: Error): Promise<Outcome> {
+  const out = new Lines();
+  const error = new Lines();
+  let command: string | undefined;
+  let options: Readonly<Record<string, unknown>> = {};
+  const note = (name: string) => async (given: object) => {
+    command = name;
+    options = { ...given };
+    if (fail !== undefined) throw fail;
+    return 0 as const;
+  };
+  const actions: Actions = {
+    serve: note("serve"),
+    source: note("source"),
+    join: note("join"),
+    demo: note("demo"),
+    demoPeer: note("demoPeer"),
+    key: note("key"),
+  };
+  const args = line === "" ? [] : line.split(" ");
+  const code = await runProgram(args, actions, { version: "1.2.3", out, error });
+  return { code, command, options, out: out.text, error: error.text };
+}
+
+let directory = "";
+beforeEach(() => {
+  directory = mkdtempSync(path.join(tmpdir(), "mp2p-cli-"));
+});
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+  for (const name of Object.keys(process.env)) {
+    if (name.startsWith("MP2P_")) delete process.env[name];
+  }
+});
+
+function configuration(values: unknown): string {
+  const file = path.join(directory, "mp2p.json");
+  writeFileSync(file, typeof values === "string" ? values : JSON.stringify(values));
+  return file;
+}
+
+describe("options", () => {
+  it("have defaults", async () => {
+    const { code, command, options } = await run("source --server ws://h:1 --title t");
+    expect({ code, command }).toEqual({ code: 0, command: "source" });
+    expect(options).toMatchObject({
+      server: "ws://h:1",
+      title: "t",
+      sourceId: "source",
+      format: "lines",
+      fragmentBytes: 16_384,
+      delivery: "complete",
+      integrity: "checksum",
+      listen: { host: "127.0.0.1", port: 0 },
+      json: false,
+    });
+    expect((await run("serve")).options).toMatchObject({
+      roles: ["oms", "pams", "ixs"],
+      host: "127.0.0.1",
+      port: 7900,
+      dataDir: "mp2p-data",
+      memory: false,
+    });
+  });
+
+  it("are turned into values", async () => {
+    const { options } = await run(
+      "join --server h:1 --source-id a,b --listen [::1]:5 --advertise h:6,[::2]:7 --wait-ms 10",
+    );
+    expect(options).toMatchObject({
+      server: "ws://h:1",
+      sourceId: ["a", "b"],
+      listen: { host: "::1", port: 5 },
+      advertise: [
+        { host: "h", port: 6 },
+        { host: "::2", port: 7 },
+      ],
+      waitMs: 10,
+    });
+  });
+
+  it("come from the flag before the environment before the file before the default", async () => {
+    const file = configuration({ port: 1, host: "file", "admin-port": 3, "data-dir": "file" });
+    process.env.MP2P_PORT = "2";
+    process.env.MP2P_HOST = "environment";
+    const { options } = await run(`serve --config ${file} --host flag`);
+    expect(options).toMatchObject({ host: "flag", port: 2, adminPort: 3, dataDir: "file" });
+  });
+
+  it("of a command's own part of the file go before the common part", async () => {
+    const file = configuration({ server: "h:1", title: "all", join: { title: "mine" } });
+    expect((await run(`join --config ${file}`)).options).toMatchObject({
+      server: "ws://h:1",
+      title: "mine",
+    });
+    expect((await run(`source --config ${file}`)).options).toMatchObject({ title: "all" });
+  });
+
+  it.each([
+    ["an unknown key", { titel: "x" }, "titel: no command has such an option"],
+    ["an unknown key of the command", { join: { port: 1 } }, "join has no such option"],
+    ["a wrong value", { "wait-ms": "soon" }, "Give a whole number"],
+    ["a wrong flag", { json: "yes" }, "true or false"],
+    ["no object", [1], "no JSON object"],
+    ["no JSON", "{", "is no JSON"],
+  ])("of a file with %s are refused", async (_what, values, words) => {
+    const { code, error } = await run(`join --config ${configuration(values)}`);
+    expect(code).toBe(2);
+    expect(error).toContain(words);
+  });
+
+  it("in a file that does not exist are a failure", async () => {
+    const { code, error } = await run(`join --config ${path.join(directory, "none")}`);
+    expect(code).toBe(1);
+    expect(error).toContain("FILE_NOT_FOUND");
+  });
+});
+
+describe("wrong usage is exit 2 with the cure", () => {
+  it.each([
+    ["srve", "Did you mean serve?"],
+    ["join --titel x", "Did you mean --title?"],
+    ["join extra", "too many arguments"],
+    ["join --server h", "Give a URL like ws://127.0.0.1:7900."],
+    ["join --server tcp://h:1", "Give a URL like"],
+    ["join --from middle", "Allowed choices are oldest, live, start."],
+    ["join --listen h", "Give HOST:PORT"],
+    ["join --advertise h:0", "can not be 0"],
+    ["source --format xml", "Allowed choices are lines, ndjson, csv, raw, framed."],
+    ["source --fragment-bytes 1023", "from 1024 to 262144"],
+    ["source --rate 0", "above 0"],
+    ["source --title", "argument missing"],
+    ["serve --roles oms,cs", "Give some of oms, pams, ixs"],
+    ["serve --port 65536", "from 0 to 65535"],
+    ["demo --peers 2", "from 3 to 50"],
+    ["demo --speed fast", "above 0"],
+    ["key", "missing required argument"],
+  ])("%s", async (line, words) => {
+    const { code, command, error } = await run(line);
+    expect({ code, command }).toEqual({ code: 2, command: undefined });
+    expect(error).toContain(words);
+  });
+
+  it("in the environment is named", async () => {
+    process.env.MP2P_PORT = "abc";
+    const { code, error } = await run("serve");
+    expect(code).toBe(2);
+    expect(error).toContain("MP2P_PORT");
+  });
+
+  it("is one JSON object with --json", async () => {
+    const { code, error } = await run("join --json --foo");
+    expect(code).toBe(2);
+    expect(JSON.parse(error)).toMatchObject({ event: "error", code: "USAGE" });
+  });
+
+  it("without any command shows the help", async () => {
+    const { code, error } = await run("");
+    expect(code).toBe(2);
+    expect(error).toContain("First steps");
+  });
+});
+
+describe("errors of commands", () => {
+  it.each([
+    [new LocalUsageError("INTEGRITY_UNSUPPORTED"), 2],
+    [new OperationError("TITLE_AMBIGUOUS", { detail: "a/b, c/d" }), 2],
+    [new OperationError("UNREACHABLE"), 1],
+    [new OperationError("OUTPUT_FAILED"), 1],
+    [new OperationError("SESSION_LOST"), 3],
+    [new OperationError("START_GONE"), 3],
+    [new Error("a bug"), 1],
+  ])("%s is exit %i", async (fault, code) => {
+    expect((await run("serve", fault)).code).toBe(code);
+  });
+
+  it("are told with code, sentence and detail", async () => {
+    const fault = new OperationError("TITLE_AMBIGUOUS", { detail: "a/b, c/d" });
+    expect((await run("join", fault)).error).toBe(
+      "mp2p join: error: TITLE_AMBIGUOUS: The title names several overlays; " +
+        "name data source id and data id. (a/b, c/d)\n",
+    );
+    expect(JSON.parse((await run("join --json", fault)).error)).toMatchObject({
+      event: "error",
+      code: "TITLE_AMBIGUOUS",
+      detail: "a/b, c/d",
+    });
+  });
+});
+
+describe("help", () => {
+  it.each(["serve", "source", "join", "demo", "key"])("of %s teaches by examples", async (name) => {
+    const { code, out } = await run(`${name} --help`);
+    expect(code).toBe(0);
+    expect(out).toMatch(new RegExp(`Examples:\n(.*\n)*  mp2p ${name}`));
+    expect(out).toContain("Exit codes:");
+  });
+
+  it("does not offer the inner command of the demo", async () => {
+    expect((await run("--help")).out).not.toContain("demo-peer");
+  });
+
+  it("tells the version", async () => {
+    expect(await run("--version")).toMatchObject({ code: 0, out: "1.2.3\n" });
+  });
+});

@@ -1,0 +1,76 @@
+import { describe, expect, it, vi } from "vitest";
+import { Reporter } from "../../src/cli/reporter.ts";
+
+class Stream {
+  text = "";
+  isTTY: boolean;
+  columns = 20;
+  constructor(isTTY: boolean) {
+    this.isTTY = isTTY;
+  }
+  write(text: string): void {
+    this.text += text;
+  }
+}
+
+function reporter(options: { json?: boolean; quiet?: boolean; tty?: boolean }) {
+  const out = new Stream(false);
+  const error = new Stream(options.tty === true);
+  const { json = false, quiet = false } = options;
+  return { out, error, reporter: new Reporter({ command: "join", json, quiet }, out, error) };
+}
+
+const progress = () => ({ fields: { data: 7 }, sentence: "7 data, and a sentence that is long" });
+
+describe("a reporter", () => {
+  it("keeps standard output free for data", () => {
+    const { out, error, reporter: it } = reporter({});
+    it.note("joined", {}, 'joined "x"');
+    expect(out.text).toBe("");
+    expect(error.text).toBe('mp2p join: joined "x"\n');
+    it.result("ready", {}, "ready");
+    expect(out.text).toBe("ready\n");
+  });
+
+  it("says each event as one JSON object a line", () => {
+    const { out, error, reporter: it } = reporter({ json: true });
+    it.note("joined", { title: "x", missing: undefined }, "");
+    it.warn("gap", { from: 1 }, "");
+    expect(error.text).toBe('{"event":"joined","title":"x"}\n{"event":"gap","from":1}\n');
+    it.result("ready", { port: 1 }, "");
+    expect(out.text).toBe('{"event":"ready","port":1}\n');
+  });
+
+  it("says only warnings and errors when quiet", () => {
+    const { error, reporter: it } = reporter({ quiet: true });
+    it.note("joined", {}, "joined");
+    it.warn("gap", {}, "a gap");
+    expect(error.text).toBe("mp2p join: a gap\n");
+  });
+
+  it("shows one live line on a terminal, cut to its width, and clears it for a sentence", () => {
+    vi.useFakeTimers();
+    const { error, reporter: it } = reporter({ tty: true });
+    const stop = it.follow(progress);
+    vi.advanceTimersByTime(300);
+    expect(error.text).toBe("\r\x1b[K7 data, and a sente");
+    error.text = "";
+    it.warn("gap", {}, "a gap");
+    expect(error.text).toBe("\r\x1b[Kmp2p join: a gap\n");
+    stop();
+    error.text = "";
+    vi.advanceTimersByTime(10_000);
+    expect(error.text).toBe("");
+    vi.useRealTimers();
+  });
+
+  it("writes a plain line every few seconds elsewhere", () => {
+    vi.useFakeTimers();
+    const { error, reporter: it } = reporter({});
+    const stop = it.follow(progress);
+    vi.advanceTimersByTime(10_000);
+    stop();
+    expect(error.text).toBe("mp2p join: 7 data, and a sentence that is long\n".repeat(2));
+    vi.useRealTimers();
+  });
+});
