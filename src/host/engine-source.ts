@@ -24,6 +24,9 @@ export interface SessionOutlet {
   released(sessionId: number): void;
 }
 
+/** How often a source that stays for latecomers looks who is there. */
+const LATE_LOOK_MS = 50;
+
 type Failure = { readonly code: OperationError["code"]; readonly detail: string };
 
 export class SourceHandle implements EngineSource {
@@ -37,6 +40,7 @@ export class SourceHandle implements EngineSource {
   #failure: Failure | undefined;
   #ended: (() => void) | undefined;
   #hasEnded = false;
+  #membersUp = 0;
   #closed = false;
   readonly #closedPromise: Promise<void>;
   #resolveClosed: () => void = () => undefined;
@@ -104,8 +108,30 @@ export class SourceHandle implements EngineSource {
       this.#outlet.command({ kind: "endSession", overlayId: this.overlayId });
       await ended;
     }
-    if ((options.lateJoinMs ?? 0) > 0) await this.#outlet.sleep(options.lateJoinMs ?? 0);
+    await this.#latecomers(options.lateJoinMs ?? 0);
     await this.#leave();
+  }
+
+  /**
+   * Stays for members that come after END: until none came for `lateJoinMs` and all that are there
+   * have everything, or have made no progress for as long as this node lingers.
+   */
+  async #latecomers(lateJoinMs: number): Promise<void> {
+    let stillSinceMs = this.#outlet.nowUs() / 1000;
+    let mark = "";
+    for (;;) {
+      const overlay = this.#outlet.overlay(this.overlayId);
+      const end = overlay?.endIndex;
+      if (overlay === undefined || end === undefined || this.#closed) return;
+      const nowMs = this.#outlet.nowUs() / 1000;
+      const behind = overlay.neighbours.filter((n) => !n.lagging && n.ackedTo <= end);
+      const progress = `${this.#membersUp} ${behind.map((n) => n.ackedTo).join(" ")}`;
+      if (progress !== mark) stillSinceMs = nowMs;
+      mark = progress;
+      const waitMs = behind.length === 0 ? lateJoinMs : overlay.settings.lingerMs;
+      if (nowMs - stillSinceMs >= waitMs) return;
+      await this.#outlet.sleep(LATE_LOOK_MS);
+    }
   }
 
   async close(): Promise<void> {
@@ -167,6 +193,7 @@ export class SourceHandle implements EngineSource {
         this.#ended?.();
         break;
       case "neighbour":
+        if (event.state === "up") this.#membersUp++;
         this.#listeners.emit("link", event);
         break;
       case "failed":

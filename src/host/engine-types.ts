@@ -119,7 +119,8 @@ export interface EngineSource {
     listener: (value: SourceEvents[K]) => void,
   ): () => void;
   /**
-   * Ends the session: END, then waits until every member in good standing has all or left, then
+   * Ends the session: END, then waits until every member in good standing has all or left, and
+   * until nobody new came for `lateJoinMs` (default 0); then
    * removes it at the servers. Rejects with NO_PEERS when nobody took it.
    */
   end(options?: { readonly lateJoinMs?: number }): Promise<void>;
