@@ -15,6 +15,7 @@ export async function runServe(options: ServeOptions): Promise<ExitCode> {
     roles,
     host,
     port,
+    reportIntervalMs: options.reportIntervalMs,
     ...(adminPort === undefined ? {} : { adminPort }),
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(logger === undefined ? {} : { logger }),

@@ -1,12 +1,14 @@
 /** `mp2p serve`: its options and help. */
 
 import { type Command, Option } from "commander";
-import { type CommonOptions, finish, newCommand, type Run } from "./command-kit.ts";
+import { type CommonOptions, finish, MS_MAX, newCommand, type Run } from "./command-kit.ts";
 import { integer, word, wordsOf } from "./values.ts";
 
 export const ROLES = ["oms", "pams", "ixs"] as const;
 export type ServerRole = (typeof ROLES)[number];
 export const SERVE_PORT = 7900;
+const REPORT_MS_MIN = 100;
+const REPORT_MS_DEFAULT = 10_000;
 
 export interface ServeOptions extends CommonOptions {
   readonly roles: readonly ServerRole[];
@@ -15,6 +17,7 @@ export interface ServeOptions extends CommonOptions {
   readonly adminPort?: number;
   readonly dataDir: string;
   readonly memory: boolean;
+  readonly reportIntervalMs: number;
 }
 
 const HELP = `
@@ -58,5 +61,10 @@ export function serveCommand(run: Run<ServeOptions>): Command {
         .default("mp2p-data"),
     )
     .option("--memory", "keep everything in memory: a restart forgets all sessions", false);
+  command.addOption(
+    new Option("--report-interval-ms <n>", "how often peers report their status (R1.b)")
+      .argParser(integer(REPORT_MS_MIN, MS_MAX))
+      .default(REPORT_MS_DEFAULT),
+  );
   return finish(command, run, HELP);
 }
