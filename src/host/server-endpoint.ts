@@ -38,6 +38,8 @@ const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   NOT_ADMITTED: 403,
   VERSION_NOT_RISING: 409,
   OVERLOADED: 503,
+  TOO_MANY_LINKS: 503,
+  STORE_CONFLICT: 409,
   INTERNAL: 500,
   STORE_FULL: 503,
   TIMEOUT: 504,
@@ -123,7 +125,10 @@ export class ServerEndpoint implements WsServerHandler {
       const reply = replyToJson(await this.#ask(message, request.remote));
       if (reply.ok) return json(200, reply.body);
       const status = HTTP_STATUS[String(reply.body.code) as ErrorCode] ?? 400;
-      return json(status, reply.body);
+      const retryAfterMs = Number(reply.body.retryAfterMs ?? 0);
+      const response = json(status, reply.body);
+      if (!(retryAfterMs > 0)) return response;
+      return { ...response, retryAfterSeconds: Math.ceil(retryAfterMs / 1000) };
     } catch (error) {
       return refused(error);
     }
