@@ -7,6 +7,7 @@
  */
 
 import { LocalUsageError } from "../base/errors.ts";
+import { DATUM_BYTES_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
 import { FragmentMerger } from "../stream/merger.ts";
 import { type DataSourceEntry, SourceTable } from "../stream/source-table.ts";
@@ -95,16 +96,24 @@ export class SourceRole {
     if (this.#sessionEnding || this.#ending.includes(source)) {
       throw new LocalUsageError("SOURCE_ENDED", { detail: source.id });
     }
+    checkWrite(command);
+    const { contentType, contentTypeBytes } = source;
     if (command.contentType !== undefined) {
       this.#sources.setContentType(source, command.contentType);
     }
     this.#tick();
     const open = this.#merger.hasOpenData ? this.#merger.nextIndex : -1;
-    const { payloads, lengths, timestampUs } = command;
+    const { payloads, lengths } = command;
+    const timestampUs = Math.floor(command.timestampUs);
     command.accepted =
       lengths.length === 1
-        ? Number(this.#merger.write(source, payloads, timestampUs))
+        ? Number(this.#merger.write(source, payloads.subarray(0, lengths[0]), timestampUs))
         : this.#merger.writeBatch(source, payloads, lengths, timestampUs);
+    if (command.accepted === 0) {
+      // What was not taken leaves no trace; the rest of a datum under way keeps its type.
+      source.contentType = contentType;
+      source.contentTypeBytes = contentTypeBytes;
+    }
     command.credit = this.#credit();
     if (command.accepted < command.lengths.length || command.credit === 0) this.#starved = true;
     const joined = this.#merger.nextIndex === open && !this.#merger.isSlicing;
@@ -209,5 +218,26 @@ export class SourceRole {
       throw new LocalUsageError("SOURCE_UNREGISTERED", { detail: sourceId });
     }
     return source;
+  }
+}
+
+/** Throws USAGE or DATUM_TOO_LARGE for what can not be written, before any of it is taken. */
+function checkWrite(command: Write): void {
+  const { lengths, payloads, timestampUs } = command;
+  let bytes = 0;
+  for (let i = 0; i < lengths.length; i++) {
+    const length = lengths[i] as number;
+    if (length > DATUM_BYTES_MAX) {
+      throw new LocalUsageError("DATUM_TOO_LARGE", { detail: `${length} bytes` });
+    }
+    bytes += length;
+  }
+  if (bytes > payloads.length) {
+    throw new LocalUsageError("USAGE", {
+      detail: `lengths add up to ${bytes} bytes, payloads have ${payloads.length}`,
+    });
+  }
+  if (!(timestampUs >= 0 && timestampUs <= Number.MAX_SAFE_INTEGER)) {
+    throw new LocalUsageError("USAGE", { detail: `timestampUs ${timestampUs}` });
   }
 }

@@ -18,6 +18,7 @@ import { NODE_DEFAULTS, type OverlaySettings } from "../../src/peer/settings.ts"
 import * as r10 from "../../src/protocol/r10.ts";
 import { FrameReader } from "../../src/transport/frame-reader.ts";
 import { type MsgpackValue, readMsgpack } from "../support/msgpack-reader.ts";
+import { Messages, type Messenger } from "./messages.ts";
 
 export const OVERLAY = "00112233445566778899aabbccddeeff";
 export const LATENCY_MS = 2;
@@ -48,7 +49,7 @@ export class Keys {
 }
 
 const SPKI = Buffer.from("302a300506032b6570032100", "hex");
-function verifies(publicKey: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
+export function verifies(publicKey: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
   const key = { key: Buffer.concat([SPKI, publicKey]), format: "der", type: "spki" } as const;
   return signature.length === 64 && verify(null, bytes, key, signature);
 }
@@ -68,11 +69,19 @@ interface Wire {
   open: boolean;
 }
 
+/** Something with a deadline. */
+interface Timed {
+  readonly isAlive: boolean;
+  readonly deadlineMs: number;
+  input(input: { readonly kind: "timeout" }): void;
+}
+
 /** What happens at a link's other end can be delayed, but never overtakes. */
 export class World {
   nowMs = 1_000;
   readonly nodes: Node[] = [];
-  /** Frames in transit while true: nothing is delivered, nothing is lost. */
+  readonly servers: Timed[] = [];
+  readonly messages = new Messages(this);
   readonly #events: { readonly atMs: number; readonly serial: number; readonly run: () => void }[] =
     [];
   readonly #wires = new Map<string, Wire>();
@@ -129,8 +138,8 @@ export class World {
         first = i;
     }
     const event = this.#events[first];
-    let node: Node | undefined;
-    for (const each of this.nodes) {
+    let node: Timed | undefined;
+    for (const each of [...this.nodes, ...this.servers]) {
       if (each.isAlive && each.deadlineMs < (node?.deadlineMs ?? Number.POSITIVE_INFINITY))
         node = each;
     }
@@ -179,7 +188,7 @@ export interface TakenDatum {
 const digest = (bytes: Uint8Array): string =>
   `${bytes.length}:${createHash("md5").update(bytes).digest("hex").slice(0, 12)}`;
 
-export class Node {
+export class Node implements Messenger {
   readonly keys = new Keys();
   readonly memory: EngineMemory;
   readonly machine: PeerMachine;
@@ -227,8 +236,11 @@ export class Node {
   get address(): Address {
     return { transport: "memory", host: "node", port: this.index };
   }
+  /** The overlay of the session, where a session chose it. */
+  overlayId = OVERLAY;
+
   get overlay(): Overlay {
-    const overlay = this.machine.overlays.get(OVERLAY);
+    const overlay = this.machine.overlays.get(this.overlayId);
     if (overlay === undefined) throw new Error("the overlay is not open");
     return overlay;
   }
@@ -237,7 +249,7 @@ export class Node {
   }
 
   summary(): string {
-    const overlay = this.machine.overlays.get(OVERLAY);
+    const overlay = this.machine.overlays.get(this.overlayId);
     const last = this.events.at(-1)?.kind;
     if (overlay === undefined) return `${this.index} closed, last ${last}`;
     const { start, highest } = overlay.window;
@@ -274,19 +286,19 @@ export class Node {
   }
 
   register(sourceId: string, contentType = ""): this {
-    this.command({ kind: "registerDataSource", overlayId: OVERLAY, sourceId, contentType });
+    this.command({ kind: "registerDataSource", overlayId: this.overlayId, sourceId, contentType });
     return this;
   }
 
   dial(to: Node): this {
-    this.command({ kind: "dial", overlayId: OVERLAY, address: to.address });
+    this.command({ kind: "dial", overlayId: this.overlayId, address: to.address });
     return this;
   }
 
   write(sourceId: string, ...payloads: readonly Uint8Array[]): Write {
     const command: Write = {
       kind: "write",
-      overlayId: OVERLAY,
+      overlayId: this.overlayId,
       sourceId,
       payloads: Buffer.concat(payloads),
       lengths: Uint32Array.from(payloads, (payload) => payload.length),
@@ -300,20 +312,20 @@ export class Node {
   }
 
   end(): void {
-    this.command({ kind: "endSession", overlayId: OVERLAY });
+    this.command({ kind: "endSession", overlayId: this.overlayId });
   }
 
   leave(announced = true): void {
-    this.command({ kind: "leaveOverlay", overlayId: OVERLAY, announced });
+    this.command({ kind: "leaveOverlay", overlayId: this.overlayId, announced });
   }
 
   /** Takes all there is now. */
   take(batches = Number.POSITIVE_INFINITY): void {
     const { view, f64 } = this.memory.kernel;
-    for (let n = 0; n < batches && this.machine.overlays.has(OVERLAY); n++) {
+    for (let n = 0; n < batches && this.machine.overlays.has(this.overlayId); n++) {
       const take: Take = {
         kind: "take",
-        overlayId: OVERLAY,
+        overlayId: this.overlayId,
         batch: undefined,
         sourceOf: undefined,
       };
@@ -358,6 +370,7 @@ export class Node {
   crash(): void {
     this.isAlive = false;
     this.deadlineMs = Number.POSITIVE_INFINITY;
+    this.#world.messages.reset(this);
     for (const [, { wire, other }] of this.#ends) {
       if (!wire.open) continue;
       wire.open = false;
@@ -459,6 +472,7 @@ export class Node {
   #output(output: Output<PeerEvent>): void {
     switch (output.kind) {
       case "transmit": {
+        if (this.#world.messages.transmit(this, output.linkId, output.bytes)) return;
         const end = this.#ends.get(output.linkId);
         const bytes = output.bytes.slice();
         for (const frame of splitFrames(bytes)) {
@@ -482,6 +496,10 @@ export class Node {
         return;
       }
       case "open": {
+        if (output.address.transport === "ws") {
+          this.#world.messages.open(this, output.linkId, output.address);
+          return;
+        }
         const to = this.#world.nodes[output.address.port];
         const own = this.#end(output.linkId);
         if (to === undefined || !to.isAlive) {
@@ -500,7 +518,7 @@ export class Node {
         return;
       }
       case "close":
-        this.#close(output.linkId);
+        if (!this.#world.messages.close(this, output.linkId)) this.#close(output.linkId);
         return;
       case "job": {
         const { jobId, job } = output;

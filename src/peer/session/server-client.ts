@@ -152,7 +152,14 @@ export class ServerClient {
     }
     this.#pending.delete(requestId);
     if (envelope.kind === "answer") {
-      pending.answer(positions);
+      try {
+        pending.answer(positions);
+      } catch (error) {
+        // An answer that can't be used is none: whoever asked hears of it, then the link is closed.
+        if (!(error instanceof RemoteProtocolError)) throw error;
+        pending.fail({ code: error.code, detail: error.detail ?? "", retryAfterMs: 0 });
+        throw error;
+      }
       return;
     }
     const failure = FAILURE.fromPositions(positions);
