@@ -136,7 +136,8 @@ class Demo {
     try {
       await Promise.race([started, this.#anyFailure(), this.#stopped()]);
       await this.#replay(session);
-      const ended = session.end();
+      if (this.#signals.received !== undefined) return EXIT.interrupted;
+      const ended = endOf(session);
       await Promise.race([
         Promise.all(this.#waited().map((peer) => peer.settled)),
         this.#stopped(),
@@ -145,9 +146,10 @@ class Demo {
       this.#view.stop(head(), this.#peers);
       if (this.#signals.received !== undefined) return EXIT.interrupted;
       const checks = this.#judge(session);
-      await Promise.race([ended, this.#stopped()]);
+      checks.push(await Promise.race([ended, this.#stopped().then(() => interruptedEnd)]));
       return this.#announce(checks, performance.now() - beganMs);
     } finally {
+      this.#view.pause();
       for (const peer of this.#peers) peer.kill();
       await Promise.all(this.#peers.map((peer) => peer.exited));
     }
@@ -237,6 +239,19 @@ class Demo {
         : `verdict: ${checks.filter((check) => !check.passed).length} checks FAILED`,
     );
     return passed ? EXIT.ok : EXIT.failure;
+  }
+}
+
+const ENDED = "the session ended in order";
+const interruptedEnd: Check = { name: ENDED, passed: false, detail: "interrupted" };
+
+/** Ends the session; how that went is one of the checks. */
+async function endOf(session: EngineSource): Promise<Check> {
+  try {
+    await session.end();
+    return { name: ENDED, passed: true, detail: "every peer in good standing had all" };
+  } catch (error) {
+    return { name: ENDED, passed: false, detail: String(error) };
   }
 }
 

@@ -46,10 +46,15 @@ export class DemoView {
     this.#timer = setInterval(show, this.#live ? LIVE_MS : PLAIN_MS);
   }
 
-  /** Leaves the last state standing. */
-  stop(head: Head, peers: readonly PeerProcess[]): void {
+  /** Shows no more. */
+  pause(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
+  }
+
+  /** Shows no more, and leaves the last state standing. */
+  stop(head: Head, peers: readonly PeerProcess[]): void {
+    this.pause();
     if (this.#quiet || this.#json) return;
     this.#erase();
     this.#out.write(`${[head.sentence, ...tableLines(peers)].join("\n")}\n`);

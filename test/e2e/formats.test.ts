@@ -1,0 +1,152 @@
+/** One source and three peers, in any order of starting: three outputs equal to the input. */
+
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import {
+  cleanUp,
+  freePort,
+  join,
+  type Mp2p,
+  serve,
+  source,
+  temporaryDirectory,
+} from "./processes.ts";
+
+const MIB = 1024 * 1024;
+
+afterEach(cleanUp);
+
+function text(): Buffer {
+  const lines = ["first\n", "\n", "\r\n", "naïve Ω 漢字 🦋\n", "cr\rinside\n", "\n\n"];
+  return Buffer.concat([
+    Buffer.from(lines.join("")),
+    Buffer.alloc(5 * MIB, "x"),
+    Buffer.from("\n"),
+    Buffer.from(Array.from({ length: 20_000 }, (_, i) => `line ${i}\n`).join("")),
+    Buffer.from("the last one has no end"),
+  ]);
+}
+
+function ndjson(): Buffer {
+  const rows = Array.from({ length: 30_000 }, (_, i) =>
+    JSON.stringify({ i, word: `${i}ß`, deep: [i] }),
+  );
+  return Buffer.from(`${rows.join("\n")}\n`);
+}
+
+function framed(): Buffer {
+  const sizes = [0, 1, 0, 16_384, 300_000, 16 * MIB, 0, 65_535, 0];
+  return Buffer.concat(
+    sizes.flatMap((size) => {
+      const header = Buffer.alloc(4);
+      header.writeUInt32LE(size);
+      return [header, randomBytes(size)];
+    }),
+  );
+}
+
+type Step = "serve" | "join" | "source";
+const CASES: readonly {
+  readonly name: string;
+  readonly format: string;
+  readonly outputFormat: string;
+  readonly input: () => Buffer;
+  readonly order: readonly Step[];
+}[] = [
+  {
+    name: "text lines",
+    format: "lines",
+    outputFormat: "payload",
+    input: text,
+    order: ["serve", "join", "source"],
+  },
+  {
+    name: "NDJSON",
+    format: "ndjson",
+    outputFormat: "payload",
+    input: ndjson,
+    order: ["serve", "source", "join"],
+  },
+  {
+    name: "64 MiB of random bytes",
+    format: "raw",
+    outputFormat: "payload",
+    input: () => randomBytes(64 * MIB),
+    order: ["serve", "join", "source"],
+  },
+  {
+    name: "framed data of 0 bytes to 16 MiB",
+    format: "framed",
+    outputFormat: "framed",
+    input: framed,
+    order: ["join", "source", "serve"],
+  },
+];
+
+describe("three peers get what the source reads", () => {
+  it.each(CASES)("$name, started $order", async ({ format, outputFormat, input, order }) => {
+    const directory = temporaryDirectory();
+    const file = path.join(directory, "input");
+    const bytes = input();
+    writeFileSync(file, bytes);
+    const outputs = [1, 2, 3].map((i) => path.join(directory, `output-${i}`));
+    const port = await freePort();
+    const url = `ws://127.0.0.1:${port}`;
+    const peers: Mp2p[] = [];
+    let sender: Mp2p | undefined;
+    for (const step of order) {
+      if (step === "serve") await serve("--port", String(port));
+      if (step === "source") {
+        sender = source(url, "t", "--file", file, "--format", format, "--wait-peers", "3");
+      }
+      if (step === "join") {
+        for (const output of outputs) {
+          peers.push(join(url, "t", "--out", output, "--format", outputFormat));
+        }
+      }
+    }
+    expect(await Promise.all(peers.map((peer) => peer.exit)), peers[0]?.said).toEqual([0, 0, 0]);
+    expect(await sender?.exit, sender?.said).toBe(0);
+    for (const output of outputs) {
+      expect(Buffer.compare(readFileSync(output), bytes), `${output} differs`).toBe(0);
+    }
+  });
+});
+
+describe("standard input and output", () => {
+  it("carry data like files do", async () => {
+    const { url } = await serve();
+    const peer = join(url, "t");
+    const sender = source(url, "t");
+    sender.stdin.end("one\n\ntwo\r\nthree");
+    expect([await sender.exit, await peer.exit]).toEqual([0, 0]);
+    expect(peer.output.toString()).toBe("one\n\ntwo\r\nthree");
+  });
+
+  it("give an empty output for an empty input", async () => {
+    const { url } = await serve();
+    const peer = join(url, "t");
+    const sender = source(url, "t");
+    sender.stdin.end();
+    expect([await sender.exit, await peer.exit]).toEqual([0, 0]);
+    expect(peer.outBytes).toBe(0);
+  });
+
+  it("as ndjson name source, sequence and encoding, and leave out other sources", async () => {
+    const { url } = await serve();
+    const peer = join(url, "t", "--format", "ndjson");
+    const other = join(url, "t", "--source-id", "wind", "--format", "payload");
+    const sender = source(url, "t", "--source-id", "wind", "--wait-peers", "2");
+    sender.stdin.end("calm\n");
+    expect([await sender.exit, await peer.exit, await other.exit]).toEqual([0, 0, 0]);
+    expect(JSON.parse(peer.output.toString())).toMatchObject({
+      sourceId: "wind",
+      sequence: 1,
+      payload: "calm\n",
+      encoding: "utf8",
+    });
+    expect(other.output.toString()).toBe("calm\n");
+  });
+});
