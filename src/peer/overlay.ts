@@ -31,7 +31,7 @@ import { Puller } from "./pull.ts";
 import { pump, reconsider } from "./push.ts";
 import { FragmentReceiver } from "./receiver.ts";
 import { Retention } from "./retention.ts";
-import { checkSettings, type OverlaySettings, type StartFrom } from "./settings.ts";
+import { checkMemory, checkSettings, type OverlaySettings, type StartFrom } from "./settings.ts";
 import { SourceRole } from "./source-role.ts";
 import { addTraffic, noTraffic, type Traffic } from "./traffic.ts";
 
@@ -77,6 +77,7 @@ export class Overlay {
 
   constructor(context: PeerContext, options: OverlayOptions) {
     checkSettings(options.settings);
+    checkMemory(options.settings, context.memory);
     this.#context = context;
     this.settings = options.settings;
     this.tag = options.tag;

@@ -3,9 +3,15 @@
  * members; the second is each node's own.
  */
 
-import { LocalUsageError } from "../base/errors.ts";
+import { LocalUsageError, OperationError } from "../base/errors.ts";
 import * as limits from "../base/limits.ts";
-import type { OverlayId, PeerId } from "../base/units.ts";
+import { MIB, type OverlayId, type PeerId } from "../base/units.ts";
+import type { EngineMemory } from "../stream/memory.ts";
+
+/** Segments that an overlay's links fill and empty besides its window. */
+const LINK_SEGMENTS = 4;
+/** Rows of a record index per byte of a fragment, at worst: 32 for each 12. */
+const ENTRY_SHARE = 3;
 
 export type Delivery = "complete" | "live";
 /** Where a newcomer starts: `oldest` held by anybody, the live edge, or index 0. */
@@ -75,6 +81,21 @@ export function checkSettings(settings: OverlaySettings): void {
   within("windowFragments", 64, limits.WINDOW_FRAGMENTS_MAX);
   within("windowBytes", limits.WINDOW_BYTES_MIN, 0x7fff_ffff);
   within("sessionEpoch", 0, 0xffff_ffff);
+}
+
+/**
+ * Throws OperationError ENGINE_MEMORY, naming the figure to set, when what is free can't hold the
+ * overlay: its window, its tables, and segments for the links that feed it.
+ */
+export function checkMemory(settings: OverlaySettings, memory: EngineMemory): void {
+  const tablesBytes = 4 * settings.fragmentBytes * ENTRY_SHARE;
+  const needBytes = settings.windowBytes + tablesBytes + LINK_SEGMENTS * memory.segmentBytes;
+  const freeBytes = memory.freeSegments * memory.segmentBytes;
+  if (needBytes <= freeBytes) return;
+  const memoryMiB = Math.ceil((memory.bytes.length + needBytes - freeBytes) / MIB);
+  throw new OperationError("ENGINE_MEMORY", {
+    detail: `the overlay needs ${Math.ceil(needBytes / MIB)} MiB: set memoryMiB ${memoryMiB}, or a smaller windowBytes`,
+  });
 }
 
 /** Which substream fragment `index` belongs to. */

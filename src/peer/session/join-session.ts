@@ -224,6 +224,7 @@ export class JoiningSession extends SessionBase {
             this.#memberToken = answer.memberToken;
             this.#joined = true;
             if (!again) this.#open(file, answer.sessionEpoch);
+            if (this.isOver) return;
             this.#learn(answer.members);
             this.#scheduleRefresh(answer.leaseMs);
             if (!again) this.startReports(answer.pamsUrl, ROLES.peer);
@@ -239,7 +240,7 @@ export class JoiningSession extends SessionBase {
   #open(file: IndexFile, sessionEpoch: number): void {
     this.overlayId = file.overlayId;
     const sourcePeerId = toHex(this.context.sha256(file.sourcePublicKey));
-    this.outlet.command({
+    const opened = this.openOverlay({
       kind: "openOverlay",
       role: "peer",
       from: this.#options.from,
@@ -256,6 +257,7 @@ export class JoiningSession extends SessionBase {
         sourcePeerId,
       },
     });
+    if (!opened) return;
     this.outlet.event({
       kind: "sessionOpen",
       sessionId: this.sessionId,

@@ -4,7 +4,7 @@
  */
 
 import { Deadlines } from "../../base/deadlines.ts";
-import { ERRORS } from "../../base/errors.ts";
+import { ERRORS, Mp2pError } from "../../base/errors.ts";
 import { type Address, parseAddress } from "../../base/machine.ts";
 import type { MonoMs, OverlayId } from "../../base/units.ts";
 import type { Fields, InputOf, MessageOf } from "../../protocol/codec.ts";
@@ -12,7 +12,7 @@ import type { Role } from "../../protocol/common.ts";
 import { REGISTER_PEER, REMOVE_PEER, REPORT, type REPORT_EVENTS } from "../../protocol/r2.ts";
 import { CHALLENGE } from "../../protocol/r5.ts";
 import type { Operation } from "../../protocol/signalling.ts";
-import type { PeerCommand, PeerEvent } from "../commands.ts";
+import type { OpenOverlay, PeerCommand, PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import type { Overlay } from "../overlay.ts";
 import type { ServerClient, ServerFailure } from "./server-client.ts";
@@ -93,6 +93,18 @@ export abstract class SessionBase {
       detail: failure.detail,
     });
     this.finish();
+  }
+
+  /** Opens the session's overlay; false when this node can't: then the session has failed. */
+  protected openOverlay(command: OpenOverlay): boolean {
+    try {
+      this.outlet.command(command);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Mp2pError)) throw error;
+      this.fail({ code: error.code, detail: error.detail ?? "" });
+      return false;
+    }
   }
 
   /** Nothing more comes of this session. */

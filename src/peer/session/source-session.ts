@@ -85,7 +85,7 @@ export class SourceSession extends SessionBase {
             this.overlayId = answer.overlayId;
             this.#ownerToken = answer.ownerToken;
             this.#sessionEpoch = answer.sessionEpoch;
-            this.outlet.command({
+            const opened = this.openOverlay({
               kind: "openOverlay",
               role: "source",
               waitPeers: this.#options.waitPeers,
@@ -102,6 +102,7 @@ export class SourceSession extends SessionBase {
                 sourcePeerId: this.context.identity.peerId,
               },
             });
+            if (!opened) return;
             this.#scheduleRefresh(answer.refreshMs);
             this.startReports(answer.pamsUrl, ROLES.source);
             this.#registerNext();
