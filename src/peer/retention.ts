@@ -141,7 +141,7 @@ export class Retention {
    * it can't take any of it, so it is not waited for.
    */
   #cameTooLate(neighbour: Neighbour): boolean {
-    if (neighbour.lagging || neighbour.heldBack) return false;
+    if (this.#settings.delivery === "live" || neighbour.lagging || neighbour.heldBack) return false;
     if (!neighbour.mapKnown || neighbour.creditLimit === 0) return false;
     const nowMs = this.#context.now.monoMs;
     if (nowMs - neighbour.sinceMs > this.#settings.stallMs) return false;

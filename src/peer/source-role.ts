@@ -93,7 +93,7 @@ export class SourceRole {
    */
   write(command: Write): boolean {
     const source = this.#registered(command.sourceId);
-    if (this.#sessionEnding || this.#ending.includes(source)) {
+    if (this.#sessionEnding || source.ended || this.#ending.includes(source)) {
       throw new LocalUsageError("SOURCE_ENDED", { detail: source.id });
     }
     checkWrite(command);
