@@ -105,7 +105,7 @@ async function receive(
         }
       },
     });
-    sink.close();
+    await sink.close();
   } catch (error) {
     if (!isAbort(error)) throw error;
     reporter.note("left", {}, "the reader of the output is gone; leaving");

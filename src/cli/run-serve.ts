@@ -2,13 +2,14 @@
 
 import path from "node:path";
 import { startServers } from "../host/node-servers.ts";
+import { readServiceKey } from "../host/service-key-file.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { runContext } from "./run-kit.ts";
 import type { ServeOptions } from "./serve-command.ts";
 
 export async function runServe(options: ServeOptions): Promise<ExitCode> {
   const { reporter, signals, logger } = runContext("serve", options);
-  const { roles, host, port, adminPort, memory } = options;
+  const { roles, host, port, adminPort, memory, pams, serviceKeyFile } = options;
   const dataDir = memory ? undefined : path.resolve(options.dataDir);
   const stopped = new Promise<undefined>((resolve) => signals.onFirst(() => resolve(undefined)));
   const starting = startServers({
@@ -18,6 +19,8 @@ export async function runServe(options: ServeOptions): Promise<ExitCode> {
     reportIntervalMs: options.reportIntervalMs,
     ...(adminPort === undefined ? {} : { adminPort }),
     ...(dataDir === undefined ? {} : { dataDir }),
+    ...(pams === undefined ? {} : { pamsUrl: pams }),
+    ...(serviceKeyFile === undefined ? {} : { serviceKey: readServiceKey(serviceKeyFile) }),
     ...(logger === undefined ? {} : { logger }),
   });
   const servers = await Promise.race([starting, stopped]);

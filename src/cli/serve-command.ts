@@ -2,7 +2,7 @@
 
 import { type Command, Option } from "commander";
 import { type CommonOptions, finish, MS_MAX, newCommand, type Run } from "./command-kit.ts";
-import { integer, word, wordsOf } from "./values.ts";
+import { integer, serverUrl, word, wordsOf } from "./values.ts";
 
 export const ROLES = ["oms", "pams", "ixs"] as const;
 export type ServerRole = (typeof ROLES)[number];
@@ -18,6 +18,8 @@ export interface ServeOptions extends CommonOptions {
   readonly dataDir: string;
   readonly memory: boolean;
   readonly reportIntervalMs: number;
+  readonly pams?: string;
+  readonly serviceKeyFile?: string;
 }
 
 const HELP = `
@@ -27,6 +29,7 @@ Examples:
   mp2p serve
   mp2p serve --host 0.0.0.0 --port 7900 --data-dir /var/lib/mp2p --admin-port 7901
   mp2p serve --roles ixs --port 7902 --memory
+  mp2p serve --roles oms --pams ws://10.0.0.2:7900 --service-key-file pams-service.key
 
 One line says the URLs when all is ready. SIGTERM stops in order. Sessions under way go on without
 their servers, and are listed again when the servers are back.`;
@@ -65,6 +68,12 @@ export function serveCommand(run: Run<ServeOptions>): Command {
     new Option("--report-interval-ms <n>", "how often peers report their status (R1.b)")
       .argParser(integer(REPORT_MS_MIN, MS_MAX))
       .default(REPORT_MS_DEFAULT),
+  );
+  command.option("--pams <url>", "PAMS of another process, for the role oms", serverUrl);
+  command.option(
+    "--service-key-file <file>",
+    "key shared by OMS and PAMS when they run apart (default service.key in the data directory)",
+    word,
   );
   return finish(command, run, HELP);
 }

@@ -4,8 +4,9 @@
  * by threads, pipes and sockets by the event loop.
  */
 
-import { closeSync, fstatSync, fsyncSync, openSync, write } from "node:fs";
+import { close, fstatSync, fsync, openSync, write } from "node:fs";
 import type { Writable } from "node:stream";
+import { promisify } from "node:util";
 import { OperationError } from "../base/errors.ts";
 
 const AGAIN_MS = 5;
@@ -13,8 +14,8 @@ const AGAIN_MS = 5;
 export interface OutputSink {
   /** Errors: OUTPUT_FAILED; ABORTED when the reader closed its end (not a failure of ours). */
   write(block: Uint8Array): Promise<void>;
-  /** Errors: OUTPUT_FAILED. */
-  close(): void;
+  /** Resolves when all of it is on disk, where it goes to one. Errors: OUTPUT_FAILED. */
+  close(): Promise<void>;
 }
 
 /** A new or emptied file. Errors: OUTPUT_FAILED. */
@@ -61,13 +62,13 @@ class DescriptorSink implements OutputSink {
     }
   }
 
-  close(): void {
+  async close(): Promise<void> {
     if (!this.#own || this.#closed) return;
     this.#closed = true;
     try {
       // Some file systems tell only now that the disk is full.
-      if (fstatSync(this.#fd).isFile()) fsyncSync(this.#fd);
-      closeSync(this.#fd);
+      if (fstatSync(this.#fd).isFile()) await promisify(fsync)(this.#fd);
+      await promisify(close)(this.#fd);
     } catch (error) {
       throw outputError(error, this.#name);
     }
@@ -97,7 +98,7 @@ class StreamSink implements OutputSink {
     });
   }
 
-  close(): void {}
+  async close(): Promise<void> {}
 }
 
 function writeSome(fd: number, block: Uint8Array, at: number): Promise<number> {
