@@ -1,5 +1,6 @@
 /** The OMS at its border: options, events, snapshot. */
 
+import type { ErrorCode } from "../base/errors.ts";
 import type { EndReason } from "./overlay-table.ts";
 import type { ServerCounters, ServerOptions } from "./server-types.ts";
 
@@ -8,6 +9,8 @@ export interface OmsOptions extends ServerOptions {
   readonly pamsUrl?: string;
   /** Where this OMS is, told to the PAMS. */
   readonly omsUrl?: string;
+  /** Shown to the PAMS (R1), 16 to 64 bytes; undefined: none. */
+  readonly serviceKey?: Uint8Array;
   /** R5.c: the refresh expiration time, unless a source asks for less. Default 60 s. */
   readonly refreshMs?: number;
   /** Lease of a membership. Default 30 s. */
@@ -29,7 +32,18 @@ export type OmsEvent =
    * With `ready`: overlays that ended before this start. An index server of the same process is
    * told of them too, as its own write may have been cut off by the stop.
    */
-  | { readonly type: "endedBefore"; readonly overlayIds: readonly string[] };
+  | { readonly type: "endedBefore"; readonly overlayIds: readonly string[] }
+  /**
+   * The PAMS answered R1 with a failure (KEY_REQUIRED: another service key there). Told once a link
+   * and code, with the first overlay; the overlay goes on without a PAMS and is registered again
+   * every interval.
+   */
+  | {
+      readonly type: "pamsRefused";
+      readonly overlayId: string;
+      readonly code: ErrorCode;
+      readonly detail: string;
+    };
 
 export interface OmsOverlaySnapshot {
   readonly overlayId: string;
@@ -44,6 +58,8 @@ export interface OmsSnapshot {
   readonly term: number;
   readonly overlays: readonly OmsOverlaySnapshot[];
   readonly tombstones: number;
+  /** Registrations at the PAMS since the start: answered, and refused or lost. */
   readonly pamsRegistrations: number;
+  readonly pamsFailures: number;
   readonly counters: ServerCounters;
 }

@@ -40,6 +40,7 @@ import { type OverlayRow, OverlayTable } from "./overlay-table.ts";
 import { PamsRegistrar } from "./pams-registrar.ts";
 import type { Reply } from "./request-router.ts";
 import { ServerMachine, type StoreFailure } from "./server-machine.ts";
+import { checkedServiceKey } from "./service-key.ts";
 
 export const OMS_STORE_PREFIX = "oms/";
 const OVERLAY_PREFIX = `${OMS_STORE_PREFIX}overlay/`;
@@ -79,9 +80,12 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.#registrar = new PamsRegistrar({
         address,
         omsUrl: options.omsUrl ?? "",
+        serviceKey: checkedServiceKey(options.serviceKey),
         rng: options.rng,
         router: this.router,
         open: (linkId, to) => this.emit({ kind: "open", linkId, address: to }),
+        refused: (overlayId, code, detail) =>
+          this.report({ type: "pamsRefused", overlayId, code, detail }),
         reportIntervalMs: options.reportIntervalMs ?? 10_000,
       });
     }
@@ -399,6 +403,7 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       })),
       tombstones: this.#overlays.tombstones,
       pamsRegistrations: this.#registrar?.registered ?? 0,
+      pamsFailures: this.#registrar?.failed ?? 0,
       counters: { ...this.counters },
     };
   }

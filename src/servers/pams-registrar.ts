@@ -5,12 +5,17 @@
  * each registration every report interval that the PAMS gave (R1.c; up to a tenth early, never
  * late), and removes an overlay at its end (P3.3). What a PAMS that is away does not hear, it
  * forgets by itself after three intervals.
+ *
+ * A PAMS that refuses (KEY_REQUIRED, OVERLOADED) is asked again at the next interval; why it refused
+ * is told once a link and code. Neither stops anything else of the OMS.
  */
 
 import { Deadlines } from "../base/deadlines.ts";
+import type { ErrorCode } from "../base/errors.ts";
 import type { Address, LinkId, Now } from "../base/machine.ts";
 import type { Rng } from "../base/rng.ts";
 import * as r1 from "../protocol/r1.ts";
+import { type Failure, failureError } from "../protocol/signalling.ts";
 import type { RequestRouter } from "./request-router.ts";
 
 const BACKOFF_MIN_MS = 250;
@@ -23,9 +28,13 @@ export interface RegistrarOptions {
   readonly address: Address;
   /** Told to the PAMS: where this OMS is. */
   readonly omsUrl: string;
+  /** Shown to the PAMS; undefined: none. */
+  readonly serviceKey: Uint8Array | undefined;
   readonly rng: Rng;
   readonly router: RequestRouter;
   readonly open: (linkId: LinkId, address: Address) => void;
+  /** The PAMS answered with a failure; once a link and code. */
+  readonly refused: (overlayId: string, code: ErrorCode, detail: string) => void;
   /** Until the PAMS has given one. */
   readonly reportIntervalMs: number;
 }
@@ -36,6 +45,10 @@ export class PamsRegistrar {
   readonly #due = new Deadlines<string>();
   readonly #overlays = new Set<string>();
   readonly #removals = new Set<string>();
+  /** Failures already told of this link. */
+  readonly #told = new Set<ErrorCode>();
+  /** What the requests show of the service key. */
+  readonly #key: { readonly serviceKey?: Uint8Array };
   #link: { readonly id: LinkId; up: boolean } | undefined;
   #nextLinkId = 1;
   #reopenMs = 0;
@@ -48,6 +61,8 @@ export class PamsRegistrar {
   constructor(options: RegistrarOptions) {
     this.#options = options;
     this.#reportIntervalMs = options.reportIntervalMs;
+    const { serviceKey } = options;
+    this.#key = serviceKey === undefined ? {} : { serviceKey };
   }
 
   /** R1.b: what the PAMS gave last. */
@@ -73,6 +88,7 @@ export class PamsRegistrar {
     if (this.#link?.id !== linkId) return;
     this.#link.up = true;
     this.#backoffMs = BACKOFF_MIN_MS;
+    this.#told.clear();
     // A PAMS on a new link may have started over: it hears of every overlay at once.
     for (const overlayId of this.#overlays) this.#due.set(overlayId, now.monoMs);
   }
@@ -98,7 +114,9 @@ export class PamsRegistrar {
     const { router, omsUrl } = this.#options;
     const linkId = this.#link.id;
     for (const overlayId of this.#removals) {
-      router.ask(linkId, r1.REMOVE_OVERLAY, { overlayId }, ANSWER_TIMEOUT_MS, now, (outcome) => {
+      const request = { overlayId, ...this.#key };
+      router.ask(linkId, r1.REMOVE_OVERLAY, request, ANSWER_TIMEOUT_MS, now, (outcome) => {
+        if (outcome.kind === "failure") this.#tell(overlayId, outcome.failure);
         // Lost: said again on the next link, unless the overlay was created anew meanwhile.
         if (outcome.kind === "lost" && !this.#overlays.has(overlayId))
           this.#removals.add(overlayId);
@@ -116,10 +134,11 @@ export class PamsRegistrar {
     const { router, rng } = this.#options;
     // Counted from the request, so that the interval between two requests is never longer.
     this.#due.set(overlayId, now.monoMs + this.#reportIntervalMs * (1 - 0.1 * rng.next()));
-    const request = { overlayId, omsUrl };
+    const request = { overlayId, omsUrl, ...this.#key };
     router.ask(linkId, r1.REGISTER_OVERLAY, request, ANSWER_TIMEOUT_MS, now, (outcome) => {
       if (outcome.kind !== "answer") {
         this.failed++;
+        if (outcome.kind === "failure") this.#tell(overlayId, outcome.failure);
         return;
       }
       this.registered++;
@@ -129,6 +148,13 @@ export class PamsRegistrar {
         this.#due.setIfEarlier(overlayId, now.monoMs + intervalMs * (1 - 0.1 * rng.next()));
       }
     });
+  }
+
+  #tell(overlayId: string, failure: Failure): void {
+    const { code, detail } = failureError(failure);
+    if (this.#told.has(code)) return;
+    this.#told.add(code);
+    this.#options.refused(overlayId, code, detail ?? "");
   }
 
   earliestMs(): number {

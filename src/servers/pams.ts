@@ -6,10 +6,13 @@
  * dropped. Of each peer only the latest report is kept: a report costs two map look-ups and a
  * lease renewal, whatever the size of the overlay.
  *
+ * With a service key, overlays are registered and removed only by who shows it (KEY_REQUIRED).
+ *
  * Never uses what a peer reports as a ground to admit or refuse anybody.
  */
 
 import type { LinkId, Now } from "../base/machine.ts";
+import type { Fields } from "../protocol/codec.ts";
 import type { Role } from "../protocol/common.ts";
 import * as r1 from "../protocol/r1.ts";
 import * as r2 from "../protocol/r2.ts";
@@ -18,6 +21,7 @@ import { LeaseTable } from "./lease-table.ts";
 import type { Reply } from "./request-router.ts";
 import { ServerMachine } from "./server-machine.ts";
 import type { ServerCounters, ServerOptions } from "./server-types.ts";
+import { checkedServiceKey, isSameServiceKey } from "./service-key.ts";
 
 export const PAMS_REQUEST_ID_BASE = 0x3000_0000;
 /** Silent intervals after which a registration is dropped. */
@@ -27,6 +31,8 @@ const ASK_TIMEOUT_MS = 5_000;
 export interface PamsOptions extends ServerOptions {
   /** R1.b, R2.b: given to every OMS and peer. Default 10 s. */
   readonly reportIntervalMs?: number;
+  /** What an OMS must show, 16 to 64 bytes; undefined: any OMS may register and remove. */
+  readonly serviceKey?: Uint8Array;
   /** Default 1,000 overlays ... */
   readonly overlaysMax?: number;
   /** ... of 10,000 peers each. */
@@ -100,6 +106,7 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
   readonly #reportIntervalMs: number;
   readonly #overlaysMax: number;
   readonly #peersMax: number;
+  readonly #serviceKey: Uint8Array | undefined;
   #reports = 0;
 
   constructor(options: PamsOptions) {
@@ -107,10 +114,12 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
     this.#reportIntervalMs = options.reportIntervalMs ?? 10_000;
     this.#overlaysMax = options.overlaysMax ?? 1_000;
     this.#peersMax = options.peersMax ?? 10_000;
-    this.router.on(r1.REGISTER_OVERLAY, (request, reply, now) =>
-      this.#registerOverlay(request, reply, now),
-    );
+    this.#serviceKey = checkedServiceKey(options.serviceKey);
+    this.router.on(r1.REGISTER_OVERLAY, (request, reply, now) => {
+      if (this.#isServer(request.serviceKey, reply)) this.#registerOverlay(request, reply, now);
+    });
     this.router.on(r1.REMOVE_OVERLAY, (request, reply) => {
+      if (!this.#isServer(request.serviceKey, reply)) return;
       this.#dropOverlay(request.overlayId, "removed");
       reply.answer({});
     });
@@ -141,6 +150,14 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
   }
 
   // ----------------------------------------------------------------------------------------- R1
+
+  /** False: refused for want of the service key. */
+  #isServer(shown: Uint8Array, reply: Pick<Reply<Fields>, "fail">): boolean {
+    if (this.#serviceKey === undefined || isSameServiceKey(this.#serviceKey, shown)) return true;
+    this.counters.keyRefused++;
+    reply.fail("KEY_REQUIRED", shown.length === 0 ? "none shown" : "another one shown");
+    return false;
+  }
 
   /** R1.a to R1.c. */
   #registerOverlay(

@@ -74,6 +74,8 @@ export interface ServerCounters {
   malformed: number;
   unknown: number;
   linksRefused: number;
+  /** Calls between servers that did not show the service key. */
+  keyRefused: number;
   storeFailures: number;
 }
 
@@ -88,6 +90,7 @@ export function newCounters(): ServerCounters {
     malformed: 0,
     unknown: 0,
     linksRefused: 0,
+    keyRefused: 0,
     storeFailures: 0,
   };
 }

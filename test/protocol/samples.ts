@@ -122,12 +122,16 @@ sample(
   ["OVERLAY_GONE", "removed", 0, 1_700_000_000_000_000],
 );
 
+const serviceKey = fill(0x5e, 32);
 both(
   r1.REGISTER_OVERLAY,
-  [{ overlayId, omsUrl: "ws://192.0.2.1:7900" }, [overlay, "ws://192.0.2.1:7900"]],
+  [
+    { overlayId, omsUrl: "ws://192.0.2.1:7900", serviceKey },
+    [overlay, "ws://192.0.2.1:7900", serviceKey],
+  ],
   [{ reportIntervalMs: 10_000 }, [10_000]],
 );
-both(r1.REMOVE_OVERLAY, [{ overlayId }, [overlay]], [{}, []]);
+both(r1.REMOVE_OVERLAY, [{ overlayId, serviceKey }, [overlay, serviceKey]], [{}, []]);
 
 const status = {
   overlayId,

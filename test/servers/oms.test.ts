@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { ROLES, type Role } from "../../src/protocol/common.ts";
 import * as r1 from "../../src/protocol/r1.ts";
 import * as r5 from "../../src/protocol/r5.ts";
-import { encodeAnswer } from "../../src/protocol/signalling.ts";
+import { encodeAnswer, encodeFailure } from "../../src/protocol/signalling.ts";
 import { createOms } from "../../src/servers/oms.ts";
 import type { OmsOptions, OmsSnapshot } from "../../src/servers/oms-types.ts";
 import { Disk, Identity, ServerDriver } from "./driver.ts";
@@ -506,6 +506,60 @@ describe("R1 as the OMS speaks it", () => {
     driver.frame(3, encodeAnswer(r1.REMOVE_OVERLAY, removed[0]?.[1] as number, {}));
     driver.advance(20_000);
     expect(driver.asked(3, 0x11)).toHaveLength(1);
+  });
+
+  it("R1.a, R1.e: shows its service key in both requests, and an empty one when it has none", () => {
+    for (const [serviceKey, shown] of [
+      [new Uint8Array(32).fill(0x5e), "5e".repeat(32)],
+      [undefined, ""],
+    ] as const) {
+      const driver = oms({ ...withPams, ...(serviceKey === undefined ? {} : { serviceKey }) });
+      const link = driver.link();
+      const made = create(driver, link, new Identity(), { pams: true });
+      driver.linkUp(1);
+      expect(driver.asked(1, 0x10).map((raw) => hex(raw[4]))).toEqual([shown]);
+      driver.ask(link, r5.REMOVE_SESSION_OVERLAY, made);
+      expect(driver.asked(1, 0x11).map((raw) => hex(raw[3]))).toEqual([shown]);
+    }
+  });
+
+  it("R1.a (twin): refused, it is told once a link, goes on and asks again every interval", () => {
+    const driver = oms({ ...withPams, refreshMs: 600_000, reportIntervalMs: 4_000 });
+    const link = driver.link();
+    const overlay = create(driver, link, new Identity(), { pams: true });
+    const refuse = (at: number, from: number): number => {
+      const asked = driver.asked(at, 0x10).slice(from);
+      for (const raw of asked) {
+        const failure = { code: "KEY_REQUIRED", detail: "none shown" } as const;
+        driver.frame(at, encodeFailure(raw[1] as number, failure));
+      }
+      return from + asked.length;
+    };
+    const told = () => driver.events.filter(({ type }) => type === "pamsRefused");
+    driver.linkUp(1);
+    let refused = refuse(1, 0);
+    for (let i = 0; i < 3; i++) {
+      driver.advance(4_000);
+      refused = refuse(1, refused);
+    }
+    expect(refused).toBeGreaterThanOrEqual(4);
+    const { overlayId } = overlay;
+    const event = { type: "pamsRefused", overlayId, code: "KEY_REQUIRED", detail: "none shown" };
+    expect(told()).toEqual([event]);
+    expect(driver.snapshot<OmsSnapshot>()).toMatchObject({
+      ready: true,
+      pamsRegistrations: 0,
+      pamsFailures: refused,
+    });
+    join(driver, link, overlayId, new Identity());
+    driver.linkDown(1);
+    driver.advance(300);
+    driver.linkUp(3);
+    refuse(3, 0);
+    expect(told()).toEqual([event, event]);
+    driver.advance(4_000);
+    answer(driver, 3, driver.asked(3, 0x10).at(-1) ?? [], 4_000);
+    expect(driver.snapshot<OmsSnapshot>().pamsRegistrations).toBe(1);
   });
 
   it("after a restart, and on a new link, every overlay is registered at once", () => {

@@ -105,6 +105,91 @@ describe("R1.e: an OMS removes an overlay", () => {
   });
 });
 
+describe("the service key", () => {
+  const serviceKey = Uint8Array.from({ length: 32 }, (_, i) => i);
+  const wrong = (change: (key: Uint8Array) => Uint8Array): Uint8Array => change(serviceKey.slice());
+  const flip = (at: number) => (key: Uint8Array) => {
+    key[at] = (key[at] ?? 0) ^ 0x80;
+    return key;
+  };
+
+  it("R1.a, R1.e: who shows it registers and removes", () => {
+    const driver = pams({ serviceKey });
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, { ...overlay, serviceKey });
+    expect(overlays(driver)).toHaveLength(1);
+    driver.ask(link, r1.REMOVE_OVERLAY, { overlayId, serviceKey });
+    expect(overlays(driver)).toEqual([]);
+    expect(driver.snapshot<PamsSnapshot>().counters.keyRefused).toBe(0);
+  });
+
+  it.each([
+    ["none", new Uint8Array(0)],
+    ["the first byte differs", wrong(flip(0))],
+    ["the last byte differs", wrong(flip(31))],
+    ["cut short", wrong((key) => key.subarray(0, 31))],
+    ["a zero byte more", wrong((key) => Uint8Array.from([...key, 0]))],
+    ["the longest", new Uint8Array(64)],
+  ])("R1.a, R1.e (twin): KEY_REQUIRED, counted, nothing changed: %s", (_, shown) => {
+    const driver = pams({ serviceKey });
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, { ...overlay, serviceKey });
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    const before = overlays(driver);
+    const other = { overlayId: "ab".repeat(16), omsUrl: "", serviceKey: shown };
+    const moved = { overlayId, omsUrl: "ws://192.0.2.66:1", serviceKey: shown };
+    const removal = { overlayId, serviceKey: shown };
+    expect(driver.refusal(link, r1.REGISTER_OVERLAY, other).code).toBe("KEY_REQUIRED");
+    expect(driver.refusal(link, r1.REGISTER_OVERLAY, moved).code).toBe("KEY_REQUIRED");
+    expect(driver.refusal(link, r1.REMOVE_OVERLAY, removal).code).toBe("KEY_REQUIRED");
+    expect(overlays(driver)).toEqual(before);
+    const { counters } = driver.snapshot<PamsSnapshot>();
+    expect(counters).toMatchObject({ keyRefused: 3, failures: 3, inFlight: 0, malformed: 0 });
+    expect(driver.closed).toEqual([]);
+  });
+
+  it("R1.c (twin): refused keep-alives keep nothing alive", () => {
+    const driver = pams({ serviceKey });
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, { ...overlay, serviceKey });
+    for (let i = 0; i < 4; i++) {
+      driver.advance(10_000);
+      driver.refusal(link, r1.REGISTER_OVERLAY, overlay);
+    }
+    expect(overlays(driver)).toEqual([]);
+  });
+
+  it("is asked of no peer", () => {
+    const driver = pams({ serviceKey });
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, { ...overlay, serviceKey });
+    driver.ask(link, r2.REGISTER_PEER, peer);
+    driver.ask(link, r2.REPORT, report);
+    driver.ask(link, r2.REMOVE_PEER, { overlayId, peerId });
+  });
+
+  it("a request of an OMS that does not know the field is one without the key", () => {
+    const id = Buffer.from(overlayId, "hex");
+    const bare = [0x11, 0x07, 0xc4, 0x10, ...id];
+    const keyed = pams({ serviceKey });
+    const link = keyed.link();
+    keyed.frame(link, Uint8Array.of(0x93, ...bare));
+    expect(keyed.rawReply(link, 7)?.[2]).toBe("KEY_REQUIRED");
+    const open = pams();
+    const openLink = open.link();
+    open.frame(openLink, Uint8Array.of(0x93, ...bare));
+    expect(open.rawReply(openLink, 7)).toEqual([0x11 | 0x80, 7]);
+    open.ask(openLink, r1.REGISTER_OVERLAY, { ...overlay, serviceKey });
+    expect(overlays(open)).toHaveLength(1);
+  });
+
+  it("of a length that can be guessed or not be sent is a mistake of the caller", () => {
+    for (const bytes of [0, 15, 65]) {
+      expect(() => pams({ serviceKey: new Uint8Array(bytes) })).toThrow("16 to 64 bytes");
+    }
+  });
+});
+
 describe("R2.a, R2.b: a peer registers", () => {
   it("R2.a, R2.b: by its id; the answer gives the report interval", () => {
     const driver = pams({ reportIntervalMs: 2_500 });

@@ -1,0 +1,30 @@
+/**
+ * The service key: the secret by which servers that belong together know each other's calls (R1).
+ * Who shows it is trusted as a server; it names nobody and never leaves in an answer or a log.
+ */
+
+import { assert } from "../base/assert.ts";
+import { SERVICE_KEY_BYTES_MAX } from "../protocol/r1.ts";
+
+/** Below 128 bits a key could be guessed. */
+export const SERVICE_KEY_BYTES_MIN = 16;
+
+/** For options: undefined = no key. Asserts the length. */
+export function checkedServiceKey(key: Uint8Array | undefined): Uint8Array | undefined {
+  assert(
+    key === undefined ||
+      (key.length >= SERVICE_KEY_BYTES_MIN && key.length <= SERVICE_KEY_BYTES_MAX),
+    `a service key has ${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`,
+  );
+  return key;
+}
+
+/**
+ * Whether both are the same key. Every position is compared whatever came before: the time taken
+ * does not tell how much of a guess was right.
+ */
+export function isSameServiceKey(key: Uint8Array, shown: Uint8Array): boolean {
+  let difference = key.length ^ shown.length;
+  for (let i = 0; i < SERVICE_KEY_BYTES_MAX; i++) difference |= (key[i] ?? 0) ^ (shown[i] ?? 0);
+  return difference === 0;
+}
