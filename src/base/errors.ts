@@ -70,6 +70,7 @@ export const ERRORS = {
   NO_PEERS: row("No peer in good standing holds the data; the session held for holdMs."),
   START_GONE: row("The first fragment is held by nobody any more; start from oldest or live."),
   KEY_REQUIRED: row("This call needs the service key of the server."),
+  KEY_FILE_UNUSABLE: row("The file of the service key can not be used; put it right or remove it."),
   INTERNAL: row("The server failed to carry this out; its log says why.", true),
   OVERLOADED: row("The server sheds load; try again after the given time.", true),
 

@@ -12,11 +12,13 @@ import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { LocalUsageError } from "../base/errors.ts";
 import { type Address, formatAddress, type Machine, parseAddress } from "../base/machine.ts";
 import { seededRng } from "../base/rng.ts";
+import { SERVICE_KEY_BYTES_MAX } from "../protocol/r1.ts";
 import { createIxs, type Ixs } from "../servers/ixs.ts";
 import type { ServerName } from "../servers/multiplexer.ts";
 import { createOms } from "../servers/oms.ts";
 import { createPams } from "../servers/pams.ts";
 import type { ServerCommand, ServerEvent } from "../servers/server-types.ts";
+import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
 import { openLmdbStore } from "../store/lmdb-store.ts";
 import { MemoryStore } from "../store/memory-store.ts";
 import type { Store } from "../store/store.ts";
@@ -31,6 +33,7 @@ import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
 import { sha256, systemEntropy, verifySignature } from "./node-identity.ts";
 import { json, type RoleTransport, ServerEndpoint } from "./server-endpoint.ts";
+import { newServiceKey, SERVICE_KEY_BYTES, serviceKeyOf } from "./service-key-file.ts";
 
 export interface ServersOptions {
   /** Default: all three. */
@@ -45,6 +48,12 @@ export interface ServersOptions {
   readonly dataDir?: string;
   /** The PAMS of another process, for an OMS without one here. */
   readonly pamsUrl?: string;
+  /**
+   * What the OMS shows to the PAMS and the PAMS asks of it (R1), 16 to 64 bytes; the same in both
+   * processes when they run apart. Default: that of the data directory, made at the first start; in
+   * memory a fresh one, so that only the OMS of this process can use its PAMS.
+   */
+  readonly serviceKey?: Uint8Array;
   readonly backend?: WsBackend;
   readonly logger?: Logger;
   /** R5.c: without a refresh within this time an overlay is removed. */
@@ -68,10 +77,11 @@ export interface RunningServers {
 
 const ALL_ROLES: readonly ServerName[] = ["oms", "ixs", "pams"];
 const SNAPSHOT_TIMEOUT_MS = 2_000;
+const PAMS_REFUSED = "the PAMS refused R1; the overlay goes on without it and is offered again";
 
 /**
  * Errors: USAGE, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, DATA_DIR_IN_USE, DATA_DIR_UNUSABLE,
- * STORE_CORRUPT, MODULE_MISSING.
+ * STORE_CORRUPT, MODULE_MISSING, KEY_FILE_UNUSABLE.
  */
 export async function startServers(options: ServersOptions = {}): Promise<RunningServers> {
   const roles = options.roles ?? ALL_ROLES;
@@ -84,14 +94,33 @@ export async function startServers(options: ServersOptions = {}): Promise<Runnin
   if (options.pamsUrl !== undefined && parseAddress(options.pamsUrl) === undefined) {
     throw new LocalUsageError("USAGE", { detail: `PAMS URL ${options.pamsUrl}` });
   }
+  if (options.pamsUrl !== undefined && roles.includes("pams")) {
+    throw new LocalUsageError("USAGE", { detail: "a PAMS URL and the role pams: name one" });
+  }
+  const keyBytes = options.serviceKey?.length ?? SERVICE_KEY_BYTES;
+  if (keyBytes < SERVICE_KEY_BYTES_MIN || keyBytes > SERVICE_KEY_BYTES_MAX) {
+    const range = `${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`;
+    throw new LocalUsageError("USAGE", { detail: `a service key has ${range}, not ${keyBytes}` });
+  }
   const store =
     options.dataDir === undefined ? new MemoryStore() : await openLmdbStore(options.dataDir);
   try {
-    return await NodeServers.start(options, roles, store);
+    // The store holds the directory: nobody else makes a key there now.
+    return await NodeServers.start({ ...options, ...keyFor(options, roles) }, roles, store);
   } catch (error) {
     await store.close();
     throw error;
   }
+}
+
+/** The service key, for roles that show it or ask for it. */
+function keyFor(
+  options: ServersOptions,
+  roles: readonly ServerName[],
+): Pick<ServersOptions, "serviceKey"> {
+  const { serviceKey, dataDir } = options;
+  if (serviceKey !== undefined || !roles.some((role) => role !== "ixs")) return {};
+  return { serviceKey: dataDir === undefined ? newServiceKey() : serviceKeyOf(dataDir) };
 }
 
 /** A fresh directory for servers of a demonstration. */
@@ -213,6 +242,8 @@ class NodeServers implements RunningServers {
       entropy: systemEntropy,
       sha256,
     };
+    const { serviceKey } = options;
+    const key = serviceKey === undefined ? {} : { serviceKey };
     const interval =
       options.reportIntervalMs === undefined ? {} : { reportIntervalMs: options.reportIntervalMs };
     const machines: Record<ServerName, () => Machine<ServerCommand, ServerEvent<unknown>>> = {
@@ -220,6 +251,7 @@ class NodeServers implements RunningServers {
         createOms({
           ...common,
           ...interval,
+          ...key,
           pamsUrl,
           omsUrl: url,
           ...(options.refreshMs === undefined ? {} : { refreshMs: options.refreshMs }),
@@ -227,7 +259,10 @@ class NodeServers implements RunningServers {
         }) as Machine<ServerCommand, ServerEvent<unknown>>,
       ixs: () => createIxs(common) as Ixs as Machine<ServerCommand, ServerEvent<unknown>>,
       pams: () =>
-        createPams({ ...common, ...interval }) as Machine<ServerCommand, ServerEvent<unknown>>,
+        createPams({ ...common, ...interval, ...key }) as Machine<
+          ServerCommand,
+          ServerEvent<unknown>
+        >,
     };
     const jobs = new JobRunner({ signatures: { sign: undefined, verify: verifySignature } });
     for (const name of roles) {
@@ -284,6 +319,10 @@ class NodeServers implements RunningServers {
       case "refused":
         break;
       default:
+        if (told.type === "pamsRefused") {
+          this.#logger?.warn({ role: role.name, ...told }, PAMS_REFUSED);
+          return;
+        }
         this.#betweenServers(told);
     }
     this.#logger?.debug({ role: role.name, ...event }, told.type);

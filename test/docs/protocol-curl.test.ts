@@ -26,10 +26,11 @@ const statuses = new Map(
 );
 
 test("every curl line does what it says", async () => {
-  const servers = await startServers({ port: 0 });
+  const serviceKey = Buffer.alloc(32, 0x5e);
+  const servers = await startServers({ port: 0, serviceKey });
   onTestFinished(() => servers.close());
   const base = (servers.urls.oms as string).replace(/^ws:/, "http:");
-  const variables: Record<string, string> = {};
+  const variables: Record<string, string> = { SERVICE_KEY: "00".repeat(32) };
   const done = new Set<string>();
 
   const curl = async (operation: string): Promise<Record<string, unknown>> => {
@@ -103,6 +104,10 @@ test("every curl line does what it says", async () => {
   variables.TOKEN = String(joined.memberToken);
   expect(await succeed("r5/member-refresh")).toEqual({ leaseMs: 30_000, sessionEpoch: 1 });
   expect((await succeed("r5/list")).members).toHaveLength(1);
+  for (const operation of ["r1/register-overlay", "r1/remove-overlay"]) {
+    expect(await curl(operation)).toMatchObject({ code: "KEY_REQUIRED" });
+  }
+  variables.SERVICE_KEY = serviceKey.toString("hex");
   expect(await succeed("r1/register-overlay")).toEqual({ reportIntervalMs: 10_000 });
   expect(await succeed("r2/register-peer")).toEqual({ reportIntervalMs: 10_000 });
   expect(await succeed("r2/report")).toEqual({});
