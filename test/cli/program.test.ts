@@ -155,6 +155,7 @@ describe("wrong usage is exit 2 with the cure", () => {
     ["source --title", "argument missing"],
     ["serve --roles oms,cs", "Give some of oms, pams, ixs"],
     ["serve --port 65536", "from 0 to 65535"],
+    ["serve --roles oms --pams tcp://h:1", "Give a URL like"],
     ["demo --peers 2", "from 3 to 50"],
     ["demo --speed fast", "above 0"],
     ["key", "missing required argument"],
