@@ -29,7 +29,11 @@ async function digestOf(file) {
 const directory = mkdtempSync(path.join(tmpdir(), "mp2p-soak-"));
 const servers = mp2p("serve", "--memory", "--port", "0", "--json");
 try {
-  const [line] = await once(servers.stdout, "data");
+  const ended = once(servers, "exit").then(([code]) => {
+    throw new Error(`serve ended with ${code}; is the project built?`);
+  });
+  ended.catch(() => undefined); // it ends at the end, too
+  const [line] = await Promise.race([once(servers.stdout, "data"), ended]);
   const url = JSON.parse(line.toString()).urls.oms;
   const input = path.join(directory, "input");
   const fd = openSync(input, "w");
