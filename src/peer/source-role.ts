@@ -167,7 +167,7 @@ export class SourceRole {
       this.#outlet.sourceEnded(source);
     }
     if (!this.#sessionEnding || this.#endIndex !== undefined) return;
-    if (this.#merger.finish()) this.#endIndex = this.#merger.nextIndex - 1;
+    if (this.#merger.finish(this.#sources.entries())) this.#endIndex = this.#merger.nextIndex - 1;
   }
 
   /** Hands sealed fragments on, by way of the checksum job where integrity asks for one. */

@@ -53,6 +53,8 @@ export class FragmentMerger {
   #openedUs: TimestampUs = 0;
   #openedMs: MonoMs = 0;
   #slicing: Slicing | undefined;
+  /** Sources whose SOURCE_END is still to be written before END. */
+  #toEnd: DataSourceEntry[] | undefined;
   #nowUs: TimestampUs = 0;
   #nowMs: MonoMs = 0;
 
@@ -217,7 +219,26 @@ export class FragmentMerger {
    */
   endSource(source: DataSourceEntry): boolean {
     if (source.ended) return true;
+    return this.pump() && this.#putEnd(source);
+  }
+
+  /**
+   * Seals the last fragment, with END and the last sequence number of each of `sources`, once more
+   * for those that ended before. False when the window has no room now: call again.
+   */
+  finish(sources: Iterable<DataSourceEntry> = []): boolean {
     if (!this.pump()) return false;
+    this.#toEnd ??= [...sources];
+    for (let source = this.#toEnd[0]; source !== undefined; source = this.#toEnd[0]) {
+      if (source.endedIn !== this.#nextIndex && !this.#putEnd(source)) return false;
+      this.#toEnd.shift();
+    }
+    if (!this.#writer.isOpen && !this.#open()) return false;
+    this.#seal(true);
+    return true;
+  }
+
+  #putEnd(source: DataSourceEntry): boolean {
     const writer = this.#writer;
     const need = (): number =>
       writer.declarationBytes(source, this.#nowUs) + layout.SOURCE_END_BYTES;
@@ -226,14 +247,7 @@ export class FragmentMerger {
     writer.declare(source, this.#nowUs);
     writer.putSourceEnd(source);
     source.ended = true;
-    return true;
-  }
-
-  /** Seals the last fragment, with END. False when the window has no room now: call again. */
-  finish(): boolean {
-    if (!this.pump()) return false;
-    if (!this.#writer.isOpen && !this.#open()) return false;
-    this.#seal(true);
+    source.endedIn = this.#nextIndex;
     return true;
   }
 

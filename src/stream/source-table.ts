@@ -6,7 +6,7 @@
 
 import { LocalUsageError } from "../base/errors.ts";
 import { CONTENT_TYPE_BYTES_MAX, SOURCE_ID_BYTES_MAX, SOURCES_MAX } from "../base/limits.ts";
-import type { SequenceNumber } from "../base/units.ts";
+import type { FragmentIndex, SequenceNumber } from "../base/units.ts";
 
 const encoder = new TextEncoder();
 
@@ -20,6 +20,8 @@ export interface DataSourceEntry {
   /** Sequence number of the next datum; the first is 1. */
   nextSequence: SequenceNumber;
   ended: boolean;
+  /** Fragment that carries its SOURCE_END; -1 until then. */
+  endedIn: FragmentIndex;
 }
 
 export class SourceTable {
@@ -60,6 +62,7 @@ export class SourceTable {
       contentTypeBytes: contentTypeOf(contentType),
       nextSequence: 1,
       ended: false,
+      endedIn: -1,
     };
     this.#byId.set(id, entry);
     return entry;
