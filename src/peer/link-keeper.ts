@@ -5,7 +5,7 @@
 
 import { Deadlines } from "../base/deadlines.ts";
 import { RemoteProtocolError } from "../base/errors.ts";
-import { HANDSHAKE_TIMEOUT_MS } from "../base/limits.ts";
+import { HANDSHAKE_TIMEOUT_MS, LINKS_PENDING_MAX } from "../base/limits.ts";
 import type { Address, LinkDown, LinkId, LinkUp } from "../base/machine.ts";
 import type { MonoMs, OverlayId } from "../base/units.ts";
 import { ROLES } from "../protocol/common.ts";
@@ -72,13 +72,21 @@ export class LinkKeeper {
     const row = this.#table.add(link);
     this.#deadlines.setIfEarlier("watch", this.#context.now.monoMs + WATCH_MS);
     const overlay = dialled === undefined ? undefined : this.#outlet.overlay(dialled.overlayId);
-    if (input.direction === "inbound" && this.#table.size > this.#maxLinks) {
+    const crowded = this.#table.size > this.#maxLinks || this.#pending() > LINKS_PENDING_MAX;
+    if (input.direction === "inbound" && crowded) {
       this.fail(link, new RemoteProtocolError("TOO_MANY_LINKS"));
     } else if (overlay !== undefined) {
       this.#openHandshake(row, overlay, true);
     } else if (input.direction === "outbound") {
       link.close(false);
     }
+  }
+
+  /** Links that nobody has proven an identity on. */
+  #pending(): number {
+    let pending = 0;
+    for (const row of this.#table.rows()) if (row.neighbours.length === 0) pending++;
+    return pending;
   }
 
   linkDown(input: LinkDown): void {

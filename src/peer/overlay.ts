@@ -29,6 +29,7 @@ import { Neighbour } from "./neighbour.ts";
 import { Partners } from "./partners.ts";
 import { Puller } from "./pull.ts";
 import { pump, reconsider } from "./push.ts";
+import { confirmedTo, knownTo } from "./reach.ts";
 import { FragmentReceiver } from "./receiver.ts";
 import { Retention } from "./retention.ts";
 import { checkMemory, checkSettings, type OverlaySettings, type StartFrom } from "./settings.ts";
@@ -142,11 +143,7 @@ export class Overlay {
   }
   /** One past the highest index known to exist. */
   get known(): FragmentIndex {
-    let known = this.window.highest;
-    for (const neighbour of this.neighbours) {
-      if (neighbour.mapKnown && neighbour.remoteHighest > known) known = neighbour.remoteHighest;
-    }
-    return known;
+    return knownTo(this.window, this.neighbours);
   }
 
   /** Bytes of fragments so far, by where they came from and went to. */
@@ -335,7 +332,8 @@ export class Overlay {
       if (this.hasLeft) return;
     }
     const consumedTo = this.#consumedTo();
-    this.#retention.free(this.neighbours, consumedTo, this.known, tick);
+    const confirmed = confirmedTo(this.window, this.neighbours);
+    this.#retention.free(this.neighbours, consumedTo, confirmed, tick);
     if (this.source !== undefined) this.#runSource();
     if (this.consumer?.wakes() === true) {
       this.#event({ kind: "readable", overlayId: this.settings.overlayId });
@@ -397,9 +395,10 @@ export class Overlay {
     }
     if (this.#ticks % SLOW_TICKS !== 0) return;
     this.#seek();
-    this.#watchStanding(known);
+    const confirmed = confirmedTo(this.window, this.neighbours);
+    this.#watchStanding(confirmed);
     if (this.consumer !== undefined) {
-      for (const event of this.consumer.repair(this.neighbours, known)) this.#event(event);
+      for (const event of this.consumer.repair(this.neighbours, confirmed)) this.#event(event);
     }
     this.#advertiser.refreshClipped(false);
     this.#end();
@@ -410,8 +409,8 @@ export class Overlay {
     this.#partners.seek(this.neighbours, Math.min(this.known, this.window.limit));
   }
 
-  #watchStanding(known: FragmentIndex): void {
-    const changed = this.#retention.watch(this.neighbours, this.#consumedTo(), known);
+  #watchStanding(confirmed: FragmentIndex): void {
+    const changed = this.#retention.watch(this.neighbours, this.#consumedTo(), confirmed);
     this.#advertiser.heldBack = this.#retention.isHeldBack;
     for (const neighbour of changed) {
       if (neighbour.lagging) this.#laggards.add(neighbour.peerId);
