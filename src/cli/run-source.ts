@@ -28,6 +28,9 @@ import {
 import type { SourceOptions } from "./source-command.ts";
 import { bytesText, countText, secondsText } from "./units.ts";
 
+/** Members started along with the source find it even when its input was short. */
+const LATE_JOIN_MS = 3_000;
+
 interface Sent {
   data: number;
   bytes: number;
@@ -126,7 +129,9 @@ async function send(
       return EXIT.interrupted;
     }
     reporter.note("read", { ...sent }, `the input has ended after ${amount(sent)}`);
-    await session.end();
+    await session.end({
+      lateJoinMs: options.lateJoinMs ?? (options.delivery === "live" ? 0 : LATE_JOIN_MS),
+    });
   } finally {
     stopFollowing();
   }

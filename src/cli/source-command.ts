@@ -33,6 +33,7 @@ export interface SourceOptions extends PeerOptions {
   readonly integrity: "signed" | "checksum" | "none";
   readonly waitPeers?: number;
   readonly holdMs?: number;
+  readonly lateJoinMs?: number;
   readonly rate?: number;
   readonly waitMs: number;
 }
@@ -93,6 +94,11 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
     .option(
       "--hold-ms <n>",
       "how long to hold the data while no peer is there (default 60000)",
+      integer(0, MS_MAX),
+    )
+    .option(
+      "--late-join-ms <n>",
+      "after the end, stay until no peer came for so long (default 3000, live 0)",
       integer(0, MS_MAX),
     )
     .option("--rate <n>", "data per second at most", positive)

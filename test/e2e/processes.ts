@@ -33,7 +33,8 @@ export class Mp2p {
     const flags = json ? [...args, "--json"] : args;
     this.#child = spawn(process.execPath, [MAIN, ...flags], {
       stdio: ["pipe", stdoutTo, "pipe"],
-      env: { ...process.env, NODE_OPTIONS: "" },
+      // Who is late is late on purpose here: no source waits for it.
+      env: { MP2P_LATE_JOIN_MS: "0", ...process.env, NODE_OPTIONS: "" },
     });
     this.pid = this.#child.pid ?? -1;
     this.stdin.on("error", () => undefined);
