@@ -2,7 +2,7 @@
 
 import path from "node:path";
 import { startServers } from "../host/node-servers.ts";
-import { readServiceKey } from "../host/service-key-file.ts";
+import { readServiceKey } from "../host/node-service-key.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { runContext } from "./run-kit.ts";
 import type { ServeOptions } from "./serve-command.ts";

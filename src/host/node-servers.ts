@@ -32,8 +32,8 @@ import type { Logger } from "./engine-types.ts";
 import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
 import { sha256, systemEntropy, verifySignature } from "./node-identity.ts";
+import { newServiceKey, SERVICE_KEY_BYTES, serviceKeyOf } from "./node-service-key.ts";
 import { json, type RoleTransport, ServerEndpoint } from "./server-endpoint.ts";
-import { newServiceKey, SERVICE_KEY_BYTES, serviceKeyOf } from "./service-key-file.ts";
 
 export interface ServersOptions {
   /** Default: all three. */
