@@ -12,7 +12,7 @@
  * refused until the process starts anew. Reads go on in both cases.
  */
 
-import { closeSync, fsyncSync, mkdirSync, openSync, statfsSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, statfsSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Database, RootDatabase } from "lmdb";
@@ -50,7 +50,7 @@ export async function openLmdbStore(directory: string): Promise<LmdbStore> {
   }
   let created: string | undefined;
   try {
-    created = mkdirSync(directory, { recursive: true, mode: 0o700 });
+    created = makeDirectories(resolve(directory));
   } catch (cause) {
     throw new OperationError("DATA_DIR_UNUSABLE", {
       detail: `${directory}: ${textOf(cause)}`,
@@ -326,4 +326,15 @@ function isFull(error: unknown): boolean {
 
 function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * Makes `directory` and what leads to it; returns the uppermost one that was made. Step by step:
+ * mkdir's own recursion never ends where a file system refuses with ENOENT, as /proc does.
+ */
+function makeDirectories(directory: string): string | undefined {
+  const missing: string[] = [];
+  for (let each = directory; !existsSync(each); each = dirname(each)) missing.unshift(each);
+  for (const each of missing) mkdirSync(each, { mode: 0o700 });
+  return missing[0];
 }

@@ -129,6 +129,12 @@ describe("lmdb store", () => {
     await expect(openLmdbStore(directory)).rejects.toMatchObject({ code: "DATA_DIR_IN_USE" });
   });
 
+  test("a directory that the file system refuses to make is DATA_DIR_UNUSABLE, at once", async () => {
+    await expect(openLmdbStore("/proc/mp2p/data")).rejects.toMatchObject({
+      code: "DATA_DIR_UNUSABLE",
+    });
+  });
+
   test("a path that is no directory is DATA_DIR_UNUSABLE", async () => {
     const file = join(newDirectory(), "file");
     writeFileSync(file, "x");
