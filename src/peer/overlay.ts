@@ -394,6 +394,7 @@ export class Overlay {
       }
     }
     if (this.#ticks % SLOW_TICKS !== 0) return;
+    this.#partners.reshare(this.neighbours);
     this.#seek();
     const confirmed = confirmedTo(this.window, this.neighbours);
     this.#watchStanding(confirmed);

@@ -14,7 +14,7 @@
  * second copy) and shares them out evenly among those who ask.
  */
 
-import { SUBSTREAMS_MAX } from "../base/limits.ts";
+import { SUBSTREAM_RUN, SUBSTREAMS_MAX } from "../base/limits.ts";
 import type { FragmentIndex } from "../base/units.ts";
 import { ACCEPT, type Accept, DEPTH_NOT_GRANTED, encodeFrame, PARTNER } from "../protocol/r10.ts";
 import type { FragmentWindow } from "../stream/window.ts";
@@ -23,6 +23,8 @@ import type { Neighbour } from "./neighbour.ts";
 import { allSubstreams } from "./settings.ts";
 
 const DEPTH_MAX = 32;
+/** Who lacks no more than this is near enough to the newest fragment to hand it on. */
+const CAUGHT_UP_FRAGMENTS = 8 * SUBSTREAM_RUN;
 /** Pushed copies of one substream per non-source node. */
 const CHILDREN_MAX = 8;
 /** A neighbour that refused a substream is asked again after this, jittered. */
@@ -36,6 +38,8 @@ export class Partners {
   readonly #tag: Uint8Array;
   readonly #substreams: number;
   readonly #isSource: boolean;
+  /** Whom the source peer shared its substreams out among last. */
+  #sharedAmong: readonly Neighbour[] = [];
   /** Who pushes each substream to us. */
   readonly #partners: (Neighbour | undefined)[];
 
@@ -95,7 +99,11 @@ export class Partners {
 
   /** The source peer's shares: one neighbour a substream, evenly. */
   #share(all: readonly Neighbour[], asker: Neighbour | undefined): void {
-    const wanting = all.filter((neighbour) => neighbour.wantedMask !== 0);
+    const asking = all.filter((neighbour) => neighbour.wantedMask !== 0);
+    // A newcomer that still catches up would hand on late what others wait for.
+    const caughtUp = asking.filter((neighbour) => this.#hasCaughtUp(neighbour));
+    const wanting = caughtUp.length > 0 ? caughtUp : asking;
+    this.#sharedAmong = wanting;
     const masks = new Map<Neighbour, number>();
     const counts = new Map<Neighbour, number>();
     for (const neighbour of wanting) {
@@ -132,6 +140,24 @@ export class Partners {
     for (const neighbour of all) {
       this.#setPush(neighbour, (masks.get(neighbour) ?? 0) >>> 0, neighbour === asker);
     }
+  }
+
+  /** The source peer: shares anew when somebody has caught up since. Called now and then. */
+  reshare(all: readonly Neighbour[]): void {
+    if (!this.#isSource) return;
+    const waits = all.some(
+      (neighbour) =>
+        neighbour.wantedMask !== 0 &&
+        !this.#sharedAmong.includes(neighbour) &&
+        this.#hasCaughtUp(neighbour),
+    );
+    if (waits) this.#share(all, undefined);
+  }
+
+  #hasCaughtUp(neighbour: Neighbour): boolean {
+    if (neighbour.pushMask !== 0) return true;
+    const acked = neighbour.updateAcked(this.#context.now.monoMs);
+    return this.#window.highest - acked <= CAUGHT_UP_FRAGMENTS;
   }
 
   #setPush(neighbour: Neighbour, mask: number, answer: boolean): void {

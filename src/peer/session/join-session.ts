@@ -37,6 +37,7 @@ const LINKS_WANTED = 6;
 /** Below this it asks the OMS for more members. */
 const LINKS_MIN = 2;
 const QUERY_AGAIN_MS = 400;
+const SOURCE_GONE_MS = 300;
 const MEMBERS_AGAIN_MS = 2_000;
 /** A member that could not be reached is tried again after this. */
 const DIAL_AGAIN_MS = 4_000;
@@ -60,6 +61,7 @@ export class JoiningSession extends SessionBase {
   #oms: Address | undefined;
   #memberToken: Uint8Array = new Uint8Array(0);
   #joined = false;
+  #sourcePeerId: PeerId = "";
   #leaving = false;
   #saidWaiting = false;
 
@@ -75,8 +77,11 @@ export class JoiningSession extends SessionBase {
 
   override observe(event: PeerEvent): void {
     if (event.kind === "needMembers") this.#listSoon(0, event.holding);
-    else if (event.kind === "neighbour" && event.state === "down") this.#dialMore();
-    else if (event.kind === "linkFailed") this.#dialMore();
+    else if (event.kind === "neighbour" && event.state === "down") {
+      this.#dialMore();
+      // Without the source peer it is worth knowing soon whether the session goes on.
+      if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
+    } else if (event.kind === "linkFailed") this.#dialMore();
     else if (event.kind === "ended") this.reportEvent("completed");
     else if (event.kind === "left") this.leave();
   }
@@ -240,6 +245,7 @@ export class JoiningSession extends SessionBase {
   #open(file: IndexFile, sessionEpoch: number): void {
     this.overlayId = file.overlayId;
     const sourcePeerId = toHex(this.context.sha256(file.sourcePublicKey));
+    this.#sourcePeerId = sourcePeerId;
     const opened = this.openOverlay({
       kind: "openOverlay",
       role: "peer",
