@@ -9,5 +9,5 @@ export {
   OperationError,
   RemoteProtocolError,
 } from "./base/errors.ts";
-export { createEngine } from "./host/node-engine.ts";
 export type * from "./host/engine-types.ts";
+export { createEngine } from "./host/node-engine.ts";
