@@ -12,6 +12,7 @@ import type { FragmentWindow } from "../stream/window.ts";
 import type { PeerEvent, Take } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
 import type { Neighbour } from "./neighbour.ts";
+import { confirmedTo } from "./reach.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
 
 /** After the first buffermap others get this long to tell theirs before the start is chosen. */
@@ -82,8 +83,7 @@ export class ConsumerRole {
     if (known.length === 0) return undefined;
     const live =
       this.#from === "live" || (this.#settings.delivery === "live" && this.#from === "oldest");
-    let start = 0;
-    for (const neighbour of known) start = Math.max(start, neighbour.remoteHighest);
+    let start = confirmedTo(this.#window, neighbours);
     if (!live) start = oldestCovered(known, start);
     if (this.#from === "start" && start > 0) return "gone";
     return start;

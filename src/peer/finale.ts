@@ -3,7 +3,7 @@
  * session that is lost. Looked after now and then; says what follows and does nothing itself.
  */
 
-import type { FragmentIndex, MonoMs } from "../base/units.ts";
+import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { ROLES } from "../protocol/common.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
@@ -11,6 +11,9 @@ import type { PeerContext } from "./context.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { OverlaySettings } from "./settings.ts";
 import type { SourceRole } from "./source-role.ts";
+
+/** Members told apart; more than any source waits for. */
+const MEMBERS_COUNTED = 4_096;
 
 export interface FinaleView {
   readonly settings: OverlaySettings;
@@ -35,8 +38,9 @@ export class Finale {
   readonly #view: FinaleView;
   readonly #waitPeers: number;
   #endIndex: FragmentIndex | undefined;
-  #membersSeen = 0;
-  #membersCompleted = 0;
+  /** Members by peer id: one that comes again over a new link is no other. */
+  readonly #membersSeen = new Set<PeerId>();
+  readonly #membersCompleted = new Set<PeerId>();
   #sessionOver = false;
   #hasEnded = false;
   #hasFailed = false;
@@ -61,7 +65,7 @@ export class Finale {
 
   /** Whether a source may free: as many members were there as it was told to wait for. */
   get isAttended(): boolean {
-    if (this.#membersSeen < this.#waitPeers) return false;
+    if (this.#membersSeen.size < this.#waitPeers) return false;
     if (this.#view.settings.delivery === "live") return true;
     return this.#view.neighbours.some((neighbour) => !neighbour.lagging);
   }
@@ -71,13 +75,15 @@ export class Finale {
   }
 
   memberCame(neighbour: Neighbour): void {
-    if (neighbour.role !== ROLES.source) this.#membersSeen++;
+    if (neighbour.role === ROLES.source || this.#membersSeen.size >= MEMBERS_COUNTED) return;
+    this.#membersSeen.add(neighbour.peerId);
   }
 
   /** Called before the neighbour is closed. */
   memberWent(neighbour: Neighbour): void {
     if (this.#endIndex === undefined) return;
-    if (neighbour.updateAcked(this.#context.now.monoMs) > this.#endIndex) this.#membersCompleted++;
+    if (neighbour.updateAcked(this.#context.now.monoMs) > this.#endIndex)
+      this.#membersCompleted.add(neighbour.peerId);
   }
 
   /** The servers say that the session is over. */
@@ -104,7 +110,7 @@ export class Finale {
     const alone =
       settings.delivery === "complete" &&
       !neighbours.some((neighbour) => !neighbour.lagging) &&
-      this.#membersCompleted === 0;
+      this.#membersCompleted.size === 0;
     if (!alone || !waiting || this.#hasEnded) {
       this.#holdSinceMs = undefined;
       return undefined;
@@ -149,8 +155,8 @@ export class Finale {
       this.#hasEnded = true;
       return { kind: "leave" };
     }
-    const someone = this.#membersCompleted > 0 || neighbours.some((n) => n.ackedTo > end);
-    const served = this.#membersSeen >= this.#waitPeers && someone;
+    const someone = this.#membersCompleted.size > 0 || neighbours.some((n) => n.ackedTo > end);
+    const served = this.#membersSeen.size >= this.#waitPeers && someone;
     if (this.#hasEnded || (settings.delivery !== "live" && !served)) return undefined;
     this.#hasEnded = true;
     return { kind: "ended" };

@@ -14,7 +14,7 @@ import { assert } from "../base/assert.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import type { RemoteProtocolError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
-import type { FragmentIndex, MemoryOffset, MonoMs, PeerId } from "../base/units.ts";
+import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
 import { type Accept, BYE, encodeFrame, type Partner } from "../protocol/r10.ts";
 import type { BuffermapHeader } from "../protocol/r10-binary.ts";
@@ -70,8 +70,6 @@ export class Overlay {
   /** Traffic with neighbours that are gone. */
   readonly #past = noTraffic();
   #hasLeft = false;
-  /** Who lagged when it was heard of last. */
-  readonly #laggards = new Set<PeerId>();
   #pumpAll = false;
   readonly #pumpSome = new Set<Neighbour>();
   #ticks = 0;
@@ -141,9 +139,10 @@ export class Overlay {
     if (this.#hasLeft) return Number.POSITIVE_INFINITY;
     return Math.min(this.#deadlines.earliestMs(), this.#advertiser.deadlineMs);
   }
-  /** One past the highest index known to exist. */
+  /** One past the highest index known to exist, as far as it is to be believed. */
   get known(): FragmentIndex {
-    return knownTo(this.window, this.neighbours);
+    if (this.source !== undefined) return this.window.highest;
+    return confirmedTo(this.window, this.neighbours);
   }
 
   /** Bytes of fragments so far, by where they came from and went to. */
@@ -164,7 +163,7 @@ export class Overlay {
     const nowMs = this.#context.now.monoMs;
     const neighbour = new Neighbour(this, this.window, link, peerId, role, nowMs);
     // A new link alone is no better standing.
-    neighbour.lagging = this.#laggards.has(peerId);
+    neighbour.lagging = this.#retention.wasLagging(peerId);
     // What it has is told as a whole; what is still queued for others must not be told twice.
     this.#advertiser.flush();
     this.neighbours.push(neighbour);
@@ -332,8 +331,7 @@ export class Overlay {
       if (this.hasLeft) return;
     }
     const consumedTo = this.#consumedTo();
-    const confirmed = confirmedTo(this.window, this.neighbours);
-    this.#retention.free(this.neighbours, consumedTo, confirmed, tick);
+    this.#retention.free(this.neighbours, consumedTo, this.known, tick);
     if (this.source !== undefined) this.#runSource();
     if (this.consumer?.wakes() === true) {
       this.#event({ kind: "readable", overlayId: this.settings.overlayId });
@@ -384,10 +382,9 @@ export class Overlay {
 
   #tick(): void {
     this.#ticks++;
-    const known = this.known;
-    const reachable = Math.min(known, this.window.limit);
+    const reachable = Math.min(knownTo(this.window, this.neighbours), this.window.limit);
     if (this.consumer?.started === true && !this.consumer.ended) {
-      this.#puller.sample(reachable);
+      this.#puller.sample(Math.min(known, this.window.limit));
       this.#puller.run(this.neighbours, this.#partners.partners, this.#receiver.pending, reachable);
       if (this.consumer.wakesForScan()) {
         this.#event({ kind: "readable", overlayId: this.settings.overlayId });
@@ -396,7 +393,7 @@ export class Overlay {
     if (this.#ticks % SLOW_TICKS !== 0) return;
     this.#partners.reshare(this.neighbours);
     this.#seek();
-    const confirmed = confirmedTo(this.window, this.neighbours);
+    const confirmed = this.known;
     this.#watchStanding(confirmed);
     if (this.consumer !== undefined) {
       for (const event of this.consumer.repair(this.neighbours, confirmed)) this.#event(event);
@@ -407,15 +404,16 @@ export class Overlay {
 
   #seek(): void {
     if (this.consumer?.started !== true || this.consumer.ended) return;
-    this.#partners.seek(this.neighbours, Math.min(this.known, this.window.limit));
+    this.#partners.seek(
+      this.neighbours,
+      Math.min(knownTo(this.window, this.neighbours), this.window.limit),
+    );
   }
 
   #watchStanding(confirmed: FragmentIndex): void {
     const changed = this.#retention.watch(this.neighbours, this.#consumedTo(), confirmed);
     this.#advertiser.heldBack = this.#retention.isHeldBack;
     for (const neighbour of changed) {
-      if (neighbour.lagging) this.#laggards.add(neighbour.peerId);
-      else this.#laggards.delete(neighbour.peerId);
       this.#event({
         kind: "neighbour",
         overlayId: this.settings.overlayId,

@@ -14,7 +14,7 @@
  */
 
 import { FRAME_TYPES } from "../base/layout.ts";
-import type { FragmentIndex, MonoMs } from "../base/units.ts";
+import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { encodeRanges } from "../protocol/r10-binary.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { PeerContext } from "./context.ts";
@@ -27,6 +27,9 @@ export const STEP_SHIFT = 4;
 /** A new neighbour that stands far behind is given this long to move. */
 const CAME_LATE_MS = 2_500;
 
+/** Laggards remembered after their link is gone. */
+const LAGGARDS_MAX = 1_024;
+
 export class Retention {
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
@@ -34,6 +37,7 @@ export class Retention {
   readonly #tag: Uint8Array;
   #fullSinceMs: MonoMs | undefined;
   #heldBack = false;
+  readonly #laggards = new Set<PeerId>();
 
   constructor(
     context: PeerContext,
@@ -45,6 +49,23 @@ export class Retention {
     this.#window = window;
     this.#settings = settings;
     this.#tag = tag;
+  }
+
+  /** Whether this peer lagged when it was heard of last, over whatever link. */
+  wasLagging(peerId: PeerId): boolean {
+    return this.#laggards.has(peerId);
+  }
+
+  #remember(changed: readonly Neighbour[]): Neighbour[] {
+    for (const { peerId, lagging } of changed) {
+      const oldest = this.#laggards.values().next().value;
+      if (!lagging) this.#laggards.delete(peerId);
+      else if (this.#laggards.size >= LAGGARDS_MAX && oldest !== undefined) {
+        this.#laggards.delete(oldest);
+      }
+      if (lagging) this.#laggards.add(peerId);
+    }
+    return [...changed];
   }
 
   /** Whether this node is full because neighbours that count have not advanced. */
@@ -120,10 +141,10 @@ export class Retention {
     this.#heldBack = full && acked < consumedTo;
     if (!this.#heldBack) {
       this.#fullSinceMs = undefined;
-      return changed;
+      return this.#remember(changed);
     }
     this.#fullSinceMs ??= nowMs;
-    if (nowMs - this.#fullSinceMs < this.#settings.stallMs) return changed;
+    if (nowMs - this.#fullSinceMs < this.#settings.stallMs) return this.#remember(changed);
     for (const neighbour of neighbours) {
       if (neighbour.lagging || neighbour.ackedTo >= consumedTo) continue;
       if (neighbour.ackedTo > this.#window.start) continue;
@@ -133,7 +154,7 @@ export class Retention {
       neighbour.lagging = true;
       changed.push(neighbour);
     }
-    return changed;
+    return this.#remember(changed);
   }
 
   /**
