@@ -106,9 +106,10 @@ export class JobRunner {
   async #pooled(memory: EngineMemory, pool: KernelPool, job: FragmentsJob): Promise<JobResult> {
     const { kernel } = memory;
     const count = job.ranges.length / 2;
-    const table = memory.allocate(9 * count);
-    const goodAt = table + 8 * count;
+    let table: MemoryOffset | undefined;
     try {
+      table = memory.allocate(9 * count);
+      const goodAt = table + 8 * count;
       kernel.u32.set(job.ranges, table >>> 2);
       if (job.kind === "checksumFragments") {
         await pool.run("checksumFragments", table, count);
@@ -123,7 +124,7 @@ export class JobRunner {
       this.counters.poolFailures++;
       return this.#inline(memory, job);
     } finally {
-      memory.free(table);
+      if (table !== undefined) memory.free(table);
     }
   }
 }

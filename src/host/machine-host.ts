@@ -9,7 +9,7 @@
  */
 
 import { unreachable } from "../base/assert.ts";
-import type { ErrorCode } from "../base/errors.ts";
+import { type ErrorCode, LocalUsageError } from "../base/errors.ts";
 import type {
   Address,
   Input,
@@ -74,9 +74,12 @@ export class MachineHost<C, E> {
     }
   }
 
-  /** Hands in a command; out-fields are filled when this returns. Throws what the machine throws. */
+  /**
+   * Hands in a command; out-fields are filled when this returns. Throws what the machine throws,
+   * and LocalUsageError CLOSED after close().
+   */
   command(command: C): void {
-    if (this.#closed) return;
+    if (this.#closed) throw new LocalUsageError("CLOSED");
     this.#input({ kind: "command", command });
   }
 
@@ -117,9 +120,14 @@ export class MachineHost<C, E> {
     try {
       this.#input(input);
     } catch (error) {
-      this.#closed = true;
-      this.#options.onCrash(error);
+      this.#crash(error);
     }
+  }
+
+  #crash(error: unknown): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#options.onCrash(error);
   }
 
   #input(input: Input<C>): void {
@@ -174,7 +182,10 @@ export class MachineHost<C, E> {
         const { jobId } = output;
         const result = this.#options.jobs.run(output.job);
         if (result instanceof Promise) {
-          result.then((late) => this.#guarded({ kind: "jobDone", jobId, result: late }));
+          result.then(
+            (late) => this.#guarded({ kind: "jobDone", jobId, result: late }),
+            (error: unknown) => this.#crash(error),
+          );
         } else {
           this.#queue.push({ kind: "jobDone", jobId, result });
         }
@@ -188,9 +199,10 @@ export class MachineHost<C, E> {
           this.#queue.push({ kind: "storeDone", opId, result });
           return;
         }
-        store
-          .execute(output.operation)
-          .then((result) => this.#guarded({ kind: "storeDone", opId, result }));
+        store.execute(output.operation).then(
+          (result) => this.#guarded({ kind: "storeDone", opId, result }),
+          (error: unknown) => this.#crash(error),
+        );
         return;
       }
       default:

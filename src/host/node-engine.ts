@@ -272,6 +272,10 @@ class NodeEngine implements Engine {
       handle instanceof SourceHandle ? handle.close() : handle.leave(),
     );
     await Promise.race([Promise.allSettled(leaving), this.#sleep(CLOSE_GRACE_MS)]);
+    // Servers that did not answer in time: whoever still waits for a session hears of its end.
+    for (const [sessionId, handle] of [...this.#handles]) {
+      handle.observe({ kind: "sessionClosed", sessionId });
+    }
     this.#host.close();
     await Promise.allSettled(this.#transports.map((transport) => transport.shutdown()));
     await this.#pool?.close();
