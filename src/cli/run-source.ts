@@ -30,6 +30,8 @@ import { bytesText, countText, secondsText } from "./units.ts";
 
 /** Members started along with the source find it even when its input was short. */
 const LATE_JOIN_MS = 3_000;
+/** And nothing of a long input is let go before they are all there. */
+const GATHER_MS = 3_000;
 
 interface Sent {
   data: number;
@@ -64,6 +66,7 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
           integrity: options.integrity,
           delivery: options.delivery,
           ...(options.waitPeers === undefined ? {} : { waitPeers: options.waitPeers }),
+          gatherMs: options.gatherMs ?? (options.waitPeers === undefined ? GATHER_MS : 0),
           node: {
             maxDelayMs: options.maxDelayMs,
             ...(options.holdMs === undefined ? {} : { holdMs: options.holdMs }),

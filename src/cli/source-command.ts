@@ -33,6 +33,7 @@ export interface SourceOptions extends PeerOptions {
   readonly integrity: "signed" | "checksum" | "none";
   readonly waitPeers?: number;
   readonly holdMs?: number;
+  readonly gatherMs?: number;
   readonly lateJoinMs?: number;
   readonly rate?: number;
   readonly waitMs: number;
@@ -94,6 +95,11 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
     .option(
       "--hold-ms <n>",
       "how long to hold the data while no peer is there (default 60000)",
+      integer(0, MS_MAX),
+    )
+    .option(
+      "--gather-ms <n>",
+      "let nothing go until no new peer came for so long (default 3000, 0 with --wait-peers)",
       integer(0, MS_MAX),
     )
     .option(

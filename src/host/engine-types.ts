@@ -60,6 +60,11 @@ export interface SourceOptions extends ServerUrls {
   readonly maxLagMs?: number;
   /** Complete: members that must have been there before anything is freed. Default 1, live 0. */
   readonly waitPeers?: number;
+  /**
+   * Complete: nothing is freed until no new member came for so long, at most five times as long in
+   * all; so members that start together all get everything. Default 0.
+   */
+  readonly gatherMs?: number;
   readonly node?: NodeSettings;
   readonly signal?: AbortSignal;
 }

@@ -201,6 +201,7 @@ class NodeEngine implements Engine {
       delivery,
       substreams: options.substreams ?? limits.SUBSTREAMS_DEFAULT,
       maxLagMs: options.maxLagMs ?? limits.MAX_LAG_MS_DEFAULT,
+      gatherMs: options.gatherMs ?? 0,
       waitPeers: options.waitPeers ?? (delivery === "complete" ? 1 : 0),
       node: options.node ?? {},
     });

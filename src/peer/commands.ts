@@ -24,6 +24,8 @@ export interface OpenOverlay {
   readonly role: "source" | "peer";
   /** Source, complete: nothing is freed before so many members were seen. */
   readonly waitPeers?: number;
+  /** Source, complete: nothing is freed until no new member came for so long. Default 0. */
+  readonly gatherMs?: number;
   readonly from?: StartFrom;
 }
 

@@ -15,6 +15,9 @@ import type { SourceRole } from "./source-role.ts";
 /** Members told apart; more than any source waits for. */
 const MEMBERS_COUNTED = 4_096;
 
+/** How often at most the wait for further members begins anew. */
+const GATHERINGS_MAX = 5;
+
 export interface FinaleView {
   readonly settings: OverlaySettings;
   readonly window: FragmentWindow;
@@ -37,6 +40,9 @@ export class Finale {
   readonly #context: PeerContext;
   readonly #view: FinaleView;
   readonly #waitPeers: number;
+  readonly #gatherMs: number;
+  #firstMemberMs: MonoMs | undefined;
+  #newMemberMs: MonoMs = 0;
   #endIndex: FragmentIndex | undefined;
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
@@ -50,10 +56,15 @@ export class Finale {
   /** Whom a node waits for while it lingers, and how far they are. */
   #lingerMark = "";
 
-  constructor(context: PeerContext, view: FinaleView, waitPeers: number) {
+  constructor(
+    context: PeerContext,
+    view: FinaleView,
+    audience: { readonly waitPeers: number; readonly gatherMs: number },
+  ) {
     this.#context = context;
     this.#view = view;
-    this.#waitPeers = waitPeers;
+    this.#waitPeers = audience.waitPeers;
+    this.#gatherMs = audience.gatherMs;
   }
 
   get hasEnded(): boolean {
@@ -67,7 +78,16 @@ export class Finale {
   get isAttended(): boolean {
     if (this.#membersSeen.size < this.#waitPeers) return false;
     if (this.#view.settings.delivery === "live") return true;
+    if (this.#isGathering()) return false;
     return this.#view.neighbours.some((neighbour) => !neighbour.lagging);
+  }
+
+  /** Whether members still come in one after the other: bounded, whoever keeps coming. */
+  #isGathering(): boolean {
+    const nowMs = this.#context.now.monoMs;
+    if (this.#firstMemberMs === undefined) return false;
+    if (nowMs - this.#firstMemberMs >= GATHERINGS_MAX * this.#gatherMs) return false;
+    return nowMs - this.#newMemberMs < this.#gatherMs;
   }
 
   endKnown(index: FragmentIndex): void {
@@ -76,7 +96,10 @@ export class Finale {
 
   memberCame(neighbour: Neighbour): void {
     if (neighbour.role === ROLES.source || this.#membersSeen.size >= MEMBERS_COUNTED) return;
+    if (this.#membersSeen.has(neighbour.peerId)) return;
     this.#membersSeen.add(neighbour.peerId);
+    this.#newMemberMs = this.#context.now.monoMs;
+    this.#firstMemberMs ??= this.#newMemberMs;
   }
 
   /** Called before the neighbour is closed. */

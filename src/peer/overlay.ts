@@ -44,6 +44,8 @@ export interface OverlayOptions {
   readonly tag: Uint8Array;
   readonly role: "source" | "peer";
   readonly waitPeers: number;
+  /** Source, complete: nothing is freed until no new member came for so long. */
+  readonly gatherMs: number;
   readonly from: StartFrom;
   /** Closes a link for what came over it. */
   readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
@@ -119,7 +121,7 @@ export class Overlay {
       this.source = undefined;
       this.consumer = new ConsumerRole(context, this.window, settings, options.from);
     }
-    this.#finale = new Finale(context, this, options.waitPeers);
+    this.#finale = new Finale(context, this, options);
     this.#deadlines.set("tick", context.now.monoMs + TICK_MS);
   }
 
@@ -384,7 +386,7 @@ export class Overlay {
     this.#ticks++;
     const reachable = Math.min(knownTo(this.window, this.neighbours), this.window.limit);
     if (this.consumer?.started === true && !this.consumer.ended) {
-      this.#puller.sample(Math.min(known, this.window.limit));
+      this.#puller.sample(Math.min(this.known, this.window.limit));
       this.#puller.run(this.neighbours, this.#partners.partners, this.#receiver.pending, reachable);
       if (this.consumer.wakesForScan()) {
         this.#event({ kind: "readable", overlayId: this.settings.overlayId });

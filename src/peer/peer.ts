@@ -236,6 +236,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       tag,
       role: command.role,
       waitPeers: command.waitPeers ?? 0,
+      gatherMs: command.gatherMs ?? 0,
       from: command.from ?? "oldest",
       blame: (link, error) => this.#keeper.fail(link, error),
       dropped: (neighbour) => this.#table.drop(neighbour),

@@ -31,6 +31,7 @@ export interface CreateSession {
   readonly substreams: number;
   readonly maxLagMs: number;
   readonly waitPeers: number;
+  readonly gatherMs?: number;
   readonly node: NodeSettings;
 }
 

@@ -89,6 +89,7 @@ export class SourceSession extends SessionBase {
               kind: "openOverlay",
               role: "source",
               waitPeers: this.#options.waitPeers,
+              gatherMs: this.#options.gatherMs ?? 0,
               settings: {
                 ...NODE_DEFAULTS,
                 ...node,
