@@ -410,6 +410,11 @@ class NodeServers implements RunningServers {
       () => this.#server?.stats().refused ?? 0,
     );
     gauge("mp2p_http_requests", "HTTP requests", () => this.#server?.stats().httpRequests ?? 0);
+    gauge(
+      "mp2p_http_overloaded",
+      "HTTP requests refused because their host asks too often",
+      () => this.#endpoint.httpOverloaded,
+    );
     const counters = new Gauge({
       name: "mp2p_server_count",
       help: "counters of each server role",

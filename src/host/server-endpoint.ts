@@ -1,7 +1,7 @@
 /**
  * One WebSocket and HTTP port shared by several server machines. A message goes to the machine its
  * type belongs to; a machine hears of a link when the first message for it comes. HTTP requests are
- * links of one message each.
+ * links of one message each; what one host may ask in this way is limited by a bucket of its own.
  *
  * Per machine this is a Transport: what it opens itself (an OMS to its PAMS) leaves by a client.
  */
@@ -24,8 +24,11 @@ import type {
   WsServer,
   WsServerHandler,
 } from "../transport/ws-server/ws-server.ts";
+import { HostBuckets } from "./host-buckets.ts";
 
 const ONE_SHOT_TIMEOUT_MS = 10_000;
+/** HTTP requests of one host; twice those of a link, as several programs may share it. */
+const HTTP_LIMITS = { perSecond: 100, burst: 200, hosts: 10_000 } as const;
 /** Codes that HTTP says by a status of its own; all others are 400. */
 const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   UNKNOWN_OVERLAY: 404,
@@ -46,6 +49,13 @@ const HTTP_STATUS: Partial<Record<ErrorCode, number>> = {
   TIMEOUT: 504,
 };
 
+interface SharedLink {
+  readonly remote: Address;
+  readonly known: Set<RoleTransport>;
+  /** A machine closed it: what was received already goes to nobody. */
+  closing: boolean;
+}
+
 interface OneShot {
   answered(bytes: Uint8Array): void;
   closed(): void;
@@ -55,11 +65,13 @@ interface OneShot {
 export class ServerEndpoint implements WsServerHandler {
   readonly #roles = new Map<ServerName, RoleTransport>();
   /** The machines that know a link, and where its other end is. */
-  readonly #links = new Map<LinkId, { remote: Address; known: Set<RoleTransport> }>();
+  readonly #links = new Map<LinkId, SharedLink>();
+  readonly #buckets = new HostBuckets(HTTP_LIMITS);
   readonly oneShots = new Map<LinkId, OneShot>();
   readonly #pages: (path: string) => Promise<HttpResponse | undefined>;
   #server: WsServer | undefined;
   #nextLink = 2;
+  #httpOverloaded = 0;
 
   /** `pages` answers GET requests; undefined = 404. */
   constructor(pages: (path: string) => Promise<HttpResponse | undefined>) {
@@ -81,6 +93,11 @@ export class ServerEndpoint implements WsServerHandler {
     return this.#server;
   }
 
+  /** HTTP requests refused because their host asks too often. */
+  get httpOverloaded(): number {
+    return this.#httpOverloaded;
+  }
+
   allocateLinkId(): LinkId {
     const linkId = this.#nextLink;
     this.#nextLink += 2;
@@ -88,19 +105,26 @@ export class ServerEndpoint implements WsServerHandler {
   }
 
   linkUp(linkId: LinkId, remote: Address): void {
-    this.#links.set(linkId, { remote, known: new Set() });
+    this.#links.set(linkId, { remote, known: new Set(), closing: false });
   }
 
   message(linkId: LinkId, bytes: Uint8Array): void {
     const link = this.#links.get(linkId);
+    if (link === undefined || link.closing) return;
     const name = routeOf(bytes, 0, bytes.length);
     const role = (name === undefined ? undefined : this.#roles.get(name)) ?? this.#any();
-    if (link === undefined || role === undefined) return;
+    if (role === undefined) return;
     if (!link.known.has(role)) {
       link.known.add(role);
       role.handler?.linkUp(linkId, "inbound", link.remote);
     }
     role.deliver(linkId, bytes);
+  }
+
+  close(linkId: LinkId, abort: boolean): void {
+    const link = this.#links.get(linkId);
+    if (link !== undefined) link.closing = true;
+    this.#server?.close(linkId, abort);
   }
 
   linkDown(linkId: LinkId, code: ErrorCode, detail: string): void {
@@ -113,6 +137,13 @@ export class ServerEndpoint implements WsServerHandler {
     if (request.method === "GET") {
       const page = await this.#pages(request.path);
       return page ?? json(404, { code: "MESSAGE_UNKNOWN", detail: `no page ${request.path}` });
+    }
+    const waitMs = this.#buckets.take(request.remote.host, performance.now());
+    if (waitMs > 0) {
+      this.#httpOverloaded++;
+      const retryAfterMs = Math.ceil(waitMs);
+      const body = { code: "OVERLOADED", detail: "requests a second", retryAfterMs };
+      return { ...json(503, body), retryAfterSeconds: Math.ceil(retryAfterMs / 1_000) };
     }
     const asMsgpack = request.contentType.endsWith("msgpack");
     try {
@@ -226,7 +257,7 @@ export class RoleTransport implements Transport {
     }
     const oneShot = this.#endpoint.oneShots.get(linkId);
     if (oneShot !== undefined) queueMicrotask(() => oneShot.closed());
-    else this.#endpoint.server?.close(linkId, abort);
+    else this.#endpoint.close(linkId, abort);
   }
 
   resume(): void {}

@@ -152,8 +152,13 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
   // ----------------------------------------------------------------------------------------- R1
 
   /** False: refused for want of the service key. */
-  #isServer(shown: Uint8Array, reply: Pick<Reply<Fields>, "fail">): boolean {
-    if (this.#serviceKey === undefined || isSameServiceKey(this.#serviceKey, shown)) return true;
+  #isServer(shown: Uint8Array, reply: Pick<Reply<Fields>, "fail" | "linkId">): boolean {
+    if (this.#serviceKey === undefined) return true;
+    if (isSameServiceKey(this.#serviceKey, shown)) {
+      // An OMS registers up to a thousand overlays at once on a new link.
+      this.router.trust(reply.linkId);
+      return true;
+    }
     this.counters.keyRefused++;
     reply.fail("KEY_REQUIRED", shown.length === 0 ? "none shown" : "another one shown");
     return false;

@@ -3,7 +3,9 @@
  * request to its handler with a `Reply` that settles exactly once, and matches answers to the
  * requests this server made itself.
  *
- * A request that is not served is always answered: malformed, unknown, overloaded, not ready. A
+ * Every message that comes is paid for from its link's bucket before it is looked at. A request that
+ * is not served is answered: malformed, unknown, overloaded, not ready. Who goes on all the same has
+ * a second bucket of refusals; when that is empty too the link is closed, so that a flood ends. A
  * reply to a link that has gone is dropped. Never keeps a view of the host's memory: handlers get
  * decoded copies.
  */
@@ -53,8 +55,12 @@ interface Link {
   readonly remote: Address;
   inFlight: number;
   malformed: number;
-  /** Requests that may come now; refilled by time. */
+  /** Messages that may come now; refilled by time. */
   tokens: number;
+  /** Messages beyond those that are still answered; refilled alike. */
+  refusals: number;
+  /** The other end is a server that belongs to this one. */
+  trusted: boolean;
   refilledMs: number;
   closing: boolean;
 }
@@ -67,7 +73,8 @@ interface Asked {
 
 export interface RouterOutput {
   transmit(linkId: LinkId, bytes: Uint8Array): void;
-  close(linkId: LinkId): void;
+  /** `abort`: without sending what is queued. */
+  close(linkId: LinkId, abort: boolean): void;
   refused(linkId: LinkId, code: ErrorCode, detail: string): void;
 }
 
@@ -114,6 +121,12 @@ export class RequestRouter {
     this.#shut = reason;
   }
 
+  /** The other end has shown that it is a server of ours: its messages are not limited any more. */
+  trust(linkId: LinkId): void {
+    const link = this.#links.get(linkId);
+    if (link !== undefined) link.trusted = true;
+  }
+
   isUp(linkId: LinkId): boolean {
     return this.#links.has(linkId);
   }
@@ -130,7 +143,7 @@ export class RequestRouter {
           retryAfterMs: this.#retryAfterMs(5_000),
         }),
       );
-      this.#output.close(input.linkId);
+      this.#output.close(input.linkId, false);
       return;
     }
     this.#links.set(input.linkId, {
@@ -139,6 +152,8 @@ export class RequestRouter {
       inFlight: 0,
       malformed: 0,
       tokens: this.#limits.requestBurst,
+      refusals: this.#limits.refusalBurst,
+      trusted: false,
       refilledMs: now.monoMs,
       closing: false,
     });
@@ -200,6 +215,8 @@ export class RequestRouter {
   }
 
   #frame(link: Link, memory: Uint8Array, offset: number, bytes: number, now: Now): void {
+    const waitMs = link.trusted ? 0 : this.#pay(link, now);
+    if (link.closing) return;
     let envelope: Envelope;
     try {
       envelope = readEnvelope(memory, offset, bytes);
@@ -208,17 +225,20 @@ export class RequestRouter {
       return;
     }
     if (envelope.kind === "request") {
-      this.#request(link, envelope, now);
+      this.#request(link, envelope, waitMs, now);
       return;
     }
     // Ids of others are those of another server on this link, or of a request given up: no harm.
     const asked = this.#asked.get(envelope.requestId);
     if (asked === undefined || asked.linkId !== link.id) return;
     this.#asked.delete(envelope.requestId);
+    // This server asked for it: its asking is the limit.
+    if (waitMs === 0) link.tokens++;
+    else link.refusals++;
     asked.settle(envelope, "MESSAGE_MALFORMED", now);
   }
 
-  #request(link: Link, envelope: Envelope, now: Now): void {
+  #request(link: Link, envelope: Envelope, waitMs: number, now: Now): void {
     const { requestId } = envelope;
     this.#counters.requests++;
     const row = this.#handlers.get(envelope.type);
@@ -228,7 +248,7 @@ export class RequestRouter {
       this.#fail(link.id, requestId, { code: "MESSAGE_UNKNOWN", detail });
       return;
     }
-    const wait = this.#refusal(link, now);
+    const wait = this.#refusal(link, waitMs);
     if (wait !== undefined) {
       this.#counters.overloaded++;
       this.#fail(link.id, requestId, { code: "OVERLOADED", ...wait });
@@ -246,23 +266,41 @@ export class RequestRouter {
     row.handle(request, this.#reply(link, requestId, row.operation), now);
   }
 
-  /** Why this link may not ask now, and when it may; undefined = it may, and that is counted. */
-  #refusal(link: Link, now: Now): { detail: string; retryAfterMs: number } | undefined {
+  /**
+   * Takes a message out of the link's buckets: 0, or in how many ms one more may come. Closes the
+   * link when nothing is left to refuse it with.
+   */
+  #pay(link: Link, now: Now): number {
+    const { requestsPerSecond, requestBurst, refusalBurst } = this.#limits;
+    const refill = ((now.monoMs - link.refilledMs) / 1_000) * requestsPerSecond;
+    link.tokens = Math.min(requestBurst, link.tokens + refill);
+    link.refusals = Math.min(refusalBurst, link.refusals + refill);
+    link.refilledMs = now.monoMs;
+    if (link.tokens >= 1) {
+      link.tokens--;
+      return 0;
+    }
+    if (link.refusals >= 1) link.refusals--;
+    else {
+      link.closing = true;
+      this.#counters.floodsClosed++;
+      this.#output.refused(link.id, "OVERLOADED", "went on after its refusals");
+      this.#output.close(link.id, true);
+    }
+    return ((1 - link.tokens) / requestsPerSecond) * 1_000;
+  }
+
+  /** Why this link may not ask now, and when it may; undefined = it may. */
+  #refusal(link: Link, waitMs: number): { detail: string; retryAfterMs: number } | undefined {
     if (this.#shut !== undefined) {
       return { detail: this.#shut, retryAfterMs: this.#retryAfterMs(1_000) };
     }
-    const { requestsPerSecond, requestBurst, inFlightPerLink } = this.#limits;
-    if (link.inFlight >= inFlightPerLink) {
+    if (waitMs > 0) {
+      return { detail: "requests a second", retryAfterMs: this.#retryAfterMs(waitMs) };
+    }
+    if (link.inFlight >= this.#limits.inFlightPerLink) {
       return { detail: "requests in flight", retryAfterMs: this.#retryAfterMs(200) };
     }
-    const refilled = link.tokens + ((now.monoMs - link.refilledMs) / 1_000) * requestsPerSecond;
-    link.tokens = Math.min(requestBurst, refilled);
-    link.refilledMs = now.monoMs;
-    if (link.tokens < 1) {
-      const missingMs = ((1 - link.tokens) / requestsPerSecond) * 1_000;
-      return { detail: "requests a second", retryAfterMs: this.#retryAfterMs(missingMs) };
-    }
-    link.tokens--;
     return undefined;
   }
 
@@ -308,7 +346,7 @@ export class RequestRouter {
     link.malformed++;
     if (link.malformed < this.#limits.malformedPerLink && error.code !== "FRAME_TOO_LARGE") return;
     link.closing = true;
-    this.#output.close(link.id);
+    this.#output.close(link.id, false);
   }
 }
 

@@ -73,7 +73,7 @@ export abstract class ServerMachine<
     this.router = new RequestRouter(
       {
         transmit: (linkId, bytes) => this.emit({ kind: "transmit", linkId, bytes }),
-        close: (linkId) => this.emit({ kind: "close", linkId, abort: false }),
+        close: (linkId, abort) => this.emit({ kind: "close", linkId, abort }),
         refused: (linkId, code, detail) => this.report({ type: "refused", linkId, code, detail }),
       },
       this.limits,

@@ -19,9 +19,11 @@ export interface ServerLimits {
   readonly links: number;
   /** Requests of one link not yet answered. */
   readonly inFlightPerLink: number;
-  /** Requests a second and link, and how many may come at once after a pause. */
+  /** Messages a second and link, and how many may come at once after a pause. */
   readonly requestsPerSecond: number;
   readonly requestBurst: number;
+  /** Messages beyond those that are refused, at the same rate, before the link is closed. */
+  readonly refusalBurst: number;
   /** Malformed messages of one link until it is closed. */
   readonly malformedPerLink: number;
 }
@@ -31,6 +33,7 @@ export const SERVER_LIMITS: ServerLimits = {
   inFlightPerLink: 32,
   requestsPerSecond: 50,
   requestBurst: 100,
+  refusalBurst: 50,
   malformedPerLink: 3,
 };
 
@@ -74,6 +77,8 @@ export interface ServerCounters {
   malformed: number;
   unknown: number;
   linksRefused: number;
+  /** Links closed because they went on after their refusals. */
+  floodsClosed: number;
   /** Calls between servers that did not show the service key. */
   keyRefused: number;
   storeFailures: number;
@@ -90,6 +95,7 @@ export function newCounters(): ServerCounters {
     malformed: 0,
     unknown: 0,
     linksRefused: 0,
+    floodsClosed: 0,
     keyRefused: 0,
     storeFailures: 0,
   };

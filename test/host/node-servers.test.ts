@@ -202,6 +202,40 @@ describe.each<WsBackend>(["uws", "ws"])("startServers over the back end %s", (ba
     await closed;
     expect((await fetch(`${servers.base}/readyz`)).status).toBe(200);
   });
+
+  test("a flood over one link is cut off, and others are served meanwhile", async () => {
+    const servers = await start({ backend });
+    const socket = new WebSocket(String(servers.urls.ixs), { perMessageDeflate: false });
+    await new Promise((resolve) => socket.once("open", resolve));
+    let answers = 0;
+    socket.on("message", () => answers++);
+    // Writing to a link that was cut off.
+    socket.on("error", () => undefined);
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    for (let i = 0; i < 100_000; i++) socket.send(new Uint8Array([0x93, 0x70, 0x01, 0x90]));
+    expect((await createOverlay(servers.base, new NodeIdentity(), "calm")).status).toBe(200);
+    await closed;
+    expect(answers).toBeLessThanOrEqual(250);
+    const stats = (await servers.stats()) as Record<string, { counters: Record<string, number> }>;
+    const cut = ["oms", "ixs", "pams"].map((role) => stats[role]?.counters.floodsClosed ?? 0);
+    expect(cut.reduce((sum, count) => sum + count)).toBe(1);
+  });
+
+  test("one host's requests over HTTP are limited: 503 with Retry-After", async () => {
+    const servers = await start({ backend });
+    const responses = await Promise.all(
+      Array.from({ length: 300 }, () =>
+        fetch(`${servers.base}/r5/challenge`, { method: "POST", body: "{}" }),
+      ),
+    );
+    const refused = responses.filter(({ status }) => status === 503);
+    expect(responses.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(200);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(Number(refused[0]?.headers.get("retry-after"))).toBeGreaterThan(0);
+    expect(await refused[0]?.json()).toMatchObject({ code: "OVERLOADED" });
+    const metrics = await (await fetch(`${servers.adminUrl}/metrics`)).text();
+    expect(metrics).toContain(`mp2p_http_overloaded ${refused.length}`);
+  });
 });
 
 describe("startServers", () => {

@@ -143,6 +143,52 @@ describe("limits", () => {
     driver.ask(driver.link(), r5.CHALLENGE, {});
   });
 
+  it.each([
+    ["known", pack([r5.CHALLENGE.type, 1]), 105],
+    ["unknown", pack([0x70, 1, []]), 150],
+    ["nobody asked for", encodeAnswer(r1.REMOVE_OVERLAY, 1, {}), 0],
+  ])(
+    "a flood of messages (%s) is refused for a while, then its link is closed",
+    (_, bytes, replies) => {
+      const driver = oms({ requestBurst: 100, refusalBurst: 50 });
+      const link = driver.link();
+      for (let i = 0; i < 150; i++) driver.frame(link, bytes);
+      expect(driver.closed).toEqual([]);
+      const sent = driver.sent.length;
+      expect(sent).toBeGreaterThanOrEqual(replies);
+      for (let i = 0; i < 1_000; i++) driver.frame(link, bytes);
+      expect(driver.closed).toEqual([link]);
+      expect(driver.sent.length).toBe(sent);
+      expect(counters(driver)).toMatchObject({ floodsClosed: 1 });
+      driver.linkDown(link);
+      driver.ask(driver.link(), r5.CHALLENGE, {});
+    },
+  );
+
+  it("who keeps asking a little too fast is refused, not closed", () => {
+    const driver = oms({ requestsPerSecond: 50, requestBurst: 100, refusalBurst: 50 });
+    const link = driver.link();
+    let served = 0;
+    for (let i = 0; i < 600; i++) {
+      driver.advance(12);
+      if (driver.request(link, r5.CHALLENGE, {}).ok) served++;
+    }
+    expect(driver.closed).toEqual([]);
+    expect(served).toBeGreaterThan(400);
+    expect(counters(driver)).toMatchObject({ floodsClosed: 0 });
+  });
+
+  it("R1.a: an OMS that shows the service key registers all its overlays at once", () => {
+    const serviceKey = new Uint8Array(32).fill(7);
+    const driver = new ServerDriver((base) => createPams({ ...base, serviceKey })).start();
+    const link = driver.link();
+    for (let i = 0; i < 1_000; i++) {
+      const overlayId = i.toString(16).padStart(32, "0");
+      driver.ask(link, r1.REGISTER_OVERLAY, { overlayId, omsUrl: "ws://oms:1", serviceKey });
+    }
+    expect(driver.closed).toEqual([]);
+  });
+
   it("a reply to a link that has gone is dropped", () => {
     const driver = new ServerDriver(createIxs).start();
     const link = driver.link();
