@@ -4,7 +4,9 @@
  * off: an END after half of the input would tell peers that they have all.
  */
 
+import { createHash } from "node:crypto";
 import { OperationError } from "../base/errors.ts";
+import { DATA_ID_BYTES_MAX } from "../base/limits.ts";
 import type { EngineSource } from "../host/engine-types.ts";
 import {
   assertReadable,
@@ -59,7 +61,7 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
             {
               sourceId: options.sourceId,
               contentType: contentTypeOf(options.format),
-              ...(options.dataId === undefined ? {} : { dataId: options.dataId }),
+              dataId: options.dataId ?? dataIdOf(title),
             },
           ],
           fragmentBytes: options.fragmentBytes,
@@ -72,6 +74,8 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
             ...(options.holdMs === undefined ? {} : { holdMs: options.holdMs }),
             ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),
           },
+          waitMs: options.waitMs,
+          onNote: sayOnce(context),
           signal: AbortSignal.any([signals.signal, patience]),
         }),
       );
@@ -85,6 +89,22 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
       throw error;
     }
   });
+}
+
+/** Two sessions of different titles never claim the same index file: the title is the data id. */
+export function dataIdOf(title: string): string {
+  if (Buffer.byteLength(title) <= DATA_ID_BYTES_MAX) return title;
+  return createHash("sha256").update(title).digest("hex");
+}
+
+/** Says each thing once, however often it is tried. */
+function sayOnce({ reporter }: RunContext): (text: string) => void {
+  const said = new Set<string>();
+  return (text) => {
+    if (said.has(text)) return;
+    said.add(text);
+    reporter.note("waiting", {}, text);
+  };
 }
 
 async function send(

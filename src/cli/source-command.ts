@@ -48,6 +48,10 @@ Examples:
   tail -f /var/log/syslog | mp2p source --server ws://127.0.0.1:7900 --title log --delivery live
   mp2p source --server ws://127.0.0.1:7900 --title copy --format raw --wait-peers 3 < image.iso
 
+Source id and data id name the session at the index server and belong to one key at a time. The data
+id is the title unless given, so sessions of different titles never meet. After a kill without
+--identity the command waits (--wait-ms) until what the lost key registered has expired.
+
 The session ends with the input: the command waits until every peer in good standing has all.
 SIGTERM stops reading and ends the session in order; SIGINT breaks it off, and peers say so.`;
 
@@ -62,7 +66,7 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
     .addOption(
       new Option("--source-id <id>", "id of the data source").argParser(word).default("source"),
     )
-    .option("--data-id <id>", 'id of the data (default "default")', word)
+    .option("--data-id <id>", "id of the data (default: the title)", word)
     .option("--file <file>", "input; standard input when not given", word)
     .addOption(
       new Option("--format <name>", "how the input is cut").choices(INPUT_FORMATS).default("lines"),
@@ -109,7 +113,10 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
     )
     .option("--rate <n>", "data per second at most", positive)
     .addOption(
-      new Option("--wait-ms <n>", "how long to wait for servers that can not be reached")
+      new Option(
+        "--wait-ms <n>",
+        "how long to wait for servers, and for ids that another key holds",
+      )
         .argParser(integer(0, MS_MAX))
         .default(60_000),
     );

@@ -65,6 +65,13 @@ export interface SourceOptions extends ServerUrls {
    * all; so members that start together all get everything. Default 0.
    */
   readonly gatherMs?: number;
+  /**
+   * How long to wait where another key holds the same source id and data id, as after a kill of the
+   * same program without identitySeed; then NOT_OWNER. Default 0.
+   */
+  readonly waitMs?: number;
+  /** What the session waits for until it is open, for people. */
+  readonly onNote?: (text: string) => void;
   readonly node?: NodeSettings;
   readonly signal?: AbortSignal;
 }

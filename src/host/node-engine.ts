@@ -95,6 +95,7 @@ async function createKernel(
 interface Opening {
   readonly open: (overlayId: string, title: string) => void;
   readonly fail: (error: Error) => void;
+  readonly note: (text: string) => void;
 }
 
 class NodeEngine implements Engine {
@@ -183,7 +184,7 @@ class NodeEngine implements Engine {
       throw new LocalUsageError("USAGE", { detail: "a session has at least one data source" });
     }
     const sessionId = this.#nextSession++;
-    const opened = this.#opened(sessionId, options.signal);
+    const opened = this.#opened(sessionId, options.signal, options.onNote);
     this.#host.command({
       kind: "createSession",
       sessionId,
@@ -202,6 +203,7 @@ class NodeEngine implements Engine {
       substreams: options.substreams ?? limits.SUBSTREAMS_DEFAULT,
       maxLagMs: options.maxLagMs ?? limits.MAX_LAG_MS_DEFAULT,
       gatherMs: options.gatherMs ?? 0,
+      waitMs: options.waitMs ?? 0,
       waitPeers: options.waitPeers ?? (delivery === "complete" ? 1 : 0),
       node: options.node ?? {},
     });
@@ -302,6 +304,7 @@ class NodeEngine implements Engine {
   #opened(
     sessionId: number,
     signal: AbortSignal | undefined,
+    onNote: (text: string) => void = () => undefined,
   ): Promise<{ overlayId: string; title: string }> {
     throwIfAborted(signal);
     if (this.#closing !== undefined) throw new LocalUsageError("CLOSED");
@@ -326,6 +329,7 @@ class NodeEngine implements Engine {
           settle();
           reject(error);
         },
+        note: onNote,
       });
     });
   }
@@ -356,6 +360,7 @@ class NodeEngine implements Engine {
     }
     if (event.kind === "sessionNote") {
       this.#logger?.info({ sessionId: event.sessionId }, event.text);
+      this.#opening.get(event.sessionId)?.note(event.text);
     } else if (event.kind === "linkFailed") {
       const { code, detail } = event;
       this.#logger?.debug({ code, detail, address: formatAddress(event.address) }, "link failed");

@@ -4,6 +4,7 @@ import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LocalUsageError, OperationError } from "../../src/base/errors.ts";
 import { type Actions, runProgram } from "../../src/cli/program.ts";
+import { dataIdOf } from "../../src/cli/run-source.ts";
 
 class Lines {
   text = "";
@@ -226,5 +227,20 @@ describe("help", () => {
 
   it("tells the version", async () => {
     expect(await run("--version")).toMatchObject({ code: 0, out: "1.2.3\n" });
+  });
+});
+
+describe("the data id of a source", () => {
+  it("is the title unless given: two titles never claim the same index file", () => {
+    expect(dataIdOf("A")).toBe("A");
+    const long = "ä".repeat(120);
+    expect(dataIdOf(`${long}1`)).toMatch(/^[0-9a-f]{64}$/);
+    expect(dataIdOf(`${long}1`)).not.toBe(dataIdOf(`${long}2`));
+  });
+
+  it("is documented", async () => {
+    const { out } = await run("source --help");
+    expect(out).toContain("(default: the title)");
+    expect(out.replace(/\s+/g, " ")).toContain("for ids that another key holds");
   });
 });

@@ -51,7 +51,11 @@ function scene(options: Parameters<typeof startServers>[1] = {}): Scene {
 
 function createSession(
   world: World,
-  more: { readonly sources?: readonly string[]; readonly waitPeers?: number } = {},
+  more: {
+    readonly sources?: readonly string[];
+    readonly waitPeers?: number;
+    readonly waitMs?: number;
+  } = {},
 ): Node {
   const node = world.node();
   node.command({ kind: "setListen", addresses: [node.address] });
@@ -73,6 +77,7 @@ function createSession(
     substreams: 8,
     maxLagMs: 1_000,
     waitPeers: more.waitPeers ?? 1,
+    waitMs: more.waitMs ?? 0,
     node: { windowFragments: 256, windowBytes: 256 * 1024, repairMs: 2_000 },
   });
   return node;
@@ -251,6 +256,47 @@ describe("a source peer's session", () => {
     expect(servers.oms.events.some(({ type }) => type === "overlayEnded")).toBe(false);
     expect(source.machine.overlays.size).toBe(1);
   });
+
+  it("another key holds its ids: it waits for that overlay to expire, says why, then opens", () => {
+    const { world, servers } = scene({ refreshMs: 6_000 });
+    const killed = createSession(world);
+    opened(world, killed);
+    killed.crash();
+    const source = createSession(world, { waitMs: 60_000 });
+    world.advance(2_000);
+    expect(source.eventsOf("sessionNote").map(({ text }) => text)).toEqual([
+      expect.stringMatching(/^NOT_OWNER another key holds data source id "s".*--identity/),
+    ]);
+    const ended = (): typeof servers.oms.events =>
+      servers.oms.events.filter(({ type }) => type === "overlayEnded");
+    world.run(() => ended().length > 0, 8_000);
+    expect(ended()).toMatchObject([{ why: "expired", overlayId: killed.overlayId }]);
+    expect(source.has("sessionOpen")).toBe(false);
+    // As the host of both servers does.
+    servers.ixs.command({ type: "overlayGone", overlayId: killed.overlayId });
+    world.run(() => source.has("sessionOpen"), 3_000);
+    expect(source.has("sessionFailed")).toBe(false);
+    expect(servers.ixs.events.filter(({ type }) => type === "indexStands").length).toBe(2);
+  });
+
+  it.each([0, 5_000])(
+    "another key keeps its ids: NOT_OWNER after %i ms, no overlay stays",
+    (waitMs) => {
+      const { world, servers } = scene({ refreshMs: 6_000 });
+      opened(world, createSession(world));
+      const beganMs = world.nowMs;
+      const source = createSession(world, { sources: ["own", "s"], waitMs });
+      world.run(() => source.has("sessionClosed"), 10_000);
+      expect(world.nowMs - beganMs).toBeLessThanOrEqual(waitMs + 100);
+      expect(world.nowMs - beganMs).toBeGreaterThanOrEqual(waitMs - 500);
+      expect(source.eventsOf("sessionFailed")).toMatchObject([{ code: "NOT_OWNER" }]);
+      expect(source.machine.overlays.size).toBe(0);
+      expect(servers.oms.events.filter(({ type }) => type === "overlayEnded")).toMatchObject([
+        { why: "removed" },
+      ]);
+      expect(servers.ixs.events.filter(({ type }) => type === "indexGone").length).toBe(1);
+    },
+  );
 
   it("ends within bounds when the servers are gone for good", () => {
     const { world, servers } = scene();

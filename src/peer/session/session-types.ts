@@ -31,6 +31,8 @@ export interface CreateSession {
   readonly substreams: number;
   readonly maxLagMs: number;
   readonly waitPeers: number;
+  /** How long to wait for ids that another key holds until its overlay expires. Default 0. */
+  readonly waitMs?: number;
   readonly gatherMs?: number;
   readonly node: NodeSettings;
 }

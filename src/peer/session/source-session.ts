@@ -5,6 +5,10 @@
  *     ... refresh at a third of the expiration time, report to the PAMS ...
  *     remove index files -> remove overlay -> leave
  *
+ * Where another key holds the same data source id and data id, most often this very source before it
+ * was killed, the session waits up to waitMs for that overlay to expire. A session that fails before
+ * it is open takes back at the servers what it had made there.
+ *
  * Servers that are away for a while disturb no data: everything is retried with jitter. An overlay
  * that the OMS says is gone ends the session for newcomers, not for those who are linked already.
  */
@@ -29,6 +33,12 @@ import type { CreateSession, SessionDataSource } from "./session-types.ts";
 
 /** Termination does not wait for servers longer than this. */
 const TERMINATION_MS = 5_000;
+/** While another key holds the ids: asked again after this, up to twice as long. */
+const HELD_AGAIN_MS = 1_000;
+/** The last try comes so long before the end of waitMs, so that its answer is in time. */
+const LAST_TRY_MS = 500;
+
+type Failure = Pick<ServerFailure, "code" | "detail">;
 
 interface RegisteredFile {
   readonly dataSource: SessionDataSource;
@@ -41,6 +51,10 @@ export class SourceSession extends SessionBase {
   #ownerToken: Uint8Array = new Uint8Array(0);
   #sessionEpoch = 0;
   #ending = false;
+  #waitUntilMs = 0;
+  #saidHeld = false;
+  /** Why the session failed, told once the servers know. */
+  #failure: Failure | undefined;
 
   constructor(context: PeerContext, outlet: SessionOutlet, options: CreateSession) {
     super(context, outlet, options.sessionId);
@@ -48,6 +62,7 @@ export class SourceSession extends SessionBase {
   }
 
   override start(): void {
+    this.#waitUntilMs = this.context.now.monoMs + (this.#options.waitMs ?? 0);
     this.#create();
   }
 
@@ -60,6 +75,16 @@ export class SourceSession extends SessionBase {
     this.cancel("step");
     this.after("end", TERMINATION_MS, () => this.#left());
     this.#removeFiles();
+  }
+
+  /** With an overlay at the OMS: takes that back first, for as long as termination may last. */
+  protected override fail(failure: Failure): void {
+    if (this.overlayId === undefined || this.#ending) {
+      super.fail(failure);
+      return;
+    }
+    this.#failure = failure;
+    this.leave();
   }
 
   #create(): void {
@@ -123,6 +148,26 @@ export class SourceSession extends SessionBase {
     }
     this.note(`${failure.code} ${failure.detail}: trying again`);
     this.after("step", this.backoffMs(failure.retryAfterMs), action);
+  }
+
+  /** Waits for the overlay of the other key to expire, as long as it was told to. */
+  #held(dataSource: SessionDataSource): void {
+    if (this.#ending) return;
+    const { sourceId, dataId } = dataSource;
+    const detail =
+      `another key holds data source id "${sourceId}" and data id "${dataId}" until its overlay ` +
+      "expires: wait, use the same key (--identity), or name another data id (--data-id)";
+    const leftMs = this.#waitUntilMs - LAST_TRY_MS - this.context.now.monoMs;
+    if (leftMs <= 0) {
+      this.fail({ code: "NOT_OWNER", detail });
+      return;
+    }
+    if (!this.#saidHeld) {
+      this.#saidHeld = true;
+      this.note(`NOT_OWNER ${detail}; trying again for ${Math.ceil(leftMs / 1_000)} s`);
+    }
+    const delayMs = HELD_AGAIN_MS * (1 + this.context.rng.next());
+    this.after("step", Math.min(delayMs, leftMs), () => this.#registerNext());
   }
 
   // ------------------------------------------------------------------------------ R6
@@ -200,7 +245,8 @@ export class SourceSession extends SessionBase {
           // Somebody was faster with this version: ask again which is the newest.
           if (failure.code === "VERSION_NOT_RISING") {
             this.after("step", this.backoffMs(0), () => this.#registerNext());
-          } else retry(failure);
+          } else if (failure.code === "NOT_OWNER") this.#held(dataSource);
+          else retry(failure);
         },
       );
     });
@@ -294,6 +340,7 @@ export class SourceSession extends SessionBase {
     if (overlayId !== undefined && this.outlet.overlay(overlayId) !== undefined) {
       this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
     }
-    this.finish();
+    if (this.#failure === undefined) this.finish();
+    else super.fail(this.#failure);
   }
 }
