@@ -155,9 +155,11 @@ describe("MachineHost", () => {
       scripted.deadline = now.monoMs + 1;
     });
     host.close();
-    host.command(() => {
-      throw new Error("not carried out");
-    });
+    const late = (): void =>
+      host.command(() => {
+        throw new Error("not carried out");
+      });
+    expect(late).toThrow(expect.objectContaining({ code: "CLOSED" }));
     await new Promise((resolve) => setTimeout(resolve, 5));
     expect(machine.kinds()).toEqual(["command"]);
   });
@@ -241,8 +243,10 @@ describe("MachineHost", () => {
     host.command((scripted) => scripted.out({ kind: "open", linkId: 1, address }));
     await until(() => crashes.length === 1);
     expect(String(crashes[0])).toContain("bug: UNREACHABLE");
-    host.command(() => {
-      throw new Error("not carried out");
-    });
+    const late = (): void =>
+      host.command(() => {
+        throw new Error("not carried out");
+      });
+    expect(late).toThrow(expect.objectContaining({ code: "CLOSED" }));
   });
 });

@@ -12,7 +12,16 @@ import {
 } from "../../src/protocol/r10-binary.ts";
 import { buildFragment, type RecordPlan } from "../kernel/fragment-builder.ts";
 import { crc32c } from "../support/crc32c.ts";
-import { Feed, Keys, type Node, received, type Stranger, settingsOf, World } from "./harness.ts";
+import {
+  Feed,
+  Keys,
+  type Node,
+  received,
+  type Stranger,
+  settingsOf,
+  swarm,
+  World,
+} from "./harness.ts";
 
 const NO_BITS = new Uint8Array(0);
 const LAST_INDEX = 2 ** 53 - 2;
@@ -260,6 +269,35 @@ describe("bad input on an accepted link", () => {
     expect(stranger.closed).toBeUndefined();
     node.overlay.checkInvariants();
   });
+
+  it.each([2 ** 40, LAST_INDEX])(
+    "one member's word of index %d makes nobody give up the session",
+    (index) => {
+      const { world, source, peers } = swarm(2, { waitPeers: 2, repairMs: 1_000 });
+      const [peer] = peers;
+      if (peer === undefined) throw new Error("no peer");
+      const payload = new Uint8Array(100);
+      source.write("s", payload);
+      world.advance(500);
+      const stranger = world.stranger().join(peer);
+      stranger.send(encodeBuffermap(stranger.tag, index, 0, NO_BITS));
+      stranger.send(r10.encodeFrame(r10.NOTIFY, { tag: stranger.tag, index }));
+      const liar = world.stranger().join(source);
+      liar.send(encodeBuffermap(liar.tag, index, 0, NO_BITS));
+      world.advance(30_000);
+      for (let i = 0; i < 5; i++) source.write("s", payload);
+      world.advance(5_000);
+      for (const each of peers) {
+        expect(each.eventsOf("gap")).toEqual([]);
+        expect(each.taken.length).toBe(6);
+      }
+      expect(source.overlay.window.start).toBe(0);
+      const late = world.node().open("peer", source.overlay.settings).dial(source);
+      late.dial(peer);
+      world.advance(5_000);
+      expect(late.taken.length).toBe(6);
+    },
+  );
 
   it("a stream that starts at the last index there is can be joined", () => {
     for (const start of [LAST_INDEX + 1, LAST_INDEX, LAST_INDEX - 100]) {

@@ -87,14 +87,15 @@ export class World {
   readonly #wires = new Map<string, Wire>();
   #serial = 0;
 
-  node(options: { readonly memoryMiB?: number; readonly maxLinks?: number } = {}): Node {
+  /** `keys`: those of a node that crashed, which starts over as this one. */
+  node(options: NodeOptions = {}): Node {
     const node = new Node(this, this.nodes.length + 1, options);
     this.nodes.push(node);
     return node;
   }
 
-  stranger(): Stranger {
-    return new Stranger(this);
+  stranger(keys = new Keys()): Stranger {
+    return new Stranger(this, keys);
   }
 
   after(delayMs: number, run: () => void): void {
@@ -188,8 +189,14 @@ export interface TakenDatum {
 const digest = (bytes: Uint8Array): string =>
   `${bytes.length}:${createHash("md5").update(bytes).digest("hex").slice(0, 12)}`;
 
+interface NodeOptions {
+  readonly memoryMiB?: number;
+  readonly maxLinks?: number;
+  readonly keys?: Keys;
+}
+
 export class Node implements Messenger {
-  readonly keys = new Keys();
+  readonly keys: Keys;
   readonly memory: EngineMemory;
   readonly machine: PeerMachine;
   readonly events: PeerEvent[] = [];
@@ -213,12 +220,9 @@ export class Node implements Messenger {
   readonly #readers = new Map<LinkId, FrameReader>();
   #nextInbound = 2;
 
-  constructor(
-    world: World,
-    seed: number,
-    options: { readonly memoryMiB?: number; readonly maxLinks?: number },
-  ) {
+  constructor(world: World, seed: number, options: NodeOptions) {
     this.#world = world;
+    this.keys = options.keys ?? new Keys();
     this.index = world.nodes.length;
     const kernel = createJsKernel({ memoryBytes: (options.memoryMiB ?? 16) << 20 });
     this.memory = new EngineMemory(kernel, { segmentBytes: 65_536 });
@@ -278,7 +282,11 @@ export class Node implements Messenger {
   open(
     role: "source" | "peer",
     settings: OverlaySettings,
-    more: { readonly waitPeers?: number; readonly from?: "oldest" | "live" | "start" } = {},
+    more: {
+      readonly waitPeers?: number;
+      readonly gatherMs?: number;
+      readonly from?: "oldest" | "live" | "start";
+    } = {},
   ): this {
     this.command({ kind: "openOverlay", role, settings, ...more });
     if (role === "peer") this.take();
@@ -570,7 +578,7 @@ export class Node implements Messenger {
 
 /** A link's other end that a test plays by hand. */
 export class Stranger {
-  readonly keys = new Keys();
+  readonly keys: Keys;
   readonly frames: SeenFrame[] = [];
   closed: string | undefined;
   isUp = false;
@@ -580,7 +588,8 @@ export class Stranger {
   readonly #world: World;
   #wire: Wire | undefined;
 
-  constructor(world: World) {
+  constructor(world: World, keys: Keys) {
+    this.keys = keys;
     this.#world = world;
   }
 
@@ -707,14 +716,15 @@ export function swarm(
   count: number,
   more: Partial<OverlaySettings> & {
     readonly waitPeers?: number;
+    readonly gatherMs?: number;
     readonly links?: "all" | "source" | "chain";
   } = {},
 ): { readonly world: World; readonly source: Node; readonly peers: Node[] } {
-  const { waitPeers = count, links = "all", ...rest } = more;
+  const { waitPeers = count, gatherMs = 0, links = "all", ...rest } = more;
   const world = new World();
   const source = world.node();
   const settings = settingsOf(source.keys.peerId, rest);
-  source.open("source", settings, { waitPeers }).register("s");
+  source.open("source", settings, { waitPeers, gatherMs }).register("s");
   const peers = Array.from({ length: count }, () => world.node().open("peer", settings));
   peers.forEach((peer, i) => {
     const before = peers[i - 1];

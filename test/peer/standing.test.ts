@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { FRAME_TYPES } from "../../src/base/layout.ts";
 import { encodeBuffermap } from "../../src/protocol/r10-binary.ts";
 import { readRangesOf } from "./frames.ts";
-import { Feed, received, settingsOf, swarm, World } from "./harness.ts";
+import { Feed, Keys, received, settingsOf, swarm, World } from "./harness.ts";
 
 describe("retention and standing (complete)", () => {
   it("(a) nothing is freed before as many members came as the source waits for", () => {
@@ -17,6 +17,31 @@ describe("retention and standing (complete)", () => {
     const late = world.node().open("peer", source.overlay.settings).dial(source);
     world.run(() => late.has("ended") && (peers[0]?.has("ended") ?? false));
     expect(late.eventsOf("started")[0]?.index).toBe(0);
+    expect(received(late)).toEqual(feed.written);
+  });
+
+  it("(a) one member that comes again over new links is not counted as several", () => {
+    const { world, source } = swarm(1, { waitPeers: 3 });
+    const feed = new Feed(source, 1_000, () => 1_000);
+    const keys = new Keys();
+    for (let i = 0; i < 3; i++) {
+      world.stranger(keys).join(source);
+      world.advance(1_000);
+    }
+    expect(feed.isWritten).toBe(false);
+    expect(source.overlay.window.start).toBe(0);
+  });
+
+  it("(a) while members still come in, nothing is freed, but not for ever", () => {
+    const { world, source, peers } = swarm(1, { waitPeers: 1, gatherMs: 2_000 });
+    const feed = new Feed(source, 1_000, () => 1_000);
+    world.advance(1_500);
+    expect(source.overlay.window.start).toBe(0);
+    expect(feed.isWritten).toBe(false);
+    const late = world.node().open("peer", source.overlay.settings).dial(source);
+    world.advance(1_500);
+    expect(source.overlay.window.start).toBe(0);
+    world.run(() => late.has("ended") && (peers[0]?.has("ended") ?? false));
     expect(received(late)).toEqual(feed.written);
   });
 
