@@ -255,10 +255,20 @@ export class MachineHost<C, E> {
     clearTimeout(this.#timer);
     this.#timerMs = deadlineMs;
     const waitMs = Math.max(0, deadlineMs - this.#clock.now().monoMs);
+    this.#wait(waitMs);
+  }
+
+  #wait(waitMs: number): void {
     this.#timer = setTimeout(() => this.#fire(), Math.min(TIMER_MS_MAX, Math.ceil(waitMs)));
   }
 
   #fire(): void {
+    // Timers of Node fire up to a millisecond early.
+    const leftMs = this.#timerMs - this.#clock.now().monoMs;
+    if (leftMs > 0) {
+      this.#wait(leftMs);
+      return;
+    }
     this.#timerMs = Number.POSITIVE_INFINITY;
     this.#guarded({ kind: "timeout" });
   }

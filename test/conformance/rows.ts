@@ -19,7 +19,7 @@ export interface Row {
 }
 
 /** How many rows are open. It only ever goes down. */
-export const OPEN_ROWS = 27;
+export const OPEN_ROWS = 28;
 
 const row = (
   id: string,
@@ -44,7 +44,7 @@ export const ROWS: readonly Row[] = [
   row("P1.3", "O", "open", "cache resources are registered at the OMS and assigned when the source peer asks"),
   row("P1.4", "O", "proven", "the OMS registers the overlay at the PAMS", "test/peer/session.test.ts"),
   row("P2.1", "T", "proven", "Distribution: data become fragments, sliced or merged, each with an index number", "test/stream/merger.test.ts"),
-  row("P2.2", "T", "proven", "fragments reach peers and cache servers, and peers exchange them among themselves", "test/peer/exchange.test.ts"),
+  row("P2.2", "T", "open", "fragments reach peers and cache servers, and peers exchange them among themselves"),
   row("P2.3", "T", "proven", "a peer reports its activity to the PAMS when a report is asked for", "test/peer/session.test.ts"),
   row("P3.1", "T", "proven", "Termination: a data source orders its source peer to end the session", "test/peer/session.test.ts"),
   row("P3.2", "T", "proven", "the source peer deregisters at the IXS and has the OMS remove the overlay", "test/peer/session.test.ts"),
