@@ -101,6 +101,8 @@ export interface LeaveOverlay {
 export interface OverlayEnded {
   readonly kind: "overlayEnded";
   readonly overlayId: OverlayId;
+  /** The source goes on in another overlay: nothing more will ever come here. */
+  readonly startedOver?: boolean;
 }
 
 export type PeerCommand =

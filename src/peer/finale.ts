@@ -15,6 +15,8 @@ import type { SourceRole } from "./source-role.ts";
 /** Members told apart; more than any source waits for. */
 const MEMBERS_COUNTED = 4_096;
 
+/** The source started over: for the members that still may have more to say so. */
+const STARTED_OVER_MS = 500;
 /** How often at most the wait for further members begins anew. */
 const GATHERINGS_MAX = 5;
 
@@ -48,6 +50,7 @@ export class Finale {
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
   #sessionOver = false;
+  #startedOver = false;
   #hasEnded = false;
   #hasFailed = false;
   #holdSinceMs: MonoMs | undefined;
@@ -110,8 +113,10 @@ export class Finale {
   }
 
   /** The servers say that the session is over. */
-  sessionOver(): void {
+  /** `startedOver`: the source goes on elsewhere, so there is no use in waiting for it. */
+  sessionOver(startedOver: boolean): void {
     this.#sessionOver = true;
+    this.#startedOver ||= startedOver;
   }
 
   /** What follows now; undefined: nothing. */
@@ -156,8 +161,11 @@ export class Finale {
       return undefined;
     }
     this.#lostSinceMs ??= nowMs;
-    if (nowMs - this.#lostSinceMs < settings.repairMs) return undefined;
-    return this.#failed("SESSION_LOST", `no END up to fragment ${window.highest}`);
+    const { repairMs } = settings;
+    const waitMs = this.#startedOver ? Math.min(repairMs, STARTED_OVER_MS) : repairMs;
+    if (nowMs - this.#lostSinceMs < waitMs) return undefined;
+    const why = this.#startedOver ? "the source started over: " : "";
+    return this.#failed("SESSION_LOST", `${why}no END up to fragment ${window.highest}`);
   }
 
   /** Who has all waits until its neighbours have, or make no progress for lingerMs. */

@@ -294,8 +294,8 @@ export class Overlay {
   }
 
   /** The session is over at the servers: who has nobody left to ask gives up. */
-  sessionOver(): void {
-    this.#finale.sessionOver();
+  sessionOver(startedOver: boolean): void {
+    this.#finale.sessionOver(startedOver);
   }
 
   leave(announced: boolean): void {

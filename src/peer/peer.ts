@@ -216,7 +216,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         this.#sourceOf(overlay).endSession();
         return;
       case "overlayEnded":
-        overlay.sessionOver();
+        overlay.sessionOver(command.startedOver ?? false);
         return;
       case "leaveOverlay":
         overlay.leave(command.announced);

@@ -55,9 +55,10 @@ function createSession(
     readonly sources?: readonly string[];
     readonly waitPeers?: number;
     readonly waitMs?: number;
+    readonly keys?: Node["keys"];
   } = {},
 ): Node {
-  const node = world.node();
+  const node = world.node(more.keys === undefined ? {} : { keys: more.keys });
   node.command({ kind: "setListen", addresses: [node.address] });
   node.command({
     kind: "createSession",
@@ -509,6 +510,46 @@ describe("a peer's session", () => {
     for (const peer of peers) expect(peer.taken.map(({ sequence }) => sequence)).toEqual(written);
     expect(late.taken.at(-1)?.sequence).toBe(200);
     expect(servers.oms.events.some(({ type }) => type === "overlayEnded")).toBe(false);
+  });
+
+  it("a killed source that starts over: its members are told at once, with all that came", () => {
+    const { world, servers } = scene({ refreshMs: 60_000, memberLeaseMs: 60_000 });
+    const source = createSession(world);
+    opened(world, source);
+    const peers = [joinSession(world), joinSession(world), joinSession(world)];
+    world.run(() => peers.every((peer) => peer.has("started")), 10_000);
+    const feed = new Feed(source, 50, () => 500, { ends: false });
+    world.run(() => peers.every((peer) => peer.taken.length === feed.written.length));
+    const keys = source.keys;
+    source.crash();
+    world.advance(3_000);
+    expect(peers.some((peer) => peer.has("failed"))).toBe(false);
+    const again = createSession(world, { keys });
+    world.run(() => peers.every((peer) => peer.has("failed")), 5_000);
+    expect(again.has("sessionOpen")).toBe(true);
+    for (const peer of peers) {
+      expect(peer.eventsOf("failed")[0]).toMatchObject({
+        code: "SESSION_LOST",
+        detail: expect.stringMatching(/^the source started over: no END up to fragment/),
+      });
+      expect(received(peer)).toEqual(feed.written);
+    }
+    expect(servers.oms.events.some(({ type }) => type === "overlayEnded")).toBe(false);
+  });
+
+  it("a source that is away and did not start over: its members stay, and ask ever more seldom", () => {
+    const { world, servers } = scene({ refreshMs: 60_000, memberLeaseMs: 60_000 });
+    const source = createSession(world);
+    opened(world, source);
+    const peer = joinSession(world);
+    world.run(() => peer.has("started"), 10_000);
+    source.crash();
+    const before = said(world, peer, servers.ixs).length;
+    world.advance(30_000);
+    const asked = said(world, peer, servers.ixs).length - before;
+    expect(asked).toBeGreaterThan(5);
+    expect(asked).toBeLessThan(16);
+    expect(peer.has("failed")).toBe(false);
   });
 
   it("a source peer that ends without END leaves its peers with SESSION_LOST, and what came", () => {

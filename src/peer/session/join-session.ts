@@ -4,6 +4,8 @@
  *
  * A title that is not registered yet is waited for. An index file is believed only with the
  * signature of the key it names, and never an older version than one seen before. Membership is
+ * Without END and without the source peer it looks for a newer index file: a source that was killed
+ * and started over is in another overlay, and the present one ends at once. Membership is
  * refreshed at a third of its lease; an OMS that forgot this member (it restarted) is joined again.
  */
 
@@ -42,6 +44,12 @@ const MEMBERS_AGAIN_MS = 2_000;
 /** A member that could not be reached is tried again after this. */
 const DIAL_AGAIN_MS = 4_000;
 const TERMINATION_MS = 3_000;
+/** When the source peer went: asked soon whether it started over, then ever more seldom ... */
+const SUCCESSOR_MS = 300;
+const SUCCESSOR_GROWTH = 1.5;
+const SUCCESSOR_MS_MAX = 10_000;
+/** ... and no more after this: then its overlay expires. */
+const SUCCESSOR_UNTIL_MS = 60_000;
 
 interface KnownMember {
   readonly peerId: PeerId;
@@ -63,6 +71,8 @@ export class JoiningSession extends SessionBase {
   #joined = false;
   #sourcePeerId: PeerId = "";
   #leaving = false;
+  /** Since when it is looked for an overlay that the source goes on in. */
+  #orphanSinceMs = Number.NEGATIVE_INFINITY;
   #saidWaiting = false;
 
   constructor(context: PeerContext, outlet: SessionOutlet, options: JoinSession) {
@@ -79,6 +89,7 @@ export class JoiningSession extends SessionBase {
     if (event.kind === "needMembers") this.#listSoon(0, event.holding);
     else if (event.kind === "neighbour" && event.state === "down") {
       this.#dialMore();
+      this.#sourceMayBeGone(event.peerId === this.#sourcePeerId);
       // Without the source peer it is worth knowing soon whether the session goes on.
       if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
     } else if (event.kind === "linkFailed") this.#dialMore();
@@ -313,6 +324,84 @@ export class JoiningSession extends SessionBase {
     if (overlayId !== undefined && this.outlet.overlay(overlayId) !== undefined) {
       this.outlet.command({ kind: "overlayEnded", overlayId });
     }
+  }
+
+  // ------------------------------------------------------------------------------ successor
+
+  /** No END, and no link to the source peer: it may have been killed. */
+  #isOrphan(): boolean {
+    const overlay = this.overlayId === undefined ? undefined : this.outlet.overlay(this.overlayId);
+    if (overlay === undefined || overlay.hasLeft || this.#leaving) return false;
+    if (overlay.endIndex !== undefined || overlay.consumer?.ended === true) return false;
+    return !overlay.neighbours.some((neighbour) => neighbour.isSource);
+  }
+
+  /** Members that never met the source peer see only others go: that counts once a minute. */
+  #sourceMayBeGone(isSource: boolean): void {
+    const nowMs = this.context.now.monoMs;
+    const again = nowMs - this.#orphanSinceMs >= SUCCESSOR_UNTIL_MS;
+    if (!this.#isOrphan() || !(isSource || again)) return;
+    this.#orphanSinceMs = nowMs;
+    this.#successorSoon(SUCCESSOR_MS);
+  }
+
+  #successorSoon(delayMs: number): void {
+    if (this.context.now.monoMs - this.#orphanSinceMs >= SUCCESSOR_UNTIL_MS) return;
+    this.after("step", delayMs * (1 - 0.3 * this.context.rng.next()), () => {
+      if (this.#isOrphan()) this.#askSuccessor(delayMs);
+    });
+  }
+
+  #askSuccessor(delayMs: number): void {
+    const { dataSourceId, dataId } = this.#file as IndexFile;
+    const again = (): void => {
+      this.#successorSoon(Math.min(SUCCESSOR_MS_MAX, delayMs * SUCCESSOR_GROWTH));
+    };
+    this.ask(
+      this.#options.ixs,
+      QUERY_INDEX,
+      { version: this.#highestVersion + 1, title: "", dataSourceId, dataId },
+      (answer) => {
+        if (!this.#isOrphan()) return;
+        const newer = answer.files
+          .map((encoded) => decodeIndexFile(encoded))
+          .find(({ file }) => this.#succeeds(file));
+        if (newer === undefined) again();
+        else this.#startedOver(newer, again);
+      },
+      again,
+    );
+  }
+
+  /** Whether the file is of the same data, newer than this session's, and names another overlay. */
+  #succeeds(file: IndexFile): boolean {
+    const own = this.#file as IndexFile;
+    return (
+      file.dataSourceId === own.dataSourceId &&
+      file.dataId === own.dataId &&
+      file.version > own.version &&
+      file.overlayId !== own.overlayId
+    );
+  }
+
+  #startedOver(received: ReceivedIndexFile, again: () => void): void {
+    const { sourcePublicKey: publicKey, signature } = received.file;
+    const job = {
+      kind: "verifySignature" as const,
+      publicKey,
+      bytes: received.signedBytes,
+      signature,
+    };
+    this.context.job(job, (result) => {
+      if (this.isOver || !this.#isOrphan()) return;
+      if (result.kind !== "verifySignature" || !result.valid) {
+        again();
+        return;
+      }
+      this.note("the source started over in another overlay");
+      const overlayId = this.overlayId as string;
+      this.outlet.command({ kind: "overlayEnded", overlayId, startedOver: true });
+    });
   }
 
   // ------------------------------------------------------------------------------ members
