@@ -31,7 +31,7 @@ import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import { NODE_DEFAULTS } from "../settings.ts";
 import type { ServerFailure } from "./server-client.ts";
-import { SessionBase, type SessionOutlet } from "./session-base.ts";
+import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
 
 /** Links this node opens or has before it stops opening more. */
@@ -40,6 +40,10 @@ const LINKS_WANTED = 6;
 const LINKS_MIN = 2;
 const QUERY_AGAIN_MS = 400;
 const SOURCE_GONE_MS = 300;
+/** After the link to the OMS was lost the membership is looked after within this. */
+const REFRESH_SOON_MS = 1_000;
+/** And, while it can't be reached, at least this often. */
+const REFRESH_AGAIN_MS = 2_000;
 const MEMBERS_AGAIN_MS = 2_000;
 /** A member that could not be reached is tried again after this. */
 const DIAL_AGAIN_MS = 4_000;
@@ -69,6 +73,7 @@ export class JoiningSession extends SessionBase {
   #oms: Address | undefined;
   #memberToken: Uint8Array = new Uint8Array(0);
   #joined = false;
+  #leaseMs = 0;
   #sourcePeerId: PeerId = "";
   #leaving = false;
   /** Since when it is looked for an overlay that the source goes on in. */
@@ -123,6 +128,15 @@ export class JoiningSession extends SessionBase {
         () => this.finish(),
         () => this.finish(),
       );
+    });
+  }
+
+  /** An OMS that was started anew knows no members: this one says soon that it is there. */
+  protected override lost(server: Address): void {
+    if (!this.#joined || this.#leaving || this.#oms === undefined) return;
+    if (!sameAddress(server, this.#oms)) return;
+    this.after("refresh", this.context.rng.next() * REFRESH_SOON_MS, () => {
+      this.#refresh(this.#leaseMs);
     });
   }
 
@@ -285,6 +299,7 @@ export class JoiningSession extends SessionBase {
   }
 
   #scheduleRefresh(leaseMs: number): void {
+    this.#leaseMs = leaseMs;
     const delayMs = (leaseMs / 3) * (1 - 0.1 * this.context.rng.next());
     this.after("refresh", delayMs, () => this.#refresh(leaseMs));
   }
@@ -310,7 +325,10 @@ export class JoiningSession extends SessionBase {
           return;
         }
         const forgotten = !SessionBase.isRetryable(failure) || failure.code === "UNKNOWN_OVERLAY";
-        const delayMs = Math.min(this.backoffMs(failure.retryAfterMs), leaseMs / 6);
+        const delayMs = Math.max(
+          failure.retryAfterMs,
+          Math.min(this.backoffMs(0), leaseMs / 6, REFRESH_AGAIN_MS),
+        );
         this.after("refresh", delayMs, () =>
           forgotten ? this.#join(true) : this.#refresh(leaseMs),
         );

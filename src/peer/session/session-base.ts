@@ -20,6 +20,7 @@ import { overlayStatus, type StatusMemory, zeroStatusMemory } from "./status.ts"
 
 const BACKOFF_MIN_MS = 250;
 const BACKOFF_MAX_MS = 30_000;
+const SOON_MS = 1_000;
 
 export interface SessionOutlet {
   client(address: Address): ServerClient;
@@ -172,6 +173,27 @@ export abstract class SessionBase {
     );
   }
 
+  /**
+   * The link to a server went down: a server that was started anew has to be told what it forgot,
+   * within an interval and not by all at once.
+   */
+  serverLost(server: Address): void {
+    if (this.isOver) return;
+    const pams = this.#pams;
+    if (pams !== undefined && this.#reportIntervalMs > 0 && sameAddress(pams, server)) {
+      this.after("register", this.#soonMs(), () => this.#registerAtPams());
+    }
+    this.lost(server);
+  }
+
+  /** What else a session has with a server whose link went down. */
+  protected lost(_server: Address): void {}
+
+  /** Somewhere within the next second, or interval if that is shorter. */
+  #soonMs(): number {
+    return 50 + this.context.rng.next() * Math.min(SOON_MS, this.#reportIntervalMs);
+  }
+
   // ------------------------------------------------------------------------------ R2
 
   /** Registers at the PAMS (R2.a) and reports from then on (R2.c), if there is one. */
@@ -214,7 +236,9 @@ export abstract class SessionBase {
         this.#nextReport();
       },
       (failure) => {
-        this.after("register", this.backoffMs(failure.retryAfterMs), () => this.#registerAtPams());
+        const longestMs = Math.max(failure.retryAfterMs, this.#reportIntervalMs || BACKOFF_MAX_MS);
+        const delayMs = Math.min(this.backoffMs(failure.retryAfterMs), longestMs);
+        this.after("register", delayMs, () => this.#registerAtPams());
       },
     );
   }
@@ -245,4 +269,8 @@ export abstract class SessionBase {
       },
     );
   }
+}
+
+export function sameAddress(a: Address, b: Address): boolean {
+  return a.transport === b.transport && a.host === b.host && a.port === b.port;
 }

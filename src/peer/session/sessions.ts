@@ -109,7 +109,9 @@ export class Sessions {
     if (client === undefined) return false;
     this.#byLink.delete(linkId);
     this.#setTime();
-    if (client.linkId === linkId) client.linkDown(code, detail);
+    if (client.linkId !== linkId) return true;
+    client.linkDown(code, detail);
+    for (const session of [...this.#sessions.values()]) session.serverLost(client.address);
     return true;
   }
 
