@@ -504,6 +504,13 @@ describe("a peer's session", () => {
         ),
       30_000,
     );
+    world.run(
+      () =>
+        peers.every((node) =>
+          said(world, node, servers.oms, TYPES.join).some(({ atMs }) => atMs > restartedMs),
+        ),
+      5_000,
+    );
     world.run(() => written.length >= 200, 60_000);
     source.end();
     world.run(() => [...peers, late].every((peer) => peer.has("ended")), 60_000);

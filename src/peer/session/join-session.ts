@@ -40,6 +40,8 @@ const LINKS_WANTED = 6;
 const LINKS_MIN = 2;
 const QUERY_AGAIN_MS = 400;
 const SOURCE_GONE_MS = 300;
+/** What an OMS that was started anew says of a member: it is to join again. */
+const UNKNOWN: ReadonlySet<string> = new Set(["UNKNOWN_OVERLAY", "UNKNOWN_PEER"]);
 /** After the link to the OMS was lost the membership is looked after within this. */
 const REFRESH_SOON_MS = 1_000;
 /** And, while it can't be reached, at least this often. */
@@ -324,7 +326,7 @@ export class JoiningSession extends SessionBase {
           this.#overlayGone();
           return;
         }
-        const forgotten = !SessionBase.isRetryable(failure) || failure.code === "UNKNOWN_OVERLAY";
+        const forgotten = !SessionBase.isRetryable(failure) || UNKNOWN.has(failure.code);
         const delayMs = Math.max(
           failure.retryAfterMs,
           Math.min(this.backoffMs(0), leaseMs / 6, REFRESH_AGAIN_MS),
