@@ -60,6 +60,15 @@ export const HANDSHAKE_TIMEOUT_MS = 5_000;
 
 /** DATA handed to one link's socket and not yet sent: a run of 32 default fragments, doubled. */
 export const LINK_QUEUE_BYTES_MAX = 1 * MIB;
+/**
+ * Control frames handed to one link's socket and not yet sent. Twice the DATA: HAVE for a stream of
+ * 10 Gbit/s fills it in seconds, so who comes here does not read. Closed with LINK_SLOW.
+ */
+export const LINK_CONTROL_BYTES_MAX = 2 * MIB;
+/** PINGs of one link answered a second: ours come every PING_MS, a measuring tool's more often. */
+export const PINGS_PER_SECOND_MAX = 10;
+/** Buffermaps told one neighbour a second at REFRESH: it asks that often when its maps move. */
+export const REFRESHES_PER_SECOND_MAX = 2;
 /** A link whose queue did not move for this long is closed with LINK_SLOW. */
 export const LINK_SLOW_MS = 30_000;
 /** Fragments asked for and not yet answered, per link. */

@@ -8,7 +8,12 @@
 
 import { Deadlines } from "../base/deadlines.ts";
 import { FRAME_TYPES, HAVE_FLAG_HELD_BACK } from "../base/layout.ts";
-import { HAVE_BATCH_FRAGMENTS, HAVE_DELAY_MS, RANGES_PER_FRAME_MAX } from "../base/limits.ts";
+import {
+  HAVE_BATCH_FRAGMENTS,
+  HAVE_DELAY_MS,
+  RANGES_PER_FRAME_MAX,
+  REFRESHES_PER_SECOND_MAX,
+} from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { encodeFrame, REFRESH } from "../protocol/r10.ts";
 import { encodeBuffermap, encodeCredit, encodeRanges } from "../protocol/r10-binary.ts";
@@ -21,13 +26,15 @@ import { STEP_SHIFT } from "./retention.ts";
 const CREDIT_DELAY_MS = 5;
 /** A neighbour whose map did not fit ours is asked for it again, at most this often. */
 const REFRESH_AGAIN_MS = 500;
+/** REFRESHES_PER_SECOND_MAX counts over this. */
+const REFRESH_SPAN_MS = 1_000;
 
 export class Advertiser {
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
   readonly #tag: Uint8Array;
   readonly #neighbours: readonly Neighbour[];
-  readonly #deadlines = new Deadlines<"have" | "credit">();
+  readonly #deadlines = new Deadlines<"have" | "credit" | "maps">();
   /** Indices stored and not yet advertised, in order of arrival. */
   #queue: FragmentIndex[] = [];
   #refreshedMs: MonoMs = Number.NEGATIVE_INFINITY;
@@ -80,6 +87,7 @@ export class Advertiser {
     if (this.#queue.length >= HAVE_BATCH_FRAGMENTS || this.#deadlines.take("have", nowMs)) {
       this.flush();
     }
+    if (this.#deadlines.take("maps", nowMs)) this.#tellDueMaps();
     if (!takes) return;
     const due = this.#deadlines.take("credit", nowMs) || all;
     for (const neighbour of this.#neighbours) this.grant(neighbour, due);
@@ -115,9 +123,32 @@ export class Advertiser {
 
   /**
    * The whole buffermap. A newcomer that does not know where to start declares 0: neighbours keep
-   * what they hold for it until it says more.
+   * what they hold for it until it says more. A map costs work and bytes that asking does not: who
+   * asks more than REFRESHES_PER_SECOND_MAX is told one when the second is over.
    */
   buffermap(neighbour: Neighbour): void {
+    const nowMs = this.#context.now.monoMs;
+    if (nowMs - neighbour.mapsSinceMs >= REFRESH_SPAN_MS) {
+      neighbour.mapsSinceMs = nowMs;
+      neighbour.mapsTold = 0;
+    }
+    if (neighbour.mapsTold >= REFRESHES_PER_SECOND_MAX) {
+      if (neighbour.mapDue) this.#context.counters.ignoredFrames++;
+      neighbour.mapDue = true;
+      this.#deadlines.setIfEarlier("maps", neighbour.mapsSinceMs + REFRESH_SPAN_MS);
+      return;
+    }
+    neighbour.mapsTold++;
+    neighbour.mapDue = false;
+    this.#sendMap(neighbour);
+  }
+
+  #tellDueMaps(): void {
+    this.flush();
+    for (const neighbour of this.#neighbours) if (neighbour.mapDue) this.buffermap(neighbour);
+  }
+
+  #sendMap(neighbour: Neighbour): void {
     const window = this.#window;
     const { kernel } = window;
     if (!this.#started) {

@@ -48,6 +48,8 @@ export interface PeerCounters {
   gaps: number;
   handshakes: number;
   slowLinks: number;
+  /** PING and REFRESH beyond what a neighbour is answered a second. */
+  ignoredFrames: number;
   memoryStalls: number;
 }
 
@@ -68,6 +70,7 @@ export function zeroCounters(): PeerCounters {
     gaps: 0,
     handshakes: 0,
     slowLinks: 0,
+    ignoredFrames: 0,
     memoryStalls: 0,
   };
 }

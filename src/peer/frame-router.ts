@@ -120,10 +120,18 @@ export class FrameRouter {
       case FRAME_TYPES.HELLO:
         this.#outlet.hello(row, r10.decodeHello(memory, offset, bytes));
         return;
-      case FRAME_TYPES.PING:
-        row.link.transmit(encodePing(FRAME_TYPES.PONG, readPing(memory, offset, bytes)));
+      case FRAME_TYPES.PING: {
+        this.#metBefore(row, "PING");
+        const token = readPing(memory, offset, bytes);
+        if (row.link.mayAnswerPing(this.#context.now.monoMs)) {
+          row.link.transmit(encodePing(FRAME_TYPES.PONG, token));
+        } else {
+          this.#context.counters.ignoredFrames++;
+        }
         return;
+      }
       case FRAME_TYPES.PONG:
+        this.#metBefore(row, "PONG");
         readPing(memory, offset, bytes);
         return;
       case FRAME_TYPES.ERROR: {
@@ -151,6 +159,13 @@ export class FrameRouter {
         return;
       default:
         throw new RemoteProtocolError("FRAME_UNEXPECTED", { detail: `type ${type}` });
+    }
+  }
+
+  /** Before the first HELLO nothing has a place but HELLO and ERROR: a stranger costs no answer. */
+  #metBefore(row: LinkRow, frame: string): void {
+    if (row.neighbours.length === 0 && row.handshakes.size === 0) {
+      throw new RemoteProtocolError("FRAME_UNEXPECTED", { detail: `${frame} before HELLO` });
     }
   }
 

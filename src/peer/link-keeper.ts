@@ -60,6 +60,7 @@ export class LinkKeeper {
       {
         transmit: (linkId, bytes) => this.#outlet.transmit(linkId, bytes),
         close: (linkId, abort) => this.#outlet.close(linkId, abort),
+        clogged: () => this.#deadlines.set("watch", this.#context.now.monoMs),
       },
       {
         id: input.linkId,
@@ -131,7 +132,8 @@ export class LinkKeeper {
       this.detach(row, fault);
       link.close(true);
     }
-    if (this.#table.size > 0) this.#deadlines.set("watch", nowMs + WATCH_MS);
+    // Not later than that: what was transmitted here may have clogged a link.
+    if (this.#table.size > 0) this.#deadlines.setIfEarlier("watch", nowMs + WATCH_MS);
   }
 
   /** Takes all neighbours and handshakes off a link. */

@@ -4,11 +4,20 @@
  *
  * A link knows bytes, not overlays: neighbours (one per overlay shared on the link) write to it.
  * Every byte handed over counts against the queue until `sent` covers it, so a neighbour that does
- * not read holds at most LINK_QUEUE_BYTES_MAX of data and costs no one else anything.
+ * not read holds at most LINK_QUEUE_BYTES_MAX of data and LINK_CONTROL_BYTES_MAX of control frames
+ * and costs no one else anything. At the second limit the link is clogged: it takes nothing more,
+ * and watch() tells its keeper to close it.
  */
 
 import { FRAME_TYPES, PING_BYTES, PING_TOKEN } from "../base/layout.ts";
-import { LINK_DEAD_MS, LINK_QUEUE_BYTES_MAX, LINK_SLOW_MS, PING_MS } from "../base/limits.ts";
+import {
+  LINK_CONTROL_BYTES_MAX,
+  LINK_DEAD_MS,
+  LINK_QUEUE_BYTES_MAX,
+  LINK_SLOW_MS,
+  PING_MS,
+  PINGS_PER_SECOND_MAX,
+} from "../base/limits.ts";
 import type { Address, LinkId } from "../base/machine.ts";
 import type { MemoryOffset, MonoMs, OverlayId } from "../base/units.ts";
 import { encodePing } from "../protocol/r10-binary.ts";
@@ -17,6 +26,8 @@ import type { EngineMemory } from "../stream/memory.ts";
 export interface LinkOutlet {
   transmit(linkId: LinkId, bytes: Uint8Array): void;
   close(linkId: LinkId, abort: boolean): void;
+  /** A link became clogged: watch() is to be asked as soon as the present input is handled. */
+  clogged(): void;
 }
 
 export class PeerLink {
@@ -36,7 +47,14 @@ export class PeerLink {
   /** Pinned ranges, in order: triples (transmitted total at their end, offset, bytes). */
   #pins: number[] = [];
   #pinHead = 0;
+  /** Bytes of all pinned ranges, whole until their last byte has left. */
+  #pinnedBytes = 0;
   #open = true;
+  #clogged = false;
+  #spoke = false;
+  /** PINGs answered since then. */
+  #pongs = 0;
+  #pongsSinceMs: MonoMs = 0;
 
   constructor(
     memory: EngineMemory,
@@ -77,17 +95,28 @@ export class PeerLink {
     return (this.#pins.length - this.#pinHead) / 3;
   }
 
+  /** Whether a frame came over it. */
+  get hasSpoken(): boolean {
+    return this.#spoke;
+  }
+
   /** A control frame; the bytes are the host's from here on. */
   transmit(frame: Uint8Array): void {
-    if (!this.#open) return;
+    if (!this.#open || this.#clogged) return;
+    if (this.queuedBytes - this.#pinnedBytes + frame.length > LINK_CONTROL_BYTES_MAX) {
+      this.#clogged = true;
+      this.#outlet.clogged();
+      return;
+    }
     this.#transmitted += frame.length;
     this.#outlet.transmit(this.id, frame);
   }
 
   /** A run of whole DATA frames in the engine's memory, pinned until it has left. */
   transmitPinned(offset: MemoryOffset, bytes: number): void {
-    if (!this.#open) return;
+    if (!this.#open || this.#clogged) return;
     this.#memory.retain(offset, bytes);
+    this.#pinnedBytes += bytes;
     this.#transmitted += bytes;
     this.#pins.push(this.#transmitted, offset, bytes);
     this.#outlet.transmit(this.id, this.#memory.bytes.subarray(offset, offset + bytes));
@@ -100,7 +129,9 @@ export class PeerLink {
     this.#sentMs = nowMs;
     const pins = this.#pins;
     while (this.#pinHead < pins.length && (pins[this.#pinHead] as number) <= totalBytes) {
-      this.#memory.release(pins[this.#pinHead + 1] as number, pins[this.#pinHead + 2] as number);
+      const bytes = pins[this.#pinHead + 2] as number;
+      this.#memory.release(pins[this.#pinHead + 1] as number, bytes);
+      this.#pinnedBytes -= bytes;
       this.#pinHead += 3;
     }
     if (this.#pinHead === pins.length) {
@@ -114,10 +145,23 @@ export class PeerLink {
 
   heard(nowMs: MonoMs): void {
     this.#heardMs = nowMs;
+    this.#spoke = true;
+  }
+
+  /** Whether one more PING is to be answered now. */
+  mayAnswerPing(nowMs: MonoMs): boolean {
+    if (nowMs - this.#pongsSinceMs >= 1_000) {
+      this.#pongsSinceMs = nowMs;
+      this.#pongs = 0;
+    }
+    if (this.#pongs >= PINGS_PER_SECOND_MAX) return false;
+    this.#pongs++;
+    return true;
   }
 
   /** Keeps the link alive and notices when it is not: says why it is to be closed. */
   watch(nowMs: MonoMs): "LINK_HALF_OPEN" | "LINK_SLOW" | undefined {
+    if (this.#clogged) return "LINK_SLOW";
     if (this.queuedBytes === 0) this.#sentMs = nowMs;
     else if (nowMs - this.#sentMs > LINK_SLOW_MS) return "LINK_SLOW";
     if (nowMs - this.#heardMs > LINK_DEAD_MS) return "LINK_HALF_OPEN";
@@ -143,5 +187,6 @@ export class PeerLink {
     }
     this.#pins = [];
     this.#pinHead = 0;
+    this.#pinnedBytes = 0;
   }
 }

@@ -67,6 +67,11 @@ export class Neighbour {
   ackedTo: FragmentIndex = 0;
   ackedAdvancedMs: MonoMs;
 
+  /** Maps it was told at REFRESH since then (the first, unasked, does not count), and one is due. */
+  mapsTold = -1;
+  mapsSinceMs: MonoMs;
+  mapDue = false;
+
   bytesFrom = 0;
   bytesTo = 0;
   fragmentsFrom = 0;
@@ -86,6 +91,7 @@ export class Neighbour {
     this.peerId = peerId;
     this.role = role;
     this.sinceMs = nowMs;
+    this.mapsSinceMs = nowMs;
     this.ackedAdvancedMs = nowMs;
     this.creditAdvancedMs = nowMs;
     this.have = window.createMap();
