@@ -76,7 +76,7 @@ describe("bad input", () => {
     await Promise.all(senders.map((sender) => sender.event("open")));
     const lost = join(url, "t");
     expect(await lost.exit).toBe(2);
-    expect(lost.said).toMatch(/a\/default, b\/default|b\/default, a\/default/);
+    expect(lost.said).toMatch(/a\/t, b\/t|b\/t, a\/t/);
     const named = join(url, "t", "--source-id", "b");
     await named.event("joined");
     for (const sender of senders) sender.stdin.end("x\n");

@@ -3,6 +3,7 @@
  * receiver when the test says so, or never.
  */
 
+import type { ReceiveCursor } from "../../src/base/receive-arena.ts";
 import { EngineMemory } from "../../src/kernel/engine-memory.ts";
 import { createJsKernel } from "../../src/kernel/js-kernel.ts";
 import { Assembler, type Gap } from "../../src/stream/assembler.ts";
@@ -60,6 +61,8 @@ export class Receiver {
   readonly gaps: Gap[] = [];
   nowMs = 0;
   readonly #checker: FragmentChecker;
+  /** One for all: each cursor has a segment of its own. */
+  readonly #cursor: ReceiveCursor;
 
   constructor(
     memory: EngineMemory,
@@ -76,18 +79,18 @@ export class Receiver {
     });
     this.assembler = new Assembler(this.window, start);
     this.#checker = new FragmentChecker(memory, fragmentBytes);
+    this.#cursor = memory.open();
   }
 
   /** The fragment arrives. Throws when it can't be taken apart. */
   store(index: number, frame: Uint8Array): void {
-    const cursor = this.memory.open();
+    const cursor = this.#cursor;
     if (!cursor.reserve(frame.length)) throw new Error("memory exhausted");
     const offset = cursor.writeOffset;
     this.memory.bytes.set(frame, offset);
     cursor.commit(frame.length);
     this.memory.retain(offset, frame.length);
     cursor.consume(frame.length);
-    cursor.close();
     if (!this.#checker.wellFormed(offset, frame.length)) throw new Error(`fragment ${index}`);
     this.window.store(index, offset, frame.length);
   }
@@ -116,6 +119,7 @@ export class Receiver {
   }
 
   close(): void {
+    this.#cursor.close();
     this.assembler.close();
     this.#checker.close();
     this.window.close();

@@ -10,7 +10,7 @@
  */
 
 import { type Address, parseAddress } from "../../base/machine.ts";
-import type { MonoMs, PeerId } from "../../base/units.ts";
+import type { PeerId } from "../../base/units.ts";
 import { toHex } from "../../base/units.ts";
 import { ROLES } from "../../protocol/common.ts";
 import {
@@ -18,18 +18,12 @@ import {
   type IndexFile,
   type ReceivedIndexFile,
 } from "../../protocol/index-file.ts";
-import {
-  JOIN,
-  joinProof,
-  LEAVE,
-  LIST_PEERS,
-  MEMBER_REFRESH,
-  type Member,
-} from "../../protocol/r5.ts";
+import { JOIN, joinProof, LEAVE, LIST_PEERS, MEMBER_REFRESH } from "../../protocol/r5.ts";
 import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import { NODE_DEFAULTS } from "../settings.ts";
+import { type KnownMember, learn } from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
@@ -56,15 +50,6 @@ const SUCCESSOR_GROWTH = 1.5;
 const SUCCESSOR_MS_MAX = 10_000;
 /** ... and no more after this: then its overlay expires. */
 const SUCCESSOR_UNTIL_MS = 60_000;
-
-interface KnownMember {
-  readonly peerId: PeerId;
-  candidates: readonly Address[];
-  isSource: boolean;
-  dialledMs: MonoMs;
-  /** Which candidate is next. */
-  next: number;
-}
 
 export class JoiningSession extends SessionBase {
   readonly #options: JoinSession;
@@ -257,7 +242,7 @@ export class JoiningSession extends SessionBase {
             this.#joined = true;
             if (!again) this.#open(file, answer.sessionEpoch);
             if (this.isOver) return;
-            this.#learn(answer.members);
+            learn(this.#members, answer.members, this.context.identity.peerId);
             this.#scheduleRefresh(answer.leaseMs);
             if (!again) this.startReports(answer.pamsUrl, ROLES.peer);
             this.#dialMore();
@@ -426,24 +411,6 @@ export class JoiningSession extends SessionBase {
 
   // ------------------------------------------------------------------------------ members
 
-  #learn(members: readonly Member[]): void {
-    for (const member of members) {
-      if (member.peerId === this.context.identity.peerId) continue;
-      const known = this.#members.get(member.peerId);
-      if (known !== undefined) {
-        known.candidates = member.candidates;
-        continue;
-      }
-      this.#members.set(member.peerId, {
-        peerId: member.peerId,
-        candidates: member.candidates,
-        isSource: member.role === ROLES.source,
-        dialledMs: Number.NEGATIVE_INFINITY,
-        next: 0,
-      });
-    }
-  }
-
   /** Opens links to members until there are enough, and sees to it that there will be. */
   #dialMore(): void {
     const overlay = this.overlayId === undefined ? undefined : this.outlet.overlay(this.overlayId);
@@ -494,7 +461,7 @@ export class JoiningSession extends SessionBase {
         holding,
       },
       (answer) => {
-        this.#learn(answer.members);
+        learn(this.#members, answer.members, this.context.identity.peerId);
         this.#dialMore();
       },
       (failure) => {
