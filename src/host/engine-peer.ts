@@ -192,12 +192,51 @@ export class PeerHandle implements EnginePeer {
   }
 }
 
+/** Steps at the consumer's pace: one that needs no waiting resolves at once. */
+abstract class PacedIterator<T> implements AsyncIterableIterator<T> {
+  protected readonly peer: PeerHandle;
+
+  constructor(peer: PeerHandle) {
+    this.peer = peer;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    const value = this.now();
+    return value === undefined ? this.#wait() : Promise.resolve({ done: false, value });
+  }
+
+  async return(): Promise<IteratorResult<T>> {
+    await this.peer.leave();
+    return { done: true, value: undefined };
+  }
+
+  async #wait(): Promise<IteratorResult<T>> {
+    for (;;) {
+      if (this.peer.isOver) return { done: true, value: undefined };
+      const woken = this.peer.woken();
+      // It may have come between the last try and now.
+      const before = this.now();
+      if (before !== undefined) return { done: false, value: before };
+      if (this.peer.isOver) return { done: true, value: undefined };
+      await woken;
+      const value = this.now();
+      if (value !== undefined) return { done: false, value };
+    }
+  }
+
+  /** What is there now; undefined when there is nothing. */
+  protected abstract now(): T | undefined;
+}
+
 /**
  * One copy a batch into ordinary memory; data are subarrays of it. Steps that need no waiting
  * resolve at once.
  */
-class DataIterator implements AsyncIterableIterator<Datum> {
-  readonly #peer: PeerHandle;
+class DataIterator extends PacedIterator<Datum> {
   readonly #kernel: Kernel;
   readonly #wanted: ReadonlySet<string> | undefined;
   #batch: AssembledBatch | undefined;
@@ -206,44 +245,16 @@ class DataIterator implements AsyncIterableIterator<Datum> {
   #at = 0;
 
   constructor(peer: PeerHandle, kernel: Kernel, wanted: ReadonlySet<string> | undefined) {
-    this.#peer = peer;
+    super(peer);
     this.#kernel = kernel;
     this.#wanted = wanted;
   }
 
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  next(): Promise<IteratorResult<Datum>> {
-    const value = this.#now();
-    return value === undefined ? this.#wait() : Promise.resolve({ done: false, value });
-  }
-
-  async return(): Promise<IteratorResult<Datum>> {
-    await this.#peer.leave();
-    return { done: true, value: undefined };
-  }
-
-  async #wait(): Promise<IteratorResult<Datum>> {
-    for (;;) {
-      if (this.#peer.isOver) return { done: true, value: undefined };
-      const woken = this.#peer.woken();
-      // It may have come between the last try and now.
-      const before = this.#now();
-      if (before !== undefined) return { done: false, value: before };
-      if (this.#peer.isOver) return { done: true, value: undefined };
-      await woken;
-      const value = this.#now();
-      if (value !== undefined) return { done: false, value };
-    }
-  }
-
-  #now(): Datum | undefined {
+  protected override now(): Datum | undefined {
     for (;;) {
       const batch = this.#batch;
       if (batch === undefined) {
-        this.#batch = this.#peer.takeNow();
+        this.#batch = this.peer.takeNow();
         if (this.#batch === undefined) return undefined;
         this.#at = 0;
         this.#copyOut(this.#batch);
@@ -279,7 +290,7 @@ class DataIterator implements AsyncIterableIterator<Datum> {
 
   #datum(entry: number): Datum | undefined {
     const { u32, f64 } = this.#kernel;
-    const source = this.#peer.sourceOf(u32[(entry + layout.ENTRY_DECLARATION) >>> 2] as number);
+    const source = this.peer.sourceOf(u32[(entry + layout.ENTRY_DECLARATION) >>> 2] as number);
     if (this.#wanted !== undefined && !this.#wanted.has(source.id)) return undefined;
     const offset = (u32[(entry + layout.ENTRY_OFFSET) >>> 2] as number) - this.#copiedFrom;
     const length = u32[(entry + layout.ENTRY_LENGTH) >>> 2] as number;
@@ -293,44 +304,16 @@ class DataIterator implements AsyncIterableIterator<Datum> {
   }
 }
 
-class BatchIterator implements AsyncIterableIterator<DatumBatch> {
-  readonly #peer: PeerHandle;
+class BatchIterator extends PacedIterator<DatumBatch> {
   readonly #view: BatchView;
 
   constructor(peer: PeerHandle, kernel: Kernel) {
-    this.#peer = peer;
+    super(peer);
     this.#view = new BatchView(peer, kernel);
   }
 
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  next(): Promise<IteratorResult<DatumBatch>> {
-    const value = this.#now();
-    return value === undefined ? this.#wait() : Promise.resolve({ done: false, value });
-  }
-
-  async return(): Promise<IteratorResult<DatumBatch>> {
-    await this.#peer.leave();
-    return { done: true, value: undefined };
-  }
-
-  async #wait(): Promise<IteratorResult<DatumBatch>> {
-    for (;;) {
-      if (this.#peer.isOver) return { done: true, value: undefined };
-      const woken = this.#peer.woken();
-      const before = this.#now();
-      if (before !== undefined) return { done: false, value: before };
-      if (this.#peer.isOver) return { done: true, value: undefined };
-      await woken;
-      const value = this.#now();
-      if (value !== undefined) return { done: false, value };
-    }
-  }
-
-  #now(): DatumBatch | undefined {
-    const batch = this.#peer.takeNow();
+  protected override now(): DatumBatch | undefined {
+    const batch = this.peer.takeNow();
     if (batch === undefined) return undefined;
     this.#view.lend(batch);
     return this.#view;
