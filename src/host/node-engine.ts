@@ -137,7 +137,10 @@ class NodeEngine implements Engine {
       sha256,
       ...(options.maxLinks === undefined ? {} : { maxLinks: options.maxLinks }),
     });
-    this.#tcp = new TcpTransport(this.#memory);
+    // A place for each proven link, and for as many strangers as the machine lets wait.
+    const maxInboundLinks =
+      (options.maxLinks ?? limits.LINKS_MAX_DEFAULT) + limits.LINKS_PENDING_MAX;
+    this.#tcp = new TcpTransport(this.#memory, { maxInboundLinks });
     this.#transports = [this.#tcp, new WsClientTransport()];
     this.#jobs = new JobRunner({
       signatures: {

@@ -42,6 +42,8 @@ export interface PeerCounters {
   corruptFragments: number;
   malformedFrames: number;
   refusedLinks: number;
+  /** Inbound links without a proven identity, closed to let others in. */
+  evictedLinks: number;
   requestsSent: number;
   requestsServed: number;
   requestTimeouts: number;
@@ -64,6 +66,7 @@ export function zeroCounters(): PeerCounters {
     corruptFragments: 0,
     malformedFrames: 0,
     refusedLinks: 0,
+    evictedLinks: 0,
     requestsSent: 0,
     requestsServed: 0,
     requestTimeouts: 0,

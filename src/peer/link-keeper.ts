@@ -35,12 +35,18 @@ export class LinkKeeper {
   readonly #table: LinkTable;
   readonly #outlet: LinkKeeperOutlet;
   readonly #maxLinks: number;
+  /** Inbound links without a proven identity, those being closed included. */
+  readonly #maxPending: number;
   readonly #deadlines = new Deadlines<"watch">();
 
   constructor(context: PeerContext, table: LinkTable, maxLinks: number, outlet: LinkKeeperOutlet) {
     this.#context = context;
     this.#table = table;
     this.#maxLinks = maxLinks;
+    const { memory } = context;
+    const segments = Math.floor(memory.bytes.length / memory.segmentBytes);
+    // Each may come to hold a segment: together no more than an eighth of the memory.
+    this.#maxPending = Math.max(2, Math.min(LINKS_PENDING_MAX, segments >> 3));
     this.#outlet = outlet;
   }
 
@@ -73,21 +79,48 @@ export class LinkKeeper {
     const row = this.#table.add(link);
     this.#deadlines.setIfEarlier("watch", this.#context.now.monoMs + WATCH_MS);
     const overlay = dialled === undefined ? undefined : this.#outlet.overlay(dialled.overlayId);
-    const crowded = this.#table.size > this.#maxLinks || this.#pending() > LINKS_PENDING_MAX;
-    if (input.direction === "inbound" && crowded) {
+    if (input.direction === "inbound" && this.#proven() >= this.#maxLinks) {
       this.fail(link, new RemoteProtocolError("TOO_MANY_LINKS"));
+    } else if (input.direction === "inbound") {
+      this.#makeRoom(row);
     } else if (overlay !== undefined) {
       this.#openHandshake(row, overlay, true);
-    } else if (input.direction === "outbound") {
+    } else {
       link.close(false);
     }
   }
 
-  /** Links that nobody has proven an identity on. */
-  #pending(): number {
-    let pending = 0;
-    for (const row of this.#table.rows()) if (row.neighbours.length === 0) pending++;
-    return pending;
+  /** Links that somebody has proven an identity on: only these count against maxLinks. */
+  #proven(): number {
+    let proven = 0;
+    for (const row of this.#table.rows()) if (row.neighbours.length > 0) proven++;
+    return proven;
+  }
+
+  /**
+   * Strangers never keep a newcomer out: over the limit one that came earlier goes, without a word
+   * that would cost more than it did. Of the host that has the most of them it is one that is being
+   * closed and does not answer, else the oldest: who proves itself at once is not among them by then.
+   * Silence says nothing: whoever just came was silent so far.
+   */
+  #makeRoom(newcomer: LinkRow): void {
+    const pending: LinkRow[] = [];
+    const perHost = new Map<string, number>();
+    for (const row of this.#table.rows()) {
+      const { link } = row;
+      if (link.outbound || link.isAborted || row.neighbours.length > 0) continue;
+      perHost.set(link.remote.host, (perHost.get(link.remote.host) ?? 0) + 1);
+      if (row !== newcomer) pending.push(row);
+    }
+    if (pending.length < this.#maxPending) return;
+    const rank = ({ link }: LinkRow): number =>
+      (perHost.get(link.remote.host) as number) * 2 + Number(!link.isOpen);
+    // Rows stand in the order in which they came up: the first of equals is the oldest.
+    let victim = pending[0] as LinkRow;
+    for (const row of pending) if (rank(row) > rank(victim)) victim = row;
+    this.#context.counters.evictedLinks++;
+    this.detach(victim, "TOO_MANY_LINKS");
+    victim.link.close(true);
   }
 
   linkDown(input: LinkDown): void {
@@ -203,6 +236,10 @@ export class LinkKeeper {
     const overlay = this.#outlet.overlay(handshake.overlay.overlayId);
     if (overlay === undefined || !link.isOpen) return;
     const { peerId, role } = handshake;
+    if (!link.outbound && row.neighbours.length === 0 && this.#proven() >= this.#maxLinks) {
+      this.fail(link, new RemoteProtocolError("TOO_MANY_LINKS"));
+      return;
+    }
     const claimsSource = role === ROLES.source;
     if (claimsSource !== (peerId === overlay.settings.sourcePeerId)) {
       this.fail(link, new RemoteProtocolError("IDENTITY_UNPROVEN", { detail: "source peer" }));

@@ -50,8 +50,8 @@ export class PeerLink {
   /** Bytes of all pinned ranges, whole until their last byte has left. */
   #pinnedBytes = 0;
   #open = true;
+  #aborted = false;
   #clogged = false;
-  #spoke = false;
   /** PINGs answered since then. */
   #pongs = 0;
   #pongsSinceMs: MonoMs = 0;
@@ -81,6 +81,10 @@ export class PeerLink {
   get isOpen(): boolean {
     return this.#open;
   }
+  /** Closed without waiting for the other side: its end is on its way. */
+  get isAborted(): boolean {
+    return this.#aborted;
+  }
   /** Bytes handed over that have not left this process yet. */
   get queuedBytes(): number {
     return this.#transmitted - this.#sent;
@@ -93,11 +97,6 @@ export class PeerLink {
   }
   get pinnedRanges(): number {
     return (this.#pins.length - this.#pinHead) / 3;
-  }
-
-  /** Whether a frame came over it. */
-  get hasSpoken(): boolean {
-    return this.#spoke;
   }
 
   /** A control frame; the bytes are the host's from here on. */
@@ -145,7 +144,6 @@ export class PeerLink {
 
   heard(nowMs: MonoMs): void {
     this.#heardMs = nowMs;
-    this.#spoke = true;
   }
 
   /** Whether one more PING is to be answered now. */
@@ -172,10 +170,11 @@ export class PeerLink {
     return undefined;
   }
 
-  /** Asks the transport to close; nothing is transmitted after that. */
+  /** Asks the transport to close; nothing is transmitted after that. `abort` may follow a close. */
   close(abort: boolean): void {
-    if (!this.#open) return;
+    if (this.#aborted || (!this.#open && !abort)) return;
     this.#open = false;
+    this.#aborted = abort;
     this.#outlet.close(this.id, abort);
   }
 

@@ -91,8 +91,8 @@ export class FrameReader {
     let at = start;
     let count = 0;
     while (end - at >= 4) {
-      const frameBytes = this.#lengthAt(at);
-      this.#failure = this.#check(at, end - at, frameBytes);
+      const frameBytes = lengthAt(this.#memory, at);
+      this.#failure = this.#check(this.#memory, at, end - at, frameBytes);
       if (this.#failure !== undefined || end - at < frameBytes) break;
       if (2 * count === this.#ranges.length) this.#growRanges();
       this.#ranges[2 * count] = at;
@@ -106,6 +106,21 @@ export class FrameReader {
       if (!this.#closed) cursor.consume(at - start);
     }
     return this.#failure;
+  }
+
+  /**
+   * Looks at the first bytes of a link before they are given room in the arena. "wait": they are no
+   * whole frame, and the frame fits in `capacity`; an error: they are refused as received() would.
+   */
+  first(bytes: Uint8Array, capacity: number): "wait" | "ready" | ErrorCode {
+    if (bytes.length < 4) return "wait";
+    const frameBytes = lengthAt(bytes, 0);
+    const failure = this.#check(bytes, 0, bytes.length, frameBytes);
+    if (failure !== undefined) return failure;
+    const whole = bytes.length >= frameBytes;
+    return whole || (frameBytes > capacity && bytes.length >= FRAME_HEADER_BYTES)
+      ? "ready"
+      : "wait";
   }
 
   /** Bytes of a frame that has begun and is not whole. */
@@ -123,33 +138,27 @@ export class FrameReader {
   #announcedBytes(): number {
     const cursor = this.#cursor;
     if (cursor.parsableBytes < 4) return FRAME_HEADER_BYTES;
-    return this.#lengthAt(cursor.parseOffset);
-  }
-
-  #lengthAt(at: number): number {
-    const memory = this.#memory;
-    return (
-      ((memory[at] as number) |
-        ((memory[at + 1] as number) << 8) |
-        ((memory[at + 2] as number) << 16) |
-        ((memory[at + 3] as number) << 24)) >>>
-      0
-    );
+    return lengthAt(this.#memory, cursor.parseOffset);
   }
 
   /** Judges the header at `at`, of which `presentBytes` (at least 4) are there. */
-  #check(at: number, presentBytes: number, frameBytes: number): ErrorCode | undefined {
+  #check(
+    memory: Uint8Array,
+    at: number,
+    presentBytes: number,
+    frameBytes: number,
+  ): ErrorCode | undefined {
     if (frameBytes < FRAME_HEADER_BYTES) return "FRAME_MALFORMED";
-    if (presentBytes > FRAME_MAGIC_AT && this.#memory[at + FRAME_MAGIC_AT] !== FRAME_MAGIC) {
+    if (presentBytes > FRAME_MAGIC_AT && memory[at + FRAME_MAGIC_AT] !== FRAME_MAGIC) {
       return "FRAME_MALFORMED";
     }
     if (presentBytes > FRAME_VERSION_AT) {
-      const version = this.#memory[at + FRAME_VERSION_AT] as number;
+      const version = memory[at + FRAME_VERSION_AT] as number;
       if (version < FRAME_VERSION_MIN || version > FRAME_VERSION) return "VERSION_UNSUPPORTED";
     }
     if (frameBytes > this.#maxFrameBytes) return "FRAME_TOO_LARGE";
     if (presentBytes > FRAME_TYPE && frameBytes > this.#maxControlFrameBytes) {
-      const type = this.#memory[at + FRAME_TYPE];
+      const type = memory[at + FRAME_TYPE];
       if (
         type !== FRAME_TYPES.DATA &&
         type !== FRAME_TYPES.BUFFERMAP &&
@@ -166,4 +175,14 @@ export class FrameReader {
     wider.set(this.#ranges);
     this.#ranges = wider;
   }
+}
+
+function lengthAt(memory: Uint8Array, at: number): number {
+  return (
+    ((memory[at] as number) |
+      ((memory[at + 1] as number) << 8) |
+      ((memory[at + 2] as number) << 16) |
+      ((memory[at + 3] as number) << 24)) >>>
+    0
+  );
 }

@@ -8,6 +8,9 @@
  * arrives after this side closed: it is read (an unread byte would turn our close into a reset that
  * may destroy what we sent last) and dropped.
  *
+ * A link that has sent nothing yet, or only part of its first frame, reads into a small buffer of its
+ * own: who connects and stays silent costs no segment of the engine's memory.
+ *
  * Writing. send() queues; the end of the turn writes all of it, corked. One callback a flush reports
  * the progress.
  */
@@ -45,6 +48,9 @@ const TURN_BYTES_MAX = 1 * MIB;
 /** Back-to-back views become one write up to here. */
 const WRITE_BYTES_MAX = 1 * MIB;
 
+/** A first frame is a HELLO of some 300 bytes; a larger one moves on once its header says so. */
+const FIRST_FRAME_BYTES = 4 * KIB;
+
 const spare = new Uint8Array(16 * KIB);
 
 export class TcpLink {
@@ -59,6 +65,9 @@ export class TcpLink {
   #reason: { readonly code: ErrorCode; readonly detail: string } | undefined;
   #timer: NodeJS.Timeout | undefined;
 
+  /** Takes the first frame, of which `#firstBytes` are there; undefined once it was whole. */
+  #first: Uint8Array | undefined = new Uint8Array(FIRST_FRAME_BYTES);
+  #firstBytes = 0;
   /** The view that the coming read writes to is `spare`. */
   #spareOut = false;
   /** Came into the spare buffer when there was no memory. */
@@ -202,7 +211,12 @@ export class TcpLink {
   // ---------------------------------------------------------------------------------- reading
 
   #nextView(): Uint8Array {
-    const space = this.#closing || this.#down ? undefined : this.#reader.space();
+    const ends = this.#closing || this.#down;
+    if (!ends && this.#first !== undefined) {
+      this.#spareOut = false;
+      return this.#first.subarray(this.#firstBytes);
+    }
+    const space = ends ? undefined : this.#reader.space();
     this.#spareOut = space === undefined;
     if (space === undefined) return spare;
     const { bytes } = this.#shared.arena;
@@ -215,6 +229,15 @@ export class TcpLink {
     if (this.#down || this.#closing) return true;
     if (this.#spareOut) {
       if (!this.#take(spare.subarray(0, bytes))) return false;
+    } else if (this.#first !== undefined) {
+      const first = this.#first;
+      this.#firstBytes += bytes;
+      const came = first.subarray(0, this.#firstBytes);
+      const state = this.#reader.first(came, first.length);
+      if (state === "wait") return true;
+      this.#first = undefined;
+      if (state !== "ready") return this.#judge(state);
+      if (!this.#take(came)) return false;
     } else if (!this.#judge(this.#reader.received(bytes, this.#onFrames))) {
       return false;
     }
@@ -294,7 +317,7 @@ export class TcpLink {
     // The other side sends nothing more. All it sent was handed over; what we still have for it
     // would not be looked at, and a link that is half closed would only wait for its other half.
     socket.on("end", () => {
-      const cut = this.#reader.pendingBytes;
+      const cut = this.#first === undefined ? this.#reader.pendingBytes : this.#firstBytes;
       const detail = cut === 0 ? "closed by the other side" : `closed inside a frame, ${cut} bytes`;
       this.#reason ??= { code: "LINK_CLOSED", detail };
       socket.destroy();

@@ -4,6 +4,7 @@ import { describe, expect, it, vi } from "vitest";
 import { FRAME_TYPES } from "../../src/base/layout.ts";
 import {
   LINK_CONTROL_BYTES_MAX,
+  LINKS_PENDING_MAX,
   PINGS_PER_SECOND_MAX,
   REFRESHES_PER_SECOND_MAX,
 } from "../../src/base/limits.ts";
@@ -28,6 +29,42 @@ describe("floods on a peer link", () => {
       expect(node.counters.refusedLinks).toBe(1);
     });
   }
+
+  for (const speaks of [false, true]) {
+    it(`${speaks ? "half a HELLO" : "silence"} on any number of links keeps no newcomer out`, () => {
+      const world = new World();
+      const node = world.node().open("peer", settingsOf(new Keys().peerId));
+      const member = world.stranger().join(node);
+      const flood = Array.from({ length: 2 * LINKS_PENDING_MAX }, () => {
+        const stranger = world.stranger();
+        stranger.connect(node);
+        if (speaks) stranger.send(stranger.hello(0));
+        return stranger;
+      });
+      const newcomer = world.stranger().join(node);
+      world.advance(50);
+      const peerIds = node.overlay.neighbours.map(({ peerId }) => peerId);
+      expect(peerIds).toEqual([member.keys.peerId, newcomer.keys.peerId]);
+      const evicted = [...flood.keys()].filter((i) => flood[i]?.closed !== undefined);
+      expect(evicted.length).toBe(node.counters.evictedLinks);
+      expect(evicted.length).toBeGreaterThanOrEqual(flood.length - LINKS_PENDING_MAX);
+      // The oldest went first.
+      expect(evicted).toEqual([...evicted.keys()]);
+    });
+  }
+
+  it("links that are refused and never close their side keep no newcomer out", () => {
+    const world = new World();
+    const node = world.node({ maxLinks: 1 }).open("peer", settingsOf(new Keys().peerId));
+    const member = world.stranger().join(node);
+    for (let i = 0; i < 2 * LINKS_PENDING_MAX; i++) world.stranger().connect(node);
+    world.advance(100);
+    expect(node.machine.links.size).toBeLessThanOrEqual(1 + LINKS_PENDING_MAX);
+    member.close();
+    world.advance(100);
+    const newcomer = world.stranger().join(node);
+    expect(node.overlay.neighbours.map(({ peerId }) => peerId)).toEqual([newcomer.keys.peerId]);
+  });
 
   it("PINGs are answered so many times a second, the others counted", () => {
     const world = new World();

@@ -155,6 +155,44 @@ describe("tcp", () => {
     expect(recorder.down[0]?.detail).toContain("inside a frame");
   });
 
+  test("a link costs no segment before its first frame is whole, however it is cut", async () => {
+    const arena = new PlainArena(256 * 1024, 2);
+    const transport = new TcpTransport(arena);
+    const recorder = new Recorder();
+    transport.attach(recorder);
+    onTestFinished(() => transport.shutdown());
+    const { address } = await transport.listen(any);
+    const silent = await bareSocket(address.port);
+    const half = await bareSocket(address.port);
+    const third = await bareSocket(address.port);
+    await recorder.until(() => recorder.up.length === 3);
+    const frame = frameOf(3000, 1);
+    half.write(frame.subarray(0, 2999));
+    while (transport.stats().receivedBytes < 2999) await turns(1);
+    third.write(frame);
+    await recorder.until(() => recorder.framesOf(6).length === 1);
+    expect(recorder.framesOf(6)).toEqual([frame]);
+    expect(arena.freeSegments).toBe(2);
+    half.write(Buffer.concat([frame.subarray(2999), frameOf(200_000, 2)]));
+    await recorder.until(() => recorder.framesOf(4).length === 2);
+    expect(recorder.framesOf(4)).toEqual([frame, frameOf(200_000, 2)]);
+    silent.write(frameOf(200_000, 3));
+    await recorder.until(() => recorder.framesOf(2).length === 1);
+    expect(recorder.framesOf(2)).toEqual([frameOf(200_000, 3)]);
+  });
+
+  test.each([
+    ["FRAME_MALFORMED", Uint8Array.of(1, 0, 0, 0)],
+    ["FRAME_TOO_LARGE", frameOf(16_384 + 1, 1, CONTROL_TYPE).subarray(0, 16)],
+  ])("a first frame that can't be is %s at its header", async (code, bytes) => {
+    const { transport, recorder } = make();
+    const { address } = await transport.listen(any);
+    const socket = await bareSocket(address.port);
+    socket.write(bytes);
+    await recorder.until(() => recorder.down.length === 1);
+    expect(recorder.down[0]?.code).toBe(code);
+  });
+
   test("a side that ends without closing holds no link", async () => {
     const { transport, recorder } = make();
     const { address } = await transport.listen(any);
