@@ -9,6 +9,7 @@ import {
   INDEX_MAX,
   SOURCE_ID_BYTES_MAX,
   SOURCES_MAX,
+  SUBSTREAM_RUN,
 } from "../dist/base/limits.js";
 
 const limits = {
@@ -17,6 +18,7 @@ const limits = {
   INDEX_MAX,
   SOURCE_ID_BYTES_MAX,
   SOURCES_MAX,
+  SUBSTREAM_RUN,
   NUMBER_MAX: Number.MAX_SAFE_INTEGER,
 };
 

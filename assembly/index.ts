@@ -9,6 +9,19 @@
 
 export { HEAP_BASE, checksumFragments, crc32c, init, verifyFragments } from "./crc32c";
 export { mergeData, writeDataHeader, writeSlice } from "./fragments";
+export {
+  pickerAdvertise,
+  pickerAvailability,
+  pickerNext,
+  pickerPick,
+  pickerRelease,
+  pickerReplace,
+  pickerReserve,
+  pickerShift,
+  pickerStored,
+  pickerTake,
+  pickerWithdraw,
+} from "./picker";
 export { splitFragment } from "./split";
 export {
   bitTest,

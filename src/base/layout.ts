@@ -187,6 +187,42 @@ export const SPLIT_LENGTH_WRONG = -6;
 export const SPLIT_NUMBER_RANGE = -7;
 
 /**
+ * Picker's table, in the engine's memory only. Bit i of a map is bit i % 64 of its word i / 64.
+ *
+ *     0   u32  memory offset of the window's map of held fragments
+ *     4   u32  words of a map (at most 63 groups of 64)
+ *     8   u32  candidates: bits set in the map of candidates
+ *     12  u32  memory offset of the cells
+ *     16  u32  memory offset of the map of candidates
+ *     64  u64  for each kind: the groups that have one
+ *     128      groups of 64 words: for each kind a u64, the words that have one
+ *
+ * Kinds 0 to 5 are the classes of rarity, candidates with availability 1, 2, 3, 4-7, 8-15 and
+ * 16 or more; kind 6 is any candidate; 7 is unused.
+ *
+ * CELL, one per word:
+ *     0   u64  13 planes: bit i of plane p is bit p of the availability of index i
+ *     104 u64  taken: requested, under verification, or below the window's start
+ *     112 u64  reserved: left to those who push it
+ *     120 u64  presence: bit k = the word has candidates of kind k
+ */
+export const PICKER_HELD = 0;
+export const PICKER_WORDS = 4;
+export const PICKER_CANDIDATES = 8;
+export const PICKER_CELLS = 12;
+export const PICKER_ANY = 16;
+export const PICKER_TOP = 64;
+export const PICKER_GROUPS = 128;
+export const PICKER_GROUP_BYTES = 64;
+export const PICKER_CLASSES = 6;
+export const PICKER_KIND_ANY = 6;
+export const PICKER_CELL_BYTES = 128;
+export const PICKER_PLANES = 13;
+export const PICKER_TAKEN = 104;
+export const PICKER_RESERVED = 112;
+export const PICKER_PRESENCE = 120;
+
+/**
  * SEAL: signed manifest of consecutive fragments. Signature empty (zero bytes) until integrity
  * 'signed' exists.
  *

@@ -198,7 +198,7 @@ function firstBit(word: number, bits: number, to: number): number {
   return Math.min(word * 32 + 31 - Math.clz32(bits & -bits), to);
 }
 
-function popcount(bits: number): number {
+export function popcount(bits: number): number {
   let x = bits - ((bits >>> 1) & 0x55555555);
   x = (x & 0x33333333) + ((x >>> 2) & 0x33333333);
   return Math.imul((x + (x >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;

@@ -47,6 +47,7 @@ import {
   toWire,
 } from "./js-bits.ts";
 import { crc32cOf } from "./js-crc32c.ts";
+import { JsPicker } from "./js-picker.ts";
 import { splitFragmentOf } from "./js-split.ts";
 import type { Kernel } from "./kernel.ts";
 
@@ -240,6 +241,71 @@ class JsKernel implements Kernel {
 
   bitsFromWire(source: MemoryOffset, count: number, words: MemoryOffset, to: number): void {
     fromWire(this.u32, this.view, source, count, words >>> 2, to);
+  }
+
+  pickerAdvertise(table: MemoryOffset, have: MemoryOffset, from: number, to: number): number {
+    return this.#picker(table).advertise(have, from, to);
+  }
+
+  pickerWithdraw(table: MemoryOffset, have: MemoryOffset, from: number, to: number): number {
+    return this.#picker(table).withdraw(have, from, to);
+  }
+
+  pickerReplace(table: MemoryOffset, have: MemoryOffset, fresh: MemoryOffset): number {
+    return this.#picker(table).replace(have, fresh);
+  }
+
+  pickerTake(table: MemoryOffset, from: number, to: number): void {
+    this.#picker(table).take(from, to);
+  }
+
+  pickerRelease(table: MemoryOffset, from: number, to: number): void {
+    this.#picker(table).release(from, to);
+  }
+
+  pickerStored(table: MemoryOffset, bit: number): void {
+    this.#picker(table).stored(bit);
+  }
+
+  pickerReserve(
+    table: MemoryOffset,
+    run: number,
+    stride: number,
+    from: number,
+    to: number,
+    on: 0 | 1,
+  ): void {
+    this.#picker(table).reserve(run, stride, from, to, on);
+  }
+
+  pickerAvailability(table: MemoryOffset, bit: number): number {
+    return this.#picker(table).availability(bit);
+  }
+
+  pickerNext(table: MemoryOffset, from: number, to: number): number {
+    return this.#picker(table).next(from, to);
+  }
+
+  pickerPick(
+    table: MemoryOffset,
+    have: MemoryOffset,
+    from: number,
+    urgentEnd: number,
+    to: number,
+    max: number,
+    random: number,
+    out: MemoryOffset,
+  ): number {
+    return this.#picker(table).pick(have, from, urgentEnd, to, max, random, out);
+  }
+
+  pickerShift(table: MemoryOffset, words: number): void {
+    this.#picker(table).shift(words);
+  }
+
+  /** Tables are many and short calls more: the object lives for one call. */
+  #picker(table: MemoryOffset): JsPicker {
+    return new JsPicker(this.u32, table);
   }
 
   #checksum(frame: MemoryOffset, frameBytes: number): number {

@@ -127,4 +127,56 @@ export interface Kernel {
    * caller made sure that they fit the map.
    */
   bitsFromWire(source: MemoryOffset, count: number, words: MemoryOffset, to: number): void;
+
+  // ----------------------------------------------------------------------------------- picker
+
+  // All on the table at `table` (base/layout, PICKER_*) that stream/picker set up: availability of
+  // every index, candidates by rarity, and summaries to find them by. Bits are those of the window's
+  // maps; `have` is a map of what one neighbour holds.
+
+  /** Sets [from, to) of `have` and counts what is new there; returns how many bits were new. */
+  pickerAdvertise(table: MemoryOffset, have: MemoryOffset, from: number, to: number): number;
+  /** Clears [from, to) of `have` and discounts what was set; returns how many bits were. */
+  pickerWithdraw(table: MemoryOffset, have: MemoryOffset, from: number, to: number): number;
+  /** Makes `have` equal to the map `fresh`, counts the differences; returns how many bits are new. */
+  pickerReplace(table: MemoryOffset, have: MemoryOffset, fresh: MemoryOffset): number;
+  /** [from, to) are no candidates until they are released. */
+  pickerTake(table: MemoryOffset, from: number, to: number): void;
+  /** Takes back pickerTake. */
+  pickerRelease(table: MemoryOffset, from: number, to: number): void;
+  /** `bit` was set in the map of held fragments; it is not taken any more. */
+  pickerStored(table: MemoryOffset, bit: number): void;
+  /**
+   * Reserves (`on` 1) or frees (0) what lies in [from, to) of the runs of SUBSTREAM_RUN bits that
+   * begin at `run`, run + stride, ... `run` and `stride` are multiples of SUBSTREAM_RUN.
+   */
+  pickerReserve(
+    table: MemoryOffset,
+    run: number,
+    stride: number,
+    from: number,
+    to: number,
+    on: 0 | 1,
+  ): void;
+  /** How many maps have `bit`. */
+  pickerAvailability(table: MemoryOffset, bit: number): number;
+  /** First candidate in [from, to); `to` when there is none. */
+  pickerNext(table: MemoryOffset, from: number, to: number): number;
+  /**
+   * Writes up to `max` candidates as u32 bit positions to `out`: those in [from, urgentEnd) in
+   * order, then those in [urgentEnd, to), rarest class first, each class from a place drawn from
+   * `random` (u32) on and around. With `have` not 0 only bits set there. Returns how many.
+   */
+  pickerPick(
+    table: MemoryOffset,
+    have: MemoryOffset,
+    from: number,
+    urgentEnd: number,
+    to: number,
+    max: number,
+    random: number,
+    out: MemoryOffset,
+  ): number;
+  /** Moves all down by `words` words, as bitsShiftDown does with the maps; zeros enter. */
+  pickerShift(table: MemoryOffset, words: number): void;
 }

@@ -119,6 +119,33 @@ interface RawExports {
   bitsShiftDown(words: number, wordCount: number, shiftWords: number): void;
   bitsToWire(words: number, from: number, to: number, target: number): number;
   bitsFromWire(source: number, count: number, words: number, to: number): void;
+  pickerAdvertise(table: number, have: number, from: number, to: number): number;
+  pickerWithdraw(table: number, have: number, from: number, to: number): number;
+  pickerReplace(table: number, have: number, fresh: number): number;
+  pickerTake(table: number, from: number, to: number): void;
+  pickerRelease(table: number, from: number, to: number): void;
+  pickerStored(table: number, bit: number): void;
+  pickerReserve(
+    table: number,
+    run: number,
+    stride: number,
+    from: number,
+    to: number,
+    on: number,
+  ): void;
+  pickerAvailability(table: number, bit: number): number;
+  pickerNext(table: number, from: number, to: number): number;
+  pickerPick(
+    table: number,
+    have: number,
+    from: number,
+    urgentEnd: number,
+    to: number,
+    max: number,
+    random: number,
+    out: number,
+  ): number;
+  pickerShift(table: number, words: number): void;
 }
 
 class WasmKernel implements Kernel {
@@ -268,6 +295,66 @@ class WasmKernel implements Kernel {
 
   bitsFromWire(source: MemoryOffset, count: number, words: MemoryOffset, to: number): void {
     this.#raw.bitsFromWire(source, count, words, to);
+  }
+
+  pickerAdvertise(table: MemoryOffset, have: MemoryOffset, from: number, to: number): number {
+    return this.#raw.pickerAdvertise(table, have, from, to) >>> 0;
+  }
+
+  pickerWithdraw(table: MemoryOffset, have: MemoryOffset, from: number, to: number): number {
+    return this.#raw.pickerWithdraw(table, have, from, to) >>> 0;
+  }
+
+  pickerReplace(table: MemoryOffset, have: MemoryOffset, fresh: MemoryOffset): number {
+    return this.#raw.pickerReplace(table, have, fresh) >>> 0;
+  }
+
+  pickerTake(table: MemoryOffset, from: number, to: number): void {
+    this.#raw.pickerTake(table, from, to);
+  }
+
+  pickerRelease(table: MemoryOffset, from: number, to: number): void {
+    this.#raw.pickerRelease(table, from, to);
+  }
+
+  pickerStored(table: MemoryOffset, bit: number): void {
+    this.#raw.pickerStored(table, bit);
+  }
+
+  pickerReserve(
+    table: MemoryOffset,
+    run: number,
+    stride: number,
+    from: number,
+    to: number,
+    on: 0 | 1,
+  ): void {
+    this.#raw.pickerReserve(table, run, stride, from, to, on);
+  }
+
+  pickerAvailability(table: MemoryOffset, bit: number): number {
+    return this.#raw.pickerAvailability(table, bit) >>> 0;
+  }
+
+  pickerNext(table: MemoryOffset, from: number, to: number): number {
+    return this.#raw.pickerNext(table, from, to) >>> 0;
+  }
+
+  pickerPick(
+    table: MemoryOffset,
+    have: MemoryOffset,
+    from: number,
+    urgentEnd: number,
+    to: number,
+    max: number,
+    random: number,
+    out: MemoryOffset,
+  ): number {
+    return this.#raw.pickerPick(table, have, from, urgentEnd, to, max, random, out) >>> 0;
+  }
+
+  pickerShift(table: MemoryOffset, words: number): void {
+    this.#raw.pickerShift(table, words);
   }
 }
 

@@ -104,23 +104,11 @@ export class Neighbour {
 
   /** Its whole buffermap, in place of what was known; the bits lie in `memory`. */
   buffermap(memory: Uint8Array, header: BuffermapHeader): void {
-    const window = this.#window;
-    window.unmark(this.have, window.origin, window.mapEnd);
-    this.clipped = header.start + header.run > window.mapEnd;
     this.startMoved(header.start);
-    if (header.run > 0) this.advertised(header.start, header.run);
-    const first = header.start + header.run + 1;
-    const bits = header.bitsBytes * 8;
-    let runFrom = -1;
-    for (let bit = 0; bit <= bits; bit++) {
-      const byte = bit < bits ? (memory[header.bitsOffset + (bit >> 3)] as number) : 0;
-      const set = (byte & (1 << (bit & 7))) !== 0;
-      if (set && runFrom < 0) runFrom = bit;
-      if (!set && runFrom >= 0) {
-        this.advertised(first + runFrom, bit - runFrom);
-        runFrom = -1;
-      }
-    }
+    this.#window.replaceFromWire(this.have, header, memory);
+    const end = endOfBuffermap(memory, header);
+    if (end > this.remoteHighest) this.remoteHighest = end;
+    this.clipped = end > this.#window.mapEnd;
     this.mapKnown = true;
   }
 
@@ -192,4 +180,12 @@ export class Neighbour {
     this.#window.releaseMap(this.have);
     this.#window.releaseMap(this.sent);
   }
+}
+
+/** One past the highest index that a buffermap says is held; its last byte of bits is not zero. */
+function endOfBuffermap(memory: Uint8Array, header: BuffermapHeader): FragmentIndex {
+  const { start, run, bitsOffset, bitsBytes } = header;
+  if (bitsBytes === 0) return start + run;
+  const last = memory[bitsOffset + bitsBytes - 1] as number;
+  return start + run + 1 + 8 * bitsBytes - (Math.clz32(last) - 24);
 }

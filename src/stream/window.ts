@@ -44,6 +44,27 @@ export class WindowMap {
   }
 }
 
+/** A BUFFERMAP: `bitsBytes` bytes at `bitsOffset` of some memory, bits from start + run + 1 on. */
+export interface WireBuffermap {
+  readonly start: FragmentIndex;
+  /** [start, start + run) is held. */
+  readonly run: number;
+  readonly bitsOffset: number;
+  readonly bitsBytes: number;
+}
+
+/** Who keeps something of its own on the window's indices, and is told when they move. */
+export interface WindowFollower {
+  /** Fragment `index` is held now. */
+  stored(index: FragmentIndex): void;
+  /** [from, to) lies below the window's start now. */
+  advanced(from: FragmentIndex, to: FragmentIndex): void;
+  /** The origin moved up by 64 x `words`, and all maps with it. */
+  shifted(words: number): void;
+  /** Start and origin are elsewhere, and all maps are clear. */
+  rebased(): void;
+}
+
 export class FragmentWindow implements SegmentOwner {
   readonly memory: EngineMemory;
   readonly kernel: Kernel;
@@ -65,6 +86,9 @@ export class FragmentWindow implements SegmentOwner {
   #heldCount = 0;
   #heldBytes = 0;
   #closed = false;
+  #follower: WindowFollower | undefined;
+  /** What readWire reads into: a word before it, the map, room for the bytes of its bits. */
+  #wire: WindowMap | undefined;
 
   constructor(memory: EngineMemory, options: WindowOptions) {
     this.memory = memory;
@@ -129,6 +153,12 @@ export class FragmentWindow implements SegmentOwner {
 
   releaseMap(map: WindowMap): void {
     if (this.#maps.delete(map)) this.memory.free(map.words);
+  }
+
+  /** Has `follower` told from here on; undefined = nobody. There is one at a time. */
+  follow(follower: WindowFollower | undefined): void {
+    assert(follower === undefined || this.#follower === undefined, "one follower at a time");
+    this.#follower = follower;
   }
 
   holds(index: FragmentIndex): boolean {
@@ -219,6 +249,7 @@ export class FragmentWindow implements SegmentOwner {
     this.#heldCount++;
     this.#heldBytes += bytes;
     if (index >= this.#highest) this.#highest = index + 1;
+    this.#follower?.stored(index);
   }
 
   /** First index in [start, to) that is missing; `to` when there is none. */
@@ -243,8 +274,10 @@ export class FragmentWindow implements SegmentOwner {
       index = this.nextSet(this.#held, index + 1, to);
     }
     this.unmark(this.#held, this.#start, to);
+    const before = this.#start;
     this.#start = start;
     if (this.#highest < start) this.#highest = start;
+    this.#follower?.advanced(before, start);
     if (start - this.#origin >= this.#slackBits) this.#shift();
   }
 
@@ -255,6 +288,7 @@ export class FragmentWindow implements SegmentOwner {
     this.#highest = start;
     this.#origin = start - (start % 64);
     for (const map of this.#maps) this.kernel.bitsClear(map.words, 0, this.mapBits);
+    this.#follower?.rebased();
   }
 
   /** Gives everything back. */
@@ -265,6 +299,44 @@ export class FragmentWindow implements SegmentOwner {
     this.memory.removeOwner(this);
     for (const map of this.#maps) this.memory.free(map.words);
     this.#maps.clear();
+    if (this.#wire !== undefined) this.memory.free(this.#wire.words - 8);
+  }
+
+  /**
+   * A map of what a buffermap says, as far as it lies inside the maps; lent until the next call.
+   * `memory`, which has the bits, is the engine's or any other.
+   */
+  readWire(buffermap: WireBuffermap, memory: Uint8Array): WindowMap {
+    const { kernel, mapBits } = this;
+    const { start, run, bitsOffset, bitsBytes } = buffermap;
+    if (this.#wire === undefined) {
+      // Bits come in whole bytes: up to seven of those below the origin land in the word before.
+      this.#wire = new WindowMap(this.memory.allocate(2 * (mapBits >>> 3) + 16) + 8);
+    }
+    const map = this.#wire;
+    const before = map.words - 8;
+    kernel.bitsClear(before, 0, 64 + mapBits);
+    this.mark(map, start, start + run);
+    const first = start + run + 1;
+    const skipped = Math.min(bitsBytes, Math.max(0, Math.floor((this.#origin - first) / 8)));
+    const from = first + 8 * skipped;
+    const count = Math.min(8 * (bitsBytes - skipped), this.mapEnd - from);
+    if (count > 0) {
+      const at = bitsOffset + skipped;
+      let source = memory.byteOffset + at;
+      if (memory.buffer !== kernel.bytes.buffer) {
+        source = map.words + (mapBits >>> 3);
+        kernel.bytes.set(memory.subarray(at, at + ((count + 7) >>> 3)), source);
+      }
+      kernel.bitsFromWire(source, count, before, 64 + from - this.#origin);
+    }
+    return map;
+  }
+
+  /** Makes `map` what a buffermap says, in place of what it was. */
+  replaceFromWire(map: WindowMap, buffermap: WireBuffermap, memory: Uint8Array): void {
+    const { words } = this.readWire(buffermap, memory);
+    this.kernel.bytes.copyWithin(map.words, words, words + (this.mapBits >>> 3));
   }
 
   /** Moves fragments out of a segment that is to be recycled. */
@@ -324,6 +396,7 @@ export class FragmentWindow implements SegmentOwner {
     for (const map of this.#maps) this.kernel.bitsShiftDown(map.words, this.mapBits / 64, words);
     this.#originSlot = (this.#originSlot + (moved % (this.#slotMask + 1))) & this.#slotMask;
     this.#origin = origin;
+    this.#follower?.shifted(words);
   }
 }
 

@@ -5,6 +5,7 @@ import { seededRng } from "../../src/base/rng.ts";
 import type { Kernel } from "../../src/kernel/kernel.ts";
 import { buildFragment, expectedEntries, type RecordPlan, soundPlan } from "./fragment-builder.ts";
 import { HEAP } from "./kernels.ts";
+import { pickerContract } from "./picker-contract.ts";
 
 const text = new TextEncoder();
 /** Apart from each other by more than any test needs. */
@@ -22,6 +23,8 @@ const LENGTH_WRONG = -6;
 const NUMBER_RANGE = -7;
 
 export function kernelContract(name: string, create: () => Kernel): void {
+  pickerContract(name, create);
+
   describe(`${name}: checksums`, () => {
     const kernel = create();
     const crcOf = (bytes: Uint8Array): number => {

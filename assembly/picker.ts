@@ -1,0 +1,527 @@
+/**
+ * What to ask for next: candidates by rarity, over one window and all its neighbours.
+ *
+ * Availability is kept in bit planes, so that one pass of carries counts a neighbour's whole word of
+ * 64 indices, whichever of them are new: plane p holds bit p of 64 counters. The classes of rarity
+ * are plain logic on the planes and are not stored; of each word only its presence is, which kinds
+ * of candidates it has. Two levels of summaries over that (64 words, 64 groups) make any search a
+ * few word reads, however large and empty the window is.
+ *
+ * Everything derived is recomputed from planes, taken, reserved and held, a word at a time
+ * (`refresh`): there is no other way for it to change.
+ */
+
+import { bitsShiftDown } from "./bits";
+import { assertRange, assertWords } from "./bounds";
+import {
+  PICKER_ANY,
+  PICKER_CANDIDATES,
+  PICKER_CELLS,
+  PICKER_CELL_BYTES,
+  PICKER_CLASSES,
+  PICKER_GROUPS,
+  PICKER_GROUP_BYTES,
+  PICKER_HELD,
+  PICKER_KIND_ANY,
+  PICKER_PLANES,
+  PICKER_PRESENCE,
+  PICKER_RESERVED,
+  PICKER_TAKEN,
+  PICKER_TOP,
+  PICKER_WORDS,
+  SUBSTREAM_RUN,
+} from "./layout";
+
+/** Draws of a word before the summaries are asked: enough where every fourth word has one. */
+const DRAWS: u32 = 4;
+
+export function pickerAdvertise(table: usize, have: usize, from: u32, to: u32): u32 {
+  if (from >= to) return 0;
+  assertTable(table, to);
+  assertWords(have, to);
+  const last = (to - 1) >> 6;
+  let mask = headMask(from);
+  let count: u32 = 0;
+  for (let w = from >> 6; w <= last; w++) {
+    if (w == last) mask &= tailMask(to);
+    count += add(table, have, w, mask);
+    mask = ~(<u64>0);
+  }
+  return count;
+}
+
+export function pickerWithdraw(table: usize, have: usize, from: u32, to: u32): u32 {
+  if (from >= to) return 0;
+  assertTable(table, to);
+  assertWords(have, to);
+  const last = (to - 1) >> 6;
+  let mask = headMask(from);
+  let count: u32 = 0;
+  for (let w = from >> 6; w <= last; w++) {
+    if (w == last) mask &= tailMask(to);
+    count += subtract(table, have, w, mask);
+    mask = ~(<u64>0);
+  }
+  return count;
+}
+
+export function pickerReplace(table: usize, have: usize, fresh: usize): u32 {
+  const words = load<u32>(table, PICKER_WORDS);
+  assertTable(table, words << 6);
+  assertWords(have, words << 6);
+  assertWords(fresh, words << 6);
+  let count: u32 = 0;
+  for (let w: u32 = 0; w < words; w++) {
+    const now = load<u64>(fresh + (<usize>w << 3));
+    const before = load<u64>(have + (<usize>w << 3));
+    if (now == before) continue;
+    subtract(table, have, w, before & ~now);
+    count += add(table, have, w, now);
+  }
+  return count;
+}
+
+export function pickerTake(table: usize, from: u32, to: u32): void {
+  if (from >= to) return;
+  assertTable(table, to);
+  const last = (to - 1) >> 6;
+  let mask = headMask(from);
+  for (let w = from >> 6; w <= last; w++) {
+    if (w == last) mask &= tailMask(to);
+    const cell = cellOf(table, w);
+    store<u64>(cell, load<u64>(cell, PICKER_TAKEN) | mask, PICKER_TAKEN);
+    if ((load<u64>(anyOf(table, w)) & mask) != 0) refresh(table, w);
+    mask = ~(<u64>0);
+  }
+}
+
+export function pickerRelease(table: usize, from: u32, to: u32): void {
+  if (from >= to) return;
+  assertTable(table, to);
+  const last = (to - 1) >> 6;
+  let mask = headMask(from);
+  for (let w = from >> 6; w <= last; w++) {
+    if (w == last) mask &= tailMask(to);
+    const cell = cellOf(table, w);
+    const taken = load<u64>(cell, PICKER_TAKEN);
+    if ((taken & mask) != 0) {
+      store<u64>(cell, taken & ~mask, PICKER_TAKEN);
+      refresh(table, w);
+    }
+    mask = ~(<u64>0);
+  }
+}
+
+export function pickerStored(table: usize, bit: u32): void {
+  assertTable(table, bit + 1);
+  const w = bit >> 6;
+  const mask = <u64>1 << (bit & 63);
+  const cell = cellOf(table, w);
+  store<u64>(cell, load<u64>(cell, PICKER_TAKEN) & ~mask, PICKER_TAKEN);
+  if ((load<u64>(anyOf(table, w)) & mask) != 0) refresh(table, w);
+}
+
+export function pickerReserve(
+  table: usize,
+  run: u32,
+  stride: u32,
+  from: u32,
+  to: u32,
+  on: u32,
+): void {
+  assertTable(table, to);
+  assert(run % SUBSTREAM_RUN == 0 && stride % SUBSTREAM_RUN == 0 && stride > 0);
+  for (; run < to; run += stride) {
+    const low = max(run, from);
+    const high = min(run + SUBSTREAM_RUN, to);
+    if (low >= high) continue;
+    const w = low >> 6;
+    const mask = headMask(low) & tailMask(high);
+    const cell = cellOf(table, w);
+    const before = load<u64>(cell, PICKER_RESERVED);
+    const now = on != 0 ? before | mask : before & ~mask;
+    if (now == before) continue;
+    store<u64>(cell, now, PICKER_RESERVED);
+    refresh(table, w);
+  }
+}
+
+export function pickerAvailability(table: usize, bit: u32): u32 {
+  assertTable(table, bit + 1);
+  const cell = cellOf(table, bit >> 6);
+  let count: u32 = 0;
+  for (let p: u32 = 0; p < PICKER_PLANES; p++) {
+    count |= <u32>((load<u64>(cell + (p << 3)) >> (bit & 63)) & 1) << p;
+  }
+  return count;
+}
+
+export function pickerNext(table: usize, from: u32, to: u32): u32 {
+  if (from >= to) return to;
+  assertTable(table, to);
+  const last = (to - 1) >> 6;
+  let w = from >> 6;
+  const bits = load<u64>(anyOf(table, w)) & headMask(from);
+  if (bits != 0) return min<u32>((w << 6) + <u32>ctz<u64>(bits), to);
+  w = nextWord(table, PICKER_KIND_ANY, w + 1, last);
+  if (w > last) return to;
+  return min<u32>((w << 6) + <u32>ctz<u64>(load<u64>(anyOf(table, w))), to);
+}
+
+export function pickerPick(
+  table: usize,
+  have: usize,
+  from: u32,
+  urgentEnd: u32,
+  to: u32,
+  most: u32,
+  random: u32,
+  out: usize,
+): u32 {
+  if (most == 0 || from >= to) return 0;
+  assertTable(table, to);
+  assertRange(out, <usize>most << 2);
+  if (have != 0) assertWords(have, to);
+  const end = out + (<usize>most << 2);
+  let at = scan(table, PICKER_KIND_ANY, have, from, min(urgentEnd, to), out, end);
+  const low = max(from, urgentEnd);
+  if (at < end && low < to && (have == 0 || meets(table, have, low, to))) {
+    for (let kind: u32 = 0; kind < PICKER_CLASSES; kind++) {
+      if (load<u64>(table + (kind << 3), PICKER_TOP) == 0) continue;
+      random = mix(random);
+      const start = draw(table, kind, have, low, to, random);
+      at = scan(table, kind, have, start, to, at, end);
+      if (at < end) at = scan(table, kind, have, low, start, at, end);
+      if (at == end) break;
+    }
+  }
+  return <u32>((at - out) >> 2);
+}
+
+export function pickerShift(table: usize, shiftWords: u32): void {
+  const words = load<u32>(table, PICKER_WORDS);
+  assertTable(table, words << 6);
+  const cells = <usize>load<u32>(table, PICKER_CELLS);
+  const perCell = PICKER_CELL_BYTES >> 3;
+  bitsShiftDown(cells, words * perCell, min(shiftWords, words) * perCell);
+  bitsShiftDown(load<u32>(table, PICKER_ANY), words, shiftWords);
+  const summaryEnd = groupOf(table, (words + 63) >> 6);
+  memory.fill(table + PICKER_TOP, 0, summaryEnd - table - PICKER_TOP);
+  let candidates: u32 = 0;
+  for (let w: u32 = 0; w < words; w++) {
+    const presence = load<u32>(cells + <usize>w * PICKER_CELL_BYTES, PICKER_PRESENCE);
+    if (presence == 0) continue;
+    candidates += <u32>popcnt<u64>(load<u64>(anyOf(table, w)));
+    summarise(table, w, presence, presence);
+  }
+  store<u32>(table, candidates, PICKER_CANDIDATES);
+}
+
+/** Sets the bits of `mask` in word w of `have` and counts the new ones. */
+function add(table: usize, have: usize, w: u32, mask: u64): u32 {
+  const at = have + (<usize>w << 3);
+  const before = load<u64>(at);
+  const fresh = mask & ~before;
+  if (fresh == 0) return 0;
+  store<u64>(at, before | fresh);
+  let plane = cellOf(table, w);
+  const end = plane + (PICKER_PLANES << 3);
+  for (let carry = fresh; carry != 0 && plane < end; plane += 8) {
+    const bits = load<u64>(plane);
+    store<u64>(plane, bits ^ carry);
+    carry &= bits;
+  }
+  if ((fresh & openOf(table, w)) != 0) refresh(table, w);
+  return <u32>popcnt<u64>(fresh);
+}
+
+/** Clears the bits of `mask` in word w of `have` and discounts those that were set. */
+function subtract(table: usize, have: usize, w: u32, mask: u64): u32 {
+  const at = have + (<usize>w << 3);
+  const before = load<u64>(at);
+  const gone = mask & before;
+  if (gone == 0) return 0;
+  store<u64>(at, before & ~gone);
+  let plane = cellOf(table, w);
+  const end = plane + (PICKER_PLANES << 3);
+  for (let borrow = gone; borrow != 0 && plane < end; plane += 8) {
+    const bits = load<u64>(plane);
+    store<u64>(plane, bits ^ borrow);
+    borrow &= ~bits;
+  }
+  if ((gone & openOf(table, w)) != 0) refresh(table, w);
+  return <u32>popcnt<u64>(gone);
+}
+
+/** Bits of word w that are candidates as soon as somebody holds them. */
+// @ts-ignore: decorator
+@inline
+function openOf(table: usize, w: u32): u64 {
+  const cell = cellOf(table, w);
+  const held = load<u64>(<usize>load<u32>(table, PICKER_HELD) + (<usize>w << 3));
+  return ~(load<u64>(cell, PICKER_TAKEN) | load<u64>(cell, PICKER_RESERVED) | held);
+}
+
+/** Availability 16 and more. */
+// @ts-ignore: decorator
+@inline
+function manyOf(cell: usize): u64 {
+  return (
+    load<u64>(cell, 32) |
+    load<u64>(cell, 40) |
+    load<u64>(cell, 48) |
+    load<u64>(cell, 56) |
+    load<u64>(cell, 64) |
+    load<u64>(cell, 72) |
+    load<u64>(cell, 80) |
+    load<u64>(cell, 88) |
+    load<u64>(cell, 96)
+  );
+}
+
+/** Recomputes the candidates of word w, its presence, and the summaries above. */
+function refresh(table: usize, w: u32): void {
+  const cell = cellOf(table, w);
+  const p0 = load<u64>(cell);
+  const p1 = load<u64>(cell, 8);
+  const p2 = load<u64>(cell, 16);
+  const p3 = load<u64>(cell, 24);
+  const many = manyOf(cell);
+  const any = (p0 | p1 | p2 | p3 | many) & openOf(table, w);
+  const at = anyOf(table, w);
+  const before = load<u64>(at);
+  if (any != before) {
+    store<u64>(at, any);
+    const change = <u32>popcnt<u64>(any) - <u32>popcnt<u64>(before);
+    store<u32>(table, load<u32>(table, PICKER_CANDIDATES) + change, PICKER_CANDIDATES);
+  }
+  const under16 = any & ~many;
+  const under8 = under16 & ~p3;
+  const under4 = under8 & ~p2;
+  const presence =
+    u32((under4 & ~p1) != 0) |
+    (u32((under4 & p1 & ~p0) != 0) << 1) |
+    (u32((under4 & p1 & p0) != 0) << 2) |
+    (u32((under8 & p2) != 0) << 3) |
+    (u32((under16 & p3) != 0) << 4) |
+    (u32((any & many) != 0) << 5) |
+    (u32(any != 0) << PICKER_KIND_ANY);
+  const changed = presence ^ load<u32>(cell, PICKER_PRESENCE);
+  if (changed == 0) return;
+  store<u32>(cell, presence, PICKER_PRESENCE);
+  summarise(table, w, presence, changed);
+}
+
+/** Brings the summaries of the `changed` kinds of word w up to date. */
+function summarise(table: usize, w: u32, presence: u32, changed: u32): void {
+  const group = groupOf(table, w >> 6);
+  const bit = <u64>1 << (w & 63);
+  const groupBit = <u64>1 << (w >> 6);
+  for (; changed != 0; changed &= changed - 1) {
+    const kind = ctz<u32>(changed);
+    const at = group + (<usize>kind << 3);
+    const top = table + (<usize>kind << 3);
+    const before = load<u64>(at);
+    if (((presence >> kind) & 1) != 0) {
+      store<u64>(at, before | bit);
+      if (before == 0) store<u64>(top, load<u64>(top, PICKER_TOP) | groupBit, PICKER_TOP);
+    } else {
+      store<u64>(at, before & ~bit);
+      if (before == bit) store<u64>(top, load<u64>(top, PICKER_TOP) & ~groupBit, PICKER_TOP);
+    }
+  }
+}
+
+/** Indices whose availability is that of class `kind`, candidates or not. */
+function classOf(cell: usize, kind: u32): u64 {
+  const many = manyOf(cell);
+  if (kind == 5) return many;
+  const p3 = load<u64>(cell, 24);
+  if (kind == 4) return p3 & ~many;
+  const p2 = load<u64>(cell, 16);
+  const over7 = p3 | many;
+  if (kind == 3) return p2 & ~over7;
+  const p0 = load<u64>(cell);
+  const p1 = load<u64>(cell, 8);
+  const under4 = ~(p2 | over7);
+  if (kind == 2) return p1 & p0 & under4;
+  return kind == 1 ? p1 & ~p0 & under4 : p0 & ~p1 & under4;
+}
+
+/** First word from w on that has candidates of `kind`; one past `last` when none up to there has. */
+function nextWord(table: usize, kind: u32, w: u32, last: u32): u32 {
+  if (w > last) return last + 1;
+  let g = w >> 6;
+  let bits = load<u64>(groupOf(table, g) + (kind << 3)) & (~(<u64>0) << (w & 63));
+  if (bits == 0) {
+    const top = load<u64>(table + (kind << 3), PICKER_TOP) & (~(<u64>1) << g);
+    if (top == 0) return last + 1;
+    g = <u32>ctz<u64>(top);
+    bits = load<u64>(groupOf(table, g) + (kind << 3));
+  }
+  return min<u32>((g << 6) + <u32>ctz<u64>(bits), last + 1);
+}
+
+/** Writes the candidates of `kind` in [from, to) to [out, end), as far as there is room. */
+function scan(
+  table: usize,
+  kind: u32,
+  have: usize,
+  from: u32,
+  to: u32,
+  out: usize,
+  end: usize,
+): usize {
+  if (from >= to) return out;
+  const first = from >> 6;
+  const last = (to - 1) >> 6;
+  for (let w = nextWord(table, kind, first, last); w <= last; ) {
+    let bits = kindOf(table, kind, have, w);
+    if (w == first) bits &= headMask(from);
+    if (w == last) bits &= tailMask(to);
+    for (; bits != 0; bits &= bits - 1) {
+      store<u32>(out, (w << 6) + <u32>ctz<u64>(bits));
+      out += 4;
+      if (out == end) return out;
+    }
+    w = nextWord(table, kind, w + 1, last);
+  }
+  return out;
+}
+
+/** The candidates of `kind` in word w, of those that `have` has when it is not 0. */
+// @ts-ignore: decorator
+@inline
+function kindOf(table: usize, kind: u32, have: usize, w: u32): u64 {
+  let bits = load<u64>(anyOf(table, w));
+  if (have != 0) bits &= load<u64>(have + (<usize>w << 3));
+  if (bits != 0 && kind != PICKER_KIND_ANY) bits &= classOf(cellOf(table, w), kind);
+  return bits;
+}
+
+/** Whether `have` has any candidate in [from, to). */
+function meets(table: usize, have: usize, from: u32, to: u32): bool {
+  const any = <usize>load<u32>(table, PICKER_ANY);
+  let at = (<usize>from >> 6) << 3;
+  const last = ((<usize>to - 1) >> 6) << 3;
+  let bits = load<u64>(any + at) & load<u64>(have + at) & headMask(from);
+  if (at == last) return (bits & tailMask(to)) != 0;
+  if (bits != 0) return true;
+  for (at += 8; at + 16 <= last; at += 16) {
+    if (v128.any_true(v128.and(v128.load(any + at), v128.load(have + at)))) return true;
+  }
+  for (; at < last; at += 8) {
+    if ((load<u64>(any + at) & load<u64>(have + at)) != 0) return true;
+  }
+  return (load<u64>(any + last) & load<u64>(have + last) & tailMask(to)) != 0;
+}
+
+/**
+ * A place in [from, to) to begin with class `kind`: a candidate of it, were it not for `have` and
+ * the words at both ends. Words that have one are drawn alike, then their bits.
+ */
+function draw(table: usize, kind: u32, have: usize, from: u32, to: u32, random: u32): u32 {
+  const first = from >> 6;
+  const last = (to - 1) >> 6;
+  let w = first;
+  let found = false;
+  for (let i: u32 = 0; i < DRAWS && !found; i++) {
+    random = mix(random);
+    w = first + below(random, last - first + 1);
+    const bits = load<u64>(groupOf(table, w >> 6) + (kind << 3));
+    found = ((bits >> (w & 63)) & 1) != 0;
+  }
+  if (!found) {
+    // Few words have one: a group that has, then a word of it.
+    let groups = load<u64>(table + (kind << 3), PICKER_TOP);
+    groups &= (~(<u64>0) << (first >> 6)) & (~(<u64>0) >> (63 - (last >> 6)));
+    if (groups == 0) return from;
+    random = mix(random);
+    const g = select(groups, below(random, <u32>popcnt<u64>(groups)));
+    let words = load<u64>(groupOf(table, g) + (kind << 3));
+    if (g == first >> 6) words &= ~(<u64>0) << (first & 63);
+    if (g == last >> 6) words &= ~(<u64>0) >> (63 - (last & 63));
+    if (words == 0) return from;
+    random = mix(random);
+    w = (g << 6) + select(words, below(random, <u32>popcnt<u64>(words)));
+  }
+  let bits = kindOf(table, kind, have, w);
+  if (w == first) bits &= headMask(from);
+  if (w == last) bits &= tailMask(to);
+  if (bits == 0) return max(from, w << 6);
+  random = mix(random);
+  return (w << 6) + select(bits, below(random, <u32>popcnt<u64>(bits)));
+}
+
+/** Position of the set bit that has `rank` set bits below it. */
+function select(bits: u64, rank: u32): u32 {
+  let base: u32 = 0;
+  for (let width: u32 = 32; width >= 8; width >>= 1) {
+    const low = <u32>popcnt<u64>(bits & ((<u64>1 << width) - 1));
+    if (rank >= low) {
+      rank -= low;
+      bits >>= width;
+      base += width;
+    }
+  }
+  for (; rank > 0; rank--) bits &= bits - 1;
+  return base + <u32>ctz<u64>(bits);
+}
+
+/** The next of a sequence of random u32 (splitmix32). */
+// @ts-ignore: decorator
+@inline
+function mix(random: u32): u32 {
+  let z = random + 0x9e3779b9;
+  z = (z ^ (z >> 16)) * 0x21f0aaad;
+  z = (z ^ (z >> 15)) * 0x735a2d97;
+  return z ^ (z >> 15);
+}
+
+/** `random` scaled to [0, limit). */
+// @ts-ignore: decorator
+@inline
+function below(random: u32, limit: u32): u32 {
+  return <u32>((<u64>random * <u64>limit) >> 32);
+}
+
+// @ts-ignore: decorator
+@inline
+function cellOf(table: usize, w: u32): usize {
+  return <usize>load<u32>(table, PICKER_CELLS) + <usize>w * PICKER_CELL_BYTES;
+}
+
+// @ts-ignore: decorator
+@inline
+function anyOf(table: usize, w: u32): usize {
+  return <usize>load<u32>(table, PICKER_ANY) + (<usize>w << 3);
+}
+
+// @ts-ignore: decorator
+@inline
+function groupOf(table: usize, g: u32): usize {
+  return table + PICKER_GROUPS + <usize>g * PICKER_GROUP_BYTES;
+}
+
+// @ts-ignore: decorator
+@inline
+function assertTable(table: usize, to: u32): void {
+  assert((table & 7) == 0);
+  assertRange(table, PICKER_GROUPS);
+  assert(<u64>to <= <u64>load<u32>(table, PICKER_WORDS) << 6);
+  assert(load<u32>(table, PICKER_WORDS) <= 63 * 64);
+}
+
+/** Bits from `from` on within its word. */
+// @ts-ignore: decorator
+@inline
+function headMask(from: u32): u64 {
+  return ~(<u64>0) << (from & 63);
+}
+
+/** Bits below `to` within the word of bit `to - 1`. */
+// @ts-ignore: decorator
+@inline
+function tailMask(to: u32): u64 {
+  return ~(<u64>0) >> (63 - ((to - 1) & 63));
+}
