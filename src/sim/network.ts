@@ -63,6 +63,7 @@ export class Network implements NodeNetwork {
   options: NetworkOptions;
   readonly #makeEnd: EndFactory;
   readonly #listeners = new Map<string, SimNode>();
+  #partitions: { readonly inside: ReadonlySet<number>; readonly untilMs: number }[] = [];
   readonly #blocked = new Map<number, number>();
   readonly #latencyMs = new Map<number, number>();
 
@@ -121,12 +122,26 @@ export class Network implements NodeNetwork {
   }
 
   blockedUntilMs(from: NodePort, to: NodePort): number {
-    if (this.#blocked.size === 0) return 0;
-    return this.#blocked.get(from.index * 65_536 + to.index) ?? 0;
+    let untilMs = 0;
+    for (const partition of this.#partitions) {
+      const parted = partition.inside.has(from.index) !== partition.inside.has(to.index);
+      if (parted && partition.untilMs > untilMs) untilMs = partition.untilMs;
+    }
+    if (this.#blocked.size === 0) return untilMs;
+    return Math.max(untilMs, this.#blocked.get(from.index * 65_536 + to.index) ?? 0);
+  }
+
+  /** Cuts the nodes with these indices off from all others until then, both ways. */
+  partition(inside: ReadonlySet<number>, untilMs: number): void {
+    this.#partitions.push({ inside, untilMs });
+    this.world.at(untilMs, () => {
+      this.#partitions = this.#partitions.filter((partition) => partition.untilMs > untilMs);
+    });
   }
 
   healAll(): void {
     this.#blocked.clear();
+    this.#partitions = [];
   }
 
   /** Every established link once, by its outbound end. */
