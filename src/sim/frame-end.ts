@@ -27,7 +27,7 @@ const CONTROL_TURN_BYTES = 64 * 1024;
 /** A close that can't send what is queued ends as a reset after this. */
 const CLOSE_TIMEOUT_MS = 30_000;
 /** That control frames have left is told after this, all at once: each telling is an input. */
-const SENT_LATER_MS = 10;
+const SENT_LATER_MS = 20;
 
 /** One frame: DATA lies in the shared memory, a control frame in bytes of its own. */
 interface Frame {

@@ -45,6 +45,9 @@ const MEMORY_PER_PEER = 640 * KIB;
 const MEMORY_BASE = 128 * MIB;
 /** Offsets stay small integers below this. */
 const MEMORY_MAX = 2047 * MIB;
+/** Nothing is on its way for longer after the last process ended. */
+const AFTERMATH_MS = 60_000;
+const CHECKED_A_SECOND = 50;
 const SOCKET_BYTES = 256 * KIB;
 
 export function runLarge(request: LargeRequest): LargeReport {
@@ -104,6 +107,7 @@ export function runLarge(request: LargeRequest): LargeReport {
     if (stream.endedMs === undefined) add(`late-${++joined}`, false);
   });
 
+  const freeBefore = memory.freeSegments;
   add("source", true);
   for (let i = 1; i <= options.peers; i++) {
     world.at((options.joinMs * i) / options.peers, () => add(`peer-${i}`, true));
@@ -111,6 +115,7 @@ export function runLarge(request: LargeRequest): LargeReport {
   const lastsMs = options.fragments * everyMs(options);
   const watch = (): void => {
     request.progress?.(world.nowMs, { world, network, swarm, memory, meter });
+    checkSome(swarm, options.peers);
     world.after(1_000, watch);
   };
   const begin = (): void => {
@@ -133,7 +138,7 @@ export function runLarge(request: LargeRequest): LargeReport {
     const machine = (driver as LargeDriver).machine;
     if (machine !== undefined) addCounters(counters, machine.context.counters);
   }
-  return makeReport({
+  const report = makeReport({
     options,
     world,
     network,
@@ -144,6 +149,40 @@ export function runLarge(request: LargeRequest): LargeReport {
     churn,
     counters,
   });
+  closeDown(swarm);
+  if (memory.freeSegments !== freeBefore) {
+    const lost = freeBefore - memory.freeSegments;
+    world.violate("memory", `${lost} segments were not given back by processes that are gone`);
+  }
+  return {
+    ...report,
+    violations: world.violations,
+    ok: report.ok && world.violations.length === 0,
+  };
+}
+
+/** Ends every process and lets what is on its way arrive at nobody. */
+function closeDown(swarm: Swarm): void {
+  for (const member of swarm.members) {
+    if (member.node.alive) swarm.crash(member, false);
+  }
+  swarm.world.run(swarm.world.nowMs + AFTERMATH_MS);
+}
+
+/** Recomputes what some machines derived: a few each second, all of them over a run. */
+function checkSome({ world, members }: Swarm, peers: number): void {
+  const second = Math.round(world.nowMs / 1000);
+  const every = Math.ceil(peers / CHECKED_A_SECOND);
+  for (const { name, node, driver } of members) {
+    if (!node.alive || node.index % every !== second % every) continue;
+    try {
+      for (const overlay of (driver as LargeDriver).machine?.overlays.values() ?? []) {
+        overlay.checkInvariants();
+      }
+    } catch (error) {
+      world.violate("invariants", `${name}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
 }
 
 /** Whether everybody in good standing has taken END. */
