@@ -22,6 +22,7 @@ const code = await runProgram(
     demo: async (options) => (await import("./demo/run-demo.ts")).runDemo(options),
     demoPeer: async (options) => (await import("./demo/run-demo-peer.ts")).runDemoPeer(options),
     key: async (options) => (await import("./run-key.ts")).runKey(options),
+    sim: async (options) => (await import("./run-sim.ts")).runSim(options),
   },
   { version: manifest.version, out: process.stdout, error: process.stderr },
 );

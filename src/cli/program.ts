@@ -16,6 +16,7 @@ import { type JoinOptions, joinCommand } from "./join-command.ts";
 import { type KeyOptions, keyCommand } from "./key-command.ts";
 import { jsonLine, Reporter, type TextStream } from "./reporter.ts";
 import { type ServeOptions, serveCommand } from "./serve-command.ts";
+import { type SimOptions, simCommand } from "./sim-command.ts";
 import { type SourceOptions, sourceCommand } from "./source-command.ts";
 
 export interface Actions {
@@ -25,6 +26,7 @@ export interface Actions {
   readonly demo: Run<DemoOptions>;
   readonly demoPeer: Run<DemoPeerOptions>;
   readonly key: Run<KeyOptions>;
+  readonly sim: Run<SimOptions>;
 }
 
 const HELP = `
@@ -53,6 +55,7 @@ export async function runProgram(
     .addCommand(sourceCommand(actions.source))
     .addCommand(joinCommand(actions.join))
     .addCommand(demoCommand(actions.demo))
+    .addCommand(simCommand(actions.sim))
     .addCommand(keyCommand(actions.key))
     .addCommand(demoPeerCommand(actions.demoPeer), { hidden: true });
   for (const command of [program, ...program.commands]) {

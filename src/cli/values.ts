@@ -26,6 +26,24 @@ export function positive(text: string): number {
   return value;
 }
 
+/** A number of at least 0. */
+export function atLeastZero(text: string): number {
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  if (!(value >= 0 && Number.isFinite(value))) {
+    throw new InvalidArgumentError("Give a number of at least 0.");
+  }
+  return value;
+}
+
+/** A number from 0 to 1. */
+export function share(text: string): number {
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  if (!(value >= 0 && value <= 1)) {
+    throw new InvalidArgumentError("Give a share from 0 to 1, e.g. 0.1 for a tenth.");
+  }
+  return value;
+}
+
 /** The URL of a server, checked; `host:port` is taken as `ws://host:port`. */
 export function serverUrl(text: string): string {
   const url = text.includes("://") ? text : `ws://${text}`;

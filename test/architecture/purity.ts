@@ -6,7 +6,15 @@
 import ts from "typescript";
 import type { SourceText } from "./source-files.ts";
 
-export const PURE_ROOMS = ["base", "kernel", "protocol", "stream", "peer", "servers"] as const;
+export const PURE_ROOMS = [
+  "base",
+  "kernel",
+  "protocol",
+  "stream",
+  "peer",
+  "servers",
+  "sim",
+] as const;
 
 /** Names of the world outside. A file that binds such a name itself may use it. */
 const FORBIDDEN_NAMES = new Set([

@@ -30,6 +30,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   transport: { rooms: ["base"], packages: ["ws", "uWebSockets.js"], node: everywhere },
   intake: { rooms: ["base"], packages: ["csv-parse", "ws"], node: everywhere },
   pool: { rooms: ["base", "kernel"], packages: ["piscina"], node: everywhere },
+  sim: { rooms: ["base", "kernel", "protocol", "stream", "peer"], packages: none, node: undefined },
   host: {
     rooms: [
       "base",
@@ -42,6 +43,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
       "transport",
       "intake",
       "pool",
+      "sim",
     ],
     packages: ["pino", "prom-client", "uWebSockets.js", "ws"],
     node: /^src\/host\/node/,

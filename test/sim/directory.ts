@@ -5,7 +5,7 @@
 
 import type { Address } from "../../src/base/machine.ts";
 import type { Rng } from "../../src/base/rng.ts";
-import type { Member } from "./swarm.ts";
+import type { Member } from "../../src/sim/swarm.ts";
 
 export class Directory {
   readonly #rng: Rng;

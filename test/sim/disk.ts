@@ -7,7 +7,7 @@
 
 import type { StoreOperation, StoreRecord, StoreResult } from "../../src/base/machine.ts";
 import type { Rng } from "../../src/base/rng.ts";
-import { between, chance, type World } from "./world.ts";
+import { between, chance, type World } from "../../src/sim/world.ts";
 
 export interface DiskOptions {
   readonly delayMsMax: number;

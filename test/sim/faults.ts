@@ -5,10 +5,10 @@
  */
 
 import type { Rng } from "../../src/base/rng.ts";
+import type { Member, Swarm } from "../../src/sim/swarm.ts";
+import { TRACE } from "../../src/sim/trace.ts";
+import { between, chance, exponentialMs } from "../../src/sim/world.ts";
 import type { FaultOptions } from "./options.ts";
-import type { Member, Swarm } from "./swarm.ts";
-import { TRACE } from "./trace.ts";
-import { between, chance, exponentialMs } from "./world.ts";
 
 /** Faults that keep somebody from answering for a while. */
 const WAITING_FAULTS = new Set(["silence", "stall", "partition", "pause", "crash"]);

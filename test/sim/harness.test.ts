@@ -5,14 +5,15 @@ import type { Address, StoreOperation } from "../../src/base/machine.ts";
 import { seededRng } from "../../src/base/rng.ts";
 import { EngineMemory } from "../../src/kernel/engine-memory.ts";
 import { createJsKernel } from "../../src/kernel/js-kernel.ts";
+import { EventHeap } from "../../src/sim/event-heap.ts";
+import { CALM_NETWORK, Network, type NetworkOptions } from "../../src/sim/network.ts";
+import type { SimNode } from "../../src/sim/node.ts";
+import { World } from "../../src/sim/world.ts";
 import { SimDisk } from "./disk.ts";
-import { EventHeap } from "./event-heap.ts";
 import { JobRunner, nodeKeys, verifySignature } from "./jobs.ts";
-import { CALM_NETWORK, Network, type NetworkOptions } from "./network.ts";
-import type { SimNode } from "./node.ts";
+import { pieceEnd } from "./piece-end.ts";
 import { FloodMachine, type FloodOptions } from "./toys.ts";
 import { crc32c } from "./wire.ts";
-import { World } from "./world.ts";
 
 const FRAME_BYTES = 1000;
 
@@ -36,7 +37,7 @@ function pair(
   transport: Address["transport"] = "tcp",
 ): Pair {
   const world = new World(seed);
-  const network = new Network(world, { ...CALM_NETWORK, ...options });
+  const network = new Network(world, { ...CALM_NETWORK, ...options }, pieceEnd);
   const senderNode = network.addNode("sender");
   const receiverNode = network.addNode("receiver");
   const target = network.listen(receiverNode, transport, 7900);
@@ -220,7 +221,7 @@ describe("links", () => {
 describe("clocks", () => {
   test("a deadline fires at the node's own time in spite of offset and drift, once", () => {
     const world = new World(1);
-    const network = new Network(world, CALM_NETWORK);
+    const network = new Network(world, CALM_NETWORK, pieceEnd);
     const node = network.addNode("late", { offsetMs: 1e9, driftPpm: 200, wallOffsetMs: 3_600_000 });
     const seen: { monoMs: number; wallUs: number }[] = [];
     let deadlineMs = 1e9 + 10_000;
@@ -244,7 +245,7 @@ describe("clocks", () => {
 
   test("a machine whose deadline stays due is found", () => {
     const world = new World(1);
-    const network = new Network(world, CALM_NETWORK);
+    const network = new Network(world, CALM_NETWORK, pieceEnd);
     const machine = { handle: () => undefined, poll: () => undefined, deadlineMs: 5 };
     network.addNode("circle").boot({ machine });
     world.run(20_000);

@@ -19,7 +19,7 @@ import {
 import type { Job, JobResult } from "../../src/base/machine.ts";
 import type { Rng } from "../../src/base/rng.ts";
 import type { Kernel } from "../../src/kernel/kernel.ts";
-import { between, chance, type World } from "./world.ts";
+import { between, chance, type World } from "../../src/sim/world.ts";
 
 export type SignatureKind = "ed25519" | "stand-in";
 

@@ -1,7 +1,7 @@
 /** Situations with a name: each was, or could have been, somebody's deadlock. */
 
 import { describe, expect, test } from "vitest";
-import { CALM_NETWORK } from "./network.ts";
+import { CALM_NETWORK } from "../../src/sim/network.ts";
 import { NO_FAULTS, type SwarmOptions } from "./options.ts";
 import { peerDriver } from "./peer-driver.ts";
 import { explain, type Report, type Run, simulate } from "./run.ts";

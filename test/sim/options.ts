@@ -5,10 +5,10 @@
 
 import type { Rng } from "../../src/base/rng.ts";
 import { seededRng } from "../../src/base/rng.ts";
+import type { NetworkOptions } from "../../src/sim/network.ts";
+import { between, betweenLog, chance } from "../../src/sim/world.ts";
 import type { SignatureKind } from "./jobs.ts";
-import type { NetworkOptions } from "./network.ts";
 import type { PayloadSizes } from "./payloads.ts";
-import { between, betweenLog, chance } from "./world.ts";
 
 export interface FaultOptions {
   /** All rates are events a minute over the whole swarm, until faultMs. */

@@ -13,12 +13,12 @@ import type { PeerCommand, PeerEvent } from "../../src/peer/commands.ts";
 import type { PeerIdentity } from "../../src/peer/context.ts";
 import { PeerMachine } from "../../src/peer/peer.ts";
 import { NODE_DEFAULTS, type OverlaySettings } from "../../src/peer/settings.ts";
-import { Consumer } from "./consumer.ts";
+import type { Body } from "../../src/sim/border.ts";
+import { Consumer } from "../../src/sim/consumer.ts";
+import type { Driver, Inspection } from "../../src/sim/swarm.ts";
 import { JobRunner, nodeKeys } from "./jobs.ts";
-import type { Body } from "./node.ts";
 import { Producer } from "./producer.ts";
 import type { DriverFactory, DriverSetup } from "./run.ts";
-import type { Driver, Inspection } from "./swarm.ts";
 
 /** Fragments of one job that the kernel is called with at once. */
 const SCRATCH_FRAGMENTS = 64;

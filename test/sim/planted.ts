@@ -7,7 +7,7 @@
 import { ENTRY_BYTES } from "../../src/base/layout.ts";
 import type { Input, Machine, Now, Output, Transmit } from "../../src/base/machine.ts";
 import type { Take } from "../../src/peer/commands.ts";
-import type { Member, Swarm } from "./swarm.ts";
+import type { Member, Swarm } from "../../src/sim/swarm.ts";
 import {
   creditLimit,
   eachFrame,

@@ -2,10 +2,10 @@
 
 import type { Rng } from "../../src/base/rng.ts";
 import type { Write } from "../../src/peer/commands.ts";
+import type { Member, Swarm } from "../../src/sim/swarm.ts";
+import { exponentialMs } from "../../src/sim/world.ts";
 import type { SwarmOptions } from "./options.ts";
 import type { Payloads } from "./payloads.ts";
-import type { Member, Swarm } from "./swarm.ts";
-import { exponentialMs } from "./world.ts";
 
 interface Feed {
   readonly sourceId: string;

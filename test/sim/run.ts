@@ -7,6 +7,10 @@
  * the same run, event for event: the trace hash says so.
  */
 
+import { Network } from "../../src/sim/network.ts";
+import type { SimNode } from "../../src/sim/node.ts";
+import { type Driver, type Member, Swarm } from "../../src/sim/swarm.ts";
+import { between, betweenLog, type Violation, World } from "../../src/sim/world.ts";
 import { CompletenessChecker } from "./checkers/completeness.ts";
 import { CreditKeptChecker } from "./checkers/credit-kept.ts";
 import { DeliveryChecker } from "./checkers/delivery.ts";
@@ -17,14 +21,12 @@ import { QueuesBoundedChecker } from "./checkers/queues-bounded.ts";
 import { SourceReceivesNothingChecker } from "./checkers/source-receives-nothing.ts";
 import { StandingChecker } from "./checkers/standing.ts";
 import { Directory } from "./directory.ts";
+import type { SwarmFacts } from "./facts.ts";
 import { Faults } from "./faults.ts";
-import { Network } from "./network.ts";
-import type { SimNode } from "./node.ts";
 import { drawOptions, type SwarmOptions } from "./options.ts";
 import { Payloads } from "./payloads.ts";
-import { type Driver, type Member, Swarm, type SwarmFacts } from "./swarm.ts";
+import { pieceEnd } from "./piece-end.ts";
 import { Traffic } from "./traffic.ts";
-import { between, betweenLog, type Violation, World } from "./world.ts";
 
 /** What a driver is made from. */
 export interface DriverSetup {
@@ -99,7 +101,7 @@ export function simulate(request: SimulateOptions): Report {
   const options = drawOptions(request.seed, overrides);
   const world = new World(request.seed);
   world.log = request.log;
-  const network = new Network(world, options.network);
+  const network = new Network(world, options.network, pieceEnd);
   const swarm = new Swarm(network);
   const payloads = new Payloads(request.seed, options.sizes);
   const sourceIds = Array.from({ length: options.dataSources }, (_, i) => `sensor-${i}`);

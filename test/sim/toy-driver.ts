@@ -2,9 +2,9 @@
 
 import { EngineMemory } from "../../src/kernel/engine-memory.ts";
 import { createJsKernel } from "../../src/kernel/js-kernel.ts";
-import type { Body } from "./node.ts";
+import type { Body } from "../../src/sim/border.ts";
+import type { Driver, Inspection } from "../../src/sim/swarm.ts";
 import type { DriverFactory, DriverSetup } from "./run.ts";
-import type { Driver, Inspection } from "./swarm.ts";
 import { type ToyDelivery, ToyRelay } from "./toys.ts";
 
 export const toyDriver: DriverFactory = (setup) => new ToyDriver(setup);

@@ -1,8 +1,8 @@
 /** Counts what crosses the links: frames and bytes by type, duplicates, the source's share. */
 
-import type { LinkEnd } from "./link-end.ts";
-import type { SimNode } from "./node.ts";
-import type { Swarm, SwarmObserver } from "./swarm.ts";
+import type { LinkEnd } from "../../src/sim/border.ts";
+import type { SimNode } from "../../src/sim/node.ts";
+import type { Swarm, SwarmObserver } from "../../src/sim/swarm.ts";
 import { DATA_HEADER, dataIndex, TYPE, TYPE_NAMES, u32 } from "./wire.ts";
 
 export class Traffic implements SwarmObserver {

@@ -4,7 +4,8 @@
  * A gap is allowed to those only that have an excuse.
  */
 
-import type { GapSeen, Member, SwarmFacts, SwarmObserver } from "../swarm.ts";
+import type { GapSeen, Member, SwarmObserver } from "../../../src/sim/swarm.ts";
+import type { SwarmFacts } from "../facts.ts";
 import type { DeliveryChecker } from "./delivery.ts";
 
 export class CompletenessChecker implements SwarmObserver {

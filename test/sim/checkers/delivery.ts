@@ -3,7 +3,8 @@
  * whatever is skipped was reported as a gap before.
  */
 
-import type { GapSeen, Member, SwarmFacts, SwarmObserver } from "../swarm.ts";
+import type { GapSeen, Member, SwarmObserver } from "../../../src/sim/swarm.ts";
+import type { SwarmFacts } from "../facts.ts";
 
 interface Progress {
   first: number;

@@ -4,9 +4,10 @@
  * anybody lacks (completeness judges that).
  */
 
-import type { LinkEnd } from "../link-end.ts";
-import type { SimNode } from "../node.ts";
-import type { Inspection, SwarmFacts, SwarmObserver } from "../swarm.ts";
+import type { LinkEnd } from "../../../src/sim/border.ts";
+import type { SimNode } from "../../../src/sim/node.ts";
+import type { Inspection, SwarmObserver } from "../../../src/sim/swarm.ts";
+import type { SwarmFacts } from "../facts.ts";
 import { buffermap, eachFrame, type Range, ranges, TYPE } from "../wire.ts";
 
 export class HonestMapsChecker implements SwarmObserver {

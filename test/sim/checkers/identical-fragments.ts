@@ -3,9 +3,10 @@
  * one index never stands for two fragments. END is one fragment, the last.
  */
 
-import type { LinkEnd } from "../link-end.ts";
-import type { SimNode } from "../node.ts";
-import type { SwarmFacts, SwarmObserver } from "../swarm.ts";
+import type { LinkEnd } from "../../../src/sim/border.ts";
+import type { SimNode } from "../../../src/sim/node.ts";
+import type { SwarmObserver } from "../../../src/sim/swarm.ts";
+import type { SwarmFacts } from "../facts.ts";
 import { dataIndex, eachFrame, isEnd, TYPE } from "../wire.ts";
 
 export class IdenticalFragmentsChecker implements SwarmObserver {

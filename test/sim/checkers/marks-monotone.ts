@@ -1,8 +1,9 @@
 /** What a node declares about itself on a link only rises: the start in its HAVE and BUFFERMAP. */
 
-import type { LinkEnd } from "../link-end.ts";
-import type { SimNode } from "../node.ts";
-import type { SwarmFacts, SwarmObserver } from "../swarm.ts";
+import type { LinkEnd } from "../../../src/sim/border.ts";
+import type { SimNode } from "../../../src/sim/node.ts";
+import type { SwarmObserver } from "../../../src/sim/swarm.ts";
+import type { SwarmFacts } from "../facts.ts";
 import { buffermap, eachFrame, haveStart, TYPE } from "../wire.ts";
 
 export class MarksMonotoneChecker implements SwarmObserver {

@@ -1,8 +1,9 @@
 /** Queues and windows stay under their limits, at every step of every node. */
 
-import type { LinkEnd } from "../link-end.ts";
-import type { SimNode } from "../node.ts";
-import type { SwarmFacts, SwarmObserver } from "../swarm.ts";
+import type { LinkEnd } from "../../../src/sim/border.ts";
+import type { SimNode } from "../../../src/sim/node.ts";
+import type { SwarmObserver } from "../../../src/sim/swarm.ts";
+import type { SwarmFacts } from "../facts.ts";
 
 export class QueuesBoundedChecker implements SwarmObserver {
   readonly #facts: SwarmFacts;

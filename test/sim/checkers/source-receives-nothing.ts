@@ -1,8 +1,9 @@
 /** P0.1: no fragment goes to the source peer. */
 
-import type { LinkEnd } from "../link-end.ts";
-import type { SimNode } from "../node.ts";
-import type { SwarmFacts, SwarmObserver } from "../swarm.ts";
+import type { LinkEnd } from "../../../src/sim/border.ts";
+import type { SimNode } from "../../../src/sim/node.ts";
+import type { SwarmObserver } from "../../../src/sim/swarm.ts";
+import type { SwarmFacts } from "../facts.ts";
 import { dataIndex, eachFrame, TYPE } from "../wire.ts";
 
 export class SourceReceivesNothingChecker implements SwarmObserver {

@@ -3,7 +3,8 @@
  * consumer is slow or stuck, or if something happened that made members wait.
  */
 
-import type { Member, SwarmFacts, SwarmObserver } from "../swarm.ts";
+import type { Member, SwarmObserver } from "../../../src/sim/swarm.ts";
+import type { SwarmFacts } from "../facts.ts";
 
 export class StandingChecker implements SwarmObserver {
   readonly #facts: SwarmFacts;

@@ -1,5 +1,5 @@
 /**
- * One end of a link, as a socket sees it. Two models behind one class:
+ * One end of a link of the small swarms, as a socket sees it. Two models behind one class:
  *
  *     stream   TCP: ordered bytes, cut anywhere; they land in the node's arena through the
  *              transport's own frame reader
@@ -15,22 +15,17 @@
 
 import type { ErrorCode } from "../../src/base/errors.ts";
 import type { Address, LinkId } from "../../src/base/machine.ts";
-import { FrameReader } from "../../src/transport/frame-reader.ts";
-import type { SimNode } from "./node.ts";
-import { between, chance } from "./world.ts";
+import type {
+  EndFactory,
+  EndOptions,
+  LinkEnd,
+  LinkMode,
+  NodePort,
+  PathQuality,
+} from "../../src/sim/border.ts";
 
-export interface PathQuality {
-  readonly latencyMs: number;
-  /** Added per burst, uniform from 0. */
-  readonly jitterMs: number;
-  readonly bytesPerMs: number;
-  /** Bytes taken by the network and not read by the other side, at most. */
-  readonly windowBytes: number;
-  /** A read brings at most this much. */
-  readonly readBytesMax: number;
-  /** Share of reads that bring 1 to 32 bytes only. */
-  readonly crumbleRate: number;
-}
+import { between, chance } from "../../src/sim/world.ts";
+import { FrameReader } from "../../src/transport/frame-reader.ts";
 
 /** One departure: bounded, so that links that share an uplink take turns. */
 const BURST_BYTES = 32 * 1024;
@@ -55,18 +50,17 @@ interface Burst {
   readonly last: boolean;
 }
 
-export type LinkMode = "stream" | "message";
 type State = "opening" | "open" | "closing" | "closed";
 
-export class LinkEnd {
-  readonly node: SimNode;
+export class PieceEnd implements LinkEnd {
+  readonly node: NodePort;
   readonly linkId: LinkId;
   readonly mode: LinkMode;
   readonly path: PathQuality;
   readonly remote: Address;
   readonly outbound: boolean;
   readonly upSinceMs: number;
-  other: LinkEnd | undefined;
+  other: PieceEnd | undefined;
   /** Nothing passes either way any more and nobody is told. */
   silent = false;
   /** What this end sends is held back until then. */
@@ -96,11 +90,7 @@ export class LinkEnd {
   #reader: FrameReader | undefined;
   readonly #messageRange = new Uint32Array(2);
 
-  constructor(
-    node: SimNode,
-    linkId: LinkId,
-    options: { mode: LinkMode; path: PathQuality; remote: Address; outbound: boolean },
-  ) {
+  constructor(node: NodePort, linkId: LinkId, options: EndOptions) {
     this.node = node;
     this.linkId = linkId;
     this.mode = options.mode;
@@ -422,7 +412,7 @@ export class LinkEnd {
     });
   }
 
-  #resetOther(other: LinkEnd): void {
+  #resetOther(other: PieceEnd): void {
     this.node.world.after(this.path.latencyMs, () => {
       if (!other.silent) other.break("LINK_RESET", "reset by the other end");
     });
@@ -451,3 +441,5 @@ export class LinkEnd {
     });
   }
 }
+
+export const pieceEnd: EndFactory = (node, linkId, options) => new PieceEnd(node, linkId, options);

@@ -3,12 +3,16 @@
  * are drawn once per pair of nodes; partitions block one direction or both until they heal.
  */
 
-import type { Address, LinkId } from "../../src/base/machine.ts";
-import type { Rng } from "../../src/base/rng.ts";
-import { LinkEnd, type PathQuality } from "./link-end.ts";
-import type { ClockFaults } from "./node.ts";
-import { SimNode } from "./node.ts";
-import { Observers } from "./observer.ts";
+import type { Address, LinkId } from "../base/machine.ts";
+import type { Rng } from "../base/rng.ts";
+import {
+  type EndFactory,
+  type LinkEnd,
+  type NodePort,
+  Observers,
+  type PathQuality,
+} from "./border.ts";
+import { type ClockFaults, type NodeNetwork, SimNode } from "./node.ts";
 import { between, betweenLog, chance, type World } from "./world.ts";
 
 export interface NetworkOptions {
@@ -49,7 +53,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const SILENT_TIMEOUT_MS_MIN = 40_000;
 const SILENT_TIMEOUT_MS_MAX = 120_000;
 
-export class Network {
+export class Network implements NodeNetwork {
   readonly world: World;
   readonly observers = new Observers();
   readonly pathRng: Rng;
@@ -57,13 +61,16 @@ export class Network {
   readonly timerRng: Rng;
   readonly nodes: SimNode[] = [];
   options: NetworkOptions;
+  readonly #makeEnd: EndFactory;
   readonly #listeners = new Map<string, SimNode>();
+  #partitions: { readonly inside: ReadonlySet<number>; readonly untilMs: number }[] = [];
   readonly #blocked = new Map<number, number>();
   readonly #latencyMs = new Map<number, number>();
 
-  constructor(world: World, options: NetworkOptions) {
+  constructor(world: World, options: NetworkOptions, makeEnd: EndFactory) {
     this.world = world;
     this.options = options;
+    this.#makeEnd = makeEnd;
     this.pathRng = world.rng("paths");
     this.pieceRng = world.rng("pieces");
     this.timerRng = world.rng("timers");
@@ -96,7 +103,7 @@ export class Network {
     const target = this.#listeners.get(`${address.transport} ${address.host} ${address.port}`);
     const path = this.#drawPath(node, target);
     const mode = address.transport === "ws" ? "message" : "stream";
-    const end = new LinkEnd(node, linkId, { mode, path, remote: address, outbound: true });
+    const end = this.#makeEnd(node, linkId, { mode, path, remote: address, outbound: true });
     node.ends.set(linkId, end);
     const refused = chance(this.pathRng, this.options.refuseRate);
     this.world.after(path.latencyMs, () => {
@@ -109,18 +116,32 @@ export class Network {
   }
 
   /** Blocks what `from` sends to `to` until then. */
-  block(from: SimNode, to: SimNode, untilMs: number): void {
+  block(from: NodePort, to: NodePort, untilMs: number): void {
     const key = from.index * 65_536 + to.index;
     this.#blocked.set(key, Math.max(this.#blocked.get(key) ?? 0, untilMs));
   }
 
-  blockedUntilMs(from: SimNode, to: SimNode): number {
-    if (this.#blocked.size === 0) return 0;
-    return this.#blocked.get(from.index * 65_536 + to.index) ?? 0;
+  blockedUntilMs(from: NodePort, to: NodePort): number {
+    let untilMs = 0;
+    for (const partition of this.#partitions) {
+      const parted = partition.inside.has(from.index) !== partition.inside.has(to.index);
+      if (parted && partition.untilMs > untilMs) untilMs = partition.untilMs;
+    }
+    if (this.#blocked.size === 0) return untilMs;
+    return Math.max(untilMs, this.#blocked.get(from.index * 65_536 + to.index) ?? 0);
+  }
+
+  /** Cuts the nodes with these indices off from all others until then, both ways. */
+  partition(inside: ReadonlySet<number>, untilMs: number): void {
+    this.#partitions.push({ inside, untilMs });
+    this.world.at(untilMs, () => {
+      this.#partitions = this.#partitions.filter((partition) => partition.untilMs > untilMs);
+    });
   }
 
   healAll(): void {
     this.#blocked.clear();
+    this.#partitions = [];
   }
 
   /** Every established link once, by its outbound end. */
@@ -163,7 +184,7 @@ export class Network {
   }
 
   /** A host that is down answers nothing, one that runs another process refuses. */
-  #reaches(from: SimNode, to: SimNode): boolean {
+  #reaches(from: NodePort, to: NodePort): boolean {
     const nowMs = this.world.nowMs;
     return this.blockedUntilMs(from, to) <= nowMs && this.blockedUntilMs(to, from) <= nowMs;
   }
@@ -176,7 +197,7 @@ export class Network {
     }
     const linkId = target.nextInboundId();
     const remote = node.ephemeralAddress(end.remote.transport, end.linkId);
-    const back = new LinkEnd(target, linkId, { mode: end.mode, path, remote, outbound: false });
+    const back = this.#makeEnd(target, linkId, { mode: end.mode, path, remote, outbound: false });
     target.ends.set(linkId, back);
     end.other = back;
     back.other = end;

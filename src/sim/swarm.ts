@@ -4,10 +4,9 @@
  * deliveries and inspections, never the machine.
  */
 
+import type { Body, NodePort, Observer } from "./border.ts";
 import type { Network } from "./network.ts";
-import type { Body, SimNode } from "./node.ts";
-import type { Observer } from "./observer.ts";
-import type { Payloads } from "./payloads.ts";
+import type { SimNode } from "./node.ts";
 import { TRACE } from "./trace.ts";
 import type { World } from "./world.ts";
 
@@ -89,24 +88,13 @@ export interface SwarmObserver extends Observer {
   onLagging?(by: Member, member: Member): void;
 }
 
-/** What checkers are made with. */
-export interface SwarmFacts {
-  readonly world: World;
-  readonly network: Network;
-  readonly payloads: Payloads;
-  /** Data each data source sends. */
-  readonly dataPerSource: ReadonlyMap<string, number>;
-  readonly fragmentBytes: number;
-  readonly swarm: Swarm;
-}
-
 export class Swarm {
   readonly world: World;
   readonly network: Network;
   readonly members: Member[] = [];
   /** Puts something between a machine and its node: planted bugs. */
   wrap: ((member: Member, machine: Body["machine"]) => Body["machine"]) | undefined;
-  readonly #byNode = new Map<SimNode, Member>();
+  readonly #byNode = new Map<NodePort, Member>();
   readonly #observers: SwarmObserver[] = [];
 
   constructor(network: Network) {
@@ -156,7 +144,7 @@ export class Swarm {
     member.driver.leave();
   }
 
-  memberOf(node: SimNode): Member | undefined {
+  memberOf(node: NodePort): Member | undefined {
     return this.#byNode.get(node);
   }
 

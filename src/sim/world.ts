@@ -4,7 +4,7 @@
  * virtual time takes as long as its events take to compute.
  */
 
-import { type Rng, seededRng } from "../../src/base/rng.ts";
+import { type Rng, seededRng } from "../base/rng.ts";
 import { type Action, EventHeap } from "./event-heap.ts";
 import { Trace } from "./trace.ts";
 

@@ -11,28 +11,16 @@ import type {
   Address,
   Input,
   JobRequest,
+  JobResult,
   LinkId,
-  Machine,
   Now,
   Output,
   StoreRequest,
-} from "../../src/base/machine.ts";
-import type { ReceiveArena } from "../../src/base/receive-arena.ts";
-import type { SimDisk } from "./disk.ts";
-import type { JobRunner } from "./jobs.ts";
-import type { LinkEnd } from "./link-end.ts";
-import type { Network } from "./network.ts";
+} from "../base/machine.ts";
+import type { Rng } from "../base/rng.ts";
+import type { Body, LinkEnd, NetPort, NodePort } from "./border.ts";
 import { TRACE } from "./trace.ts";
 import type { World } from "./world.ts";
-
-/** What a boot brings: the machine and the memory its links land in. */
-export interface Body {
-  readonly machine: Machine<unknown, unknown>;
-  /** Absent: the node has message links only. */
-  readonly arena?: ReceiveArena;
-  readonly jobs?: JobRunner;
-  readonly disk?: SimDisk;
-}
 
 export interface ClockFaults {
   /** Monotonic clock at the world's time 0. */
@@ -48,15 +36,25 @@ export const WALL_EPOCH_MS = 1_767_225_600_000;
 /** So many timeouts in one instant of virtual time: the machine turns in circles. */
 const TIMEOUTS_PER_INSTANT_MAX = 1_000;
 
-export class SimNode {
+/** What a node asks of its network. */
+export interface NodeNetwork extends NetPort {
+  readonly world: World;
+  readonly timerRng: Rng;
+  open(node: SimNode, linkId: LinkId, address: Address): void;
+}
+
+export class SimNode implements NodePort {
   readonly index: number;
   readonly name: string;
   readonly host: string;
   readonly world: World;
-  readonly network: Network;
+  readonly network: NodeNetwork;
   /** Bytes that the node's uplink carries per millisecond, all links together. */
   uplinkBytesPerMs = Number.POSITIVE_INFINITY;
   uplinkFreeMs = 0;
+  /** Bytes that reach the node per millisecond, all links together. */
+  downlinkBytesPerMs = Number.POSITIVE_INFINITY;
+  downlinkFreeMs = 0;
   /** How late this node's timers fire, at most. */
   timerLateMs = 0;
   body: Body | undefined;
@@ -76,7 +74,7 @@ export class SimNode {
   #timeoutsAtMs = -1;
   #timeouts = 0;
 
-  constructor(network: Network, index: number, name: string, host: string, clock: ClockFaults) {
+  constructor(network: NodeNetwork, index: number, name: string, host: string, clock: ClockFaults) {
     this.network = network;
     this.world = network.world;
     this.index = index;
@@ -240,11 +238,12 @@ export class SimNode {
     this.world.trace.event(TRACE.JOB, this.index, request.jobId);
     if (body.jobs === undefined) throw new Error(`${this.name} has nobody to run jobs`);
     const generation = this.generation;
-    body.jobs.run(request.job, (result) => {
+    const done = (result: JobResult): void => {
       if (this.generation === generation) {
         this.input({ kind: "jobDone", jobId: request.jobId, result });
       }
-    });
+    };
+    body.jobs.run(request.job, done, request.jobId);
   }
 
   #store(body: Body, request: StoreRequest): void {

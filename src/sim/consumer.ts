@@ -6,8 +6,8 @@ import {
   ENTRY_LENGTH,
   ENTRY_OFFSET,
   ENTRY_SEQUENCE,
-} from "../../src/base/layout.ts";
-import type { Take } from "../../src/peer/commands.ts";
+} from "../base/layout.ts";
+import type { Take } from "../peer/commands.ts";
 import type { Member, Swarm } from "./swarm.ts";
 
 /** A consumer whose process is paused looks again after this. */

@@ -1,0 +1,116 @@
+/**
+ * Large simulated overlays, seed after seed, against the goals of the algorithm.
+ *
+ *     npm run sim                        20 seeds of 1,000 peers: complete without churn, live with
+ *     npm run sim -- --seeds 3 --peers 200
+ *     npm run sim -- --quick             one seed of 100 peers
+ *     npm run sim -- --only live --out rows.json
+ *
+ * Each run is a process of its own, as many at a time as there are cores. Exit 1 when a goal is
+ * missed or a run fails. What follows -- after the options goes to `mp2p sim` as it is.
+ */
+
+import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { availableParallelism, cpus, loadavg } from "node:os";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seeds: { type: "string", default: "20" },
+    from: { type: "string", default: "1" },
+    peers: { type: "string", default: "1000" },
+    fragments: { type: "string", default: "1000" },
+    parallel: { type: "string", default: String(Math.min(2, availableParallelism())) },
+    only: { type: "string" },
+    quick: { type: "boolean", default: false },
+    out: { type: "string" },
+  },
+});
+
+const CASES = {
+  complete: ["--delivery", "complete"],
+  live: ["--delivery", "live", "--churn", "0.1"],
+};
+const quick = values.quick;
+const peers = quick ? "100" : values.peers;
+const fragments = quick ? "200" : values.fragments;
+const seeds = quick ? 1 : Number(values.seeds);
+const cases = Object.entries(CASES).filter(([name]) => !values.only || name === values.only);
+if (!(seeds >= 1) || cases.length === 0) {
+  process.stderr.write("usage: npm run sim -- [--seeds N] [--only complete|live] [--quick]\n");
+  process.exit(2);
+}
+
+const queue = cases.flatMap(([name, flags]) =>
+  Array.from({ length: seeds }, (_, i) => ({ name, flags, seed: Number(values.from) + i })),
+);
+const rows = [];
+
+function run({ name, flags, seed }) {
+  const args = ["sim", "--seed", String(seed), "--peers", peers, "--fragments", fragments];
+  args.push(...flags, "--json", ...positionals);
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [main, ...args], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let out = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => {
+      out += text;
+    });
+    child.on("close", (code) => {
+      const report = code === 0 ? JSON.parse(out) : undefined;
+      rows.push({ case: name, seed, command: `mp2p ${args.join(" ")}`, report });
+      process.stdout.write(`${line(name, seed, report)}\n`);
+      resolve();
+    });
+  });
+}
+
+const percent = (share) => `${(100 * share).toFixed(3)} %`;
+
+function line(name, seed, report) {
+  if (report === undefined) return `${name} seed ${seed}: FAILED`;
+  const missed = report.goals.filter(({ met }) => !met).map((goal) => goal.name);
+  const share = name === "live" ? report.delivery.live : report.delivery.complete;
+  return [
+    `${name} seed ${seed} ${report.ok ? "ok" : "MISSED"}:`,
+    `delivery ${percent(share)}, duplicates ${percent(report.duplicates)},`,
+    `control ${percent(report.control)}, hops ${report.hops.median}/${report.hops.p99},`,
+    `delay ${report.delayMs.p50}/${report.delayMs.p99} ms, source ${report.source.frames.toFixed(2)} x;`,
+    `${(report.wallMs / 1000).toFixed(0)} s, ${report.rssMiB} MiB, trace ${report.traceHash}`,
+    ...missed.map((goal) => `\n    missed: ${goal}`),
+    ...report.violations.map(({ checker, message }) => `\n    ${checker}: ${message}`),
+  ].join(" ");
+}
+
+async function work() {
+  for (let next = queue.shift(); next !== undefined; next = queue.shift()) await run(next);
+}
+await Promise.all(Array.from({ length: Number(values.parallel) }, work));
+
+const failed = rows.filter(({ report }) => report?.ok !== true).length;
+for (const [name] of cases) {
+  const reports = rows.filter((row) => row.case === name && row.report).map((row) => row.report);
+  for (const goal of reports[0]?.goals ?? []) {
+    const all = reports.flatMap((report) => report.goals.filter((g) => g.name === goal.name));
+    const measured = all.map((g) => g.measured);
+    const worst = goal.atMost ? Math.max(...measured) : Math.min(...measured);
+    const met = all.filter((g) => g.met).length;
+    process.stdout.write(`${name}: ${goal.name}: met by ${met} of ${all.length}, worst ${worst}\n`);
+  }
+}
+process.stdout.write(`${rows.length - failed} of ${rows.length} runs meet all goals\n`);
+if (values.out !== undefined) {
+  const machine = {
+    cpu: cpus()[0]?.model,
+    cores: cpus().length,
+    load: loadavg(),
+    node: process.version,
+  };
+  writeFileSync(values.out, `${JSON.stringify({ machine, rows }, undefined, 1)}\n`);
+}
+process.exitCode = failed === 0 ? 0 : 1;

@@ -1,0 +1,53 @@
+/** Runs `mp2p sim`: options to a simulation, its report to a table or JSON. */
+
+import { KIB } from "../base/units.ts";
+import { type LargeOptions, simulate, tableOf } from "../host/node-sim.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import { Reporter } from "./reporter.ts";
+import type { SimOptions } from "./sim-command.ts";
+
+/** A fragment's share that is not payload is small; a minute of stream is so many fragments. */
+function fragmentsOf(options: SimOptions): number {
+  if (options.minutes === undefined) return options.fragments ?? 1_000;
+  return Math.max(1, Math.round((60 * options.minutes * options.streamKib) / options.fragmentKib));
+}
+
+export function largeOptionsOf(options: SimOptions): Partial<LargeOptions> & { seed: number } {
+  return {
+    seed: options.seed,
+    peers: options.peers,
+    delivery: options.delivery,
+    fragments: fragmentsOf(options),
+    fragmentBytes: options.fragmentKib * KIB,
+    streamBytesPerS: options.streamKib * KIB,
+    windowBytes: options.windowKib * KIB,
+    fanOutMin: options.fanOut[0],
+    fanOutMax: options.fanOut[1],
+    uploadMin: options.upload[0],
+    uploadMax: options.upload[1],
+    outboundOnly: options.outboundOnly,
+    churnPerMin: options.churn,
+    lossPerMin: options.loss,
+    silencePerMin: options.silence,
+    stallsPerMin: options.stalls,
+    partitionsPerMin: options.partitions,
+    massLeave: options.massLeave,
+    massJoin: options.massJoin,
+    joinMs: 1000 * options.joinSeconds,
+  };
+}
+
+export async function runSim(options: SimOptions): Promise<ExitCode> {
+  const { json, quiet } = options;
+  const reporter = new Reporter({ command: "sim", json, quiet });
+  const { report, wallMs, rssMiB } = simulate({
+    options: largeOptionsOf(options),
+    ...(options.log ? { log: (line) => process.stderr.write(`${line}\n`) } : {}),
+  });
+  reporter.result(
+    "sim",
+    { ...report, wallMs, rssMiB },
+    `${tableOf(report)}\nthis machine: ${(wallMs / 1000).toFixed(1)} s, ${rssMiB} MiB, ${report.events} events`,
+  );
+  return options.goals && !report.ok ? EXIT.failure : EXIT.ok;
+}
