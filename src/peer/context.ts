@@ -46,6 +46,8 @@ export interface PeerCounters {
   evictedLinks: number;
   requestsSent: number;
   requestsServed: number;
+  /** Fragments that a neighbour asked for at or above its own credit: not served. */
+  requestsBeyondCredit: number;
   requestTimeouts: number;
   gaps: number;
   handshakes: number;
@@ -69,6 +71,7 @@ export function zeroCounters(): PeerCounters {
     evictedLinks: 0,
     requestsSent: 0,
     requestsServed: 0,
+    requestsBeyondCredit: 0,
     requestTimeouts: 0,
     gaps: 0,
     handshakes: 0,

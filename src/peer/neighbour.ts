@@ -137,12 +137,26 @@ export class Neighbour {
     this.#window.unmark(this.have, first, first + count);
   }
 
-  /** It asks for `pairs` ranges; who asks for more than the limit has lost count. */
-  wants(ranges: Float64Array, pairs: number): void {
+  /**
+   * It asks for `pairs` ranges; who asks for more than the limit has lost count. At or above its own
+   * credit it has no room: that is let go. Returns how many fragments were.
+   */
+  wants(ranges: Float64Array, pairs: number): number {
+    let beyond = 0;
     for (let i = 0; i < pairs; i++) {
-      this.toServe.push(ranges[2 * i] as number, ranges[2 * i + 1] as number);
+      const first = ranges[2 * i] as number;
+      const count = ranges[2 * i + 1] as number;
+      const granted = Math.min(count, Math.max(0, this.creditLimit - first));
+      beyond += count - granted;
+      if (granted > 0) this.toServe.push(first, granted);
     }
     while (this.toServe.length > 2 * RANGES_PER_FRAME_MAX) this.toServe.splice(0, 2);
+    return beyond;
+  }
+
+  /** Whether fragment `index` may be asked of it: it holds it, and was told that there is room. */
+  mayBeAskedFor(index: FragmentIndex): boolean {
+    return index < this.grantedLimit && this.holds(index);
   }
 
   /** It takes back what it asked for. */

@@ -242,7 +242,7 @@ export class Overlay {
   }
 
   wants(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    from.wants(ranges, pairs);
+    this.#context.counters.requestsBeyondCredit += from.wants(ranges, pairs);
     this.#pumpSome.add(from);
   }
 
