@@ -8,6 +8,9 @@ import type { Entropy, Rng } from "../base/rng.ts";
 import type { PeerId } from "../base/units.ts";
 import type { EngineMemory } from "../stream/memory.ts";
 import type { PeerEvent } from "./commands.ts";
+import type { Download } from "./download.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { Upload } from "./upload.ts";
 
 export interface PeerIdentity {
   readonly peerId: PeerId;
@@ -23,6 +26,9 @@ export interface PeerContext {
   readonly entropy: Entropy;
   readonly sha256: (bytes: Uint8Array) => Uint8Array;
   readonly counters: PeerCounters;
+  /** Shared by all overlays; `spareBytesPerSecond` says what this node could give on top. */
+  readonly upload: Upload<Neighbour>;
+  readonly download: Download;
   /** Time of the input that is being handled. */
   now: Now;
   job(job: Job, done: (result: JobResult) => void): void;

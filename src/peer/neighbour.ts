@@ -12,12 +12,13 @@ import { ROLES, type Role } from "../protocol/common.ts";
 import { DEPTH_NOT_GRANTED } from "../protocol/r10.ts";
 import type { BuffermapHeader } from "../protocol/r10-binary.ts";
 import type { FragmentWindow, WindowMap } from "../stream/window.ts";
-import type { PeerLink } from "./link.ts";
+import type { Lane, PeerLink } from "./link.ts";
 
 export class Neighbour {
   /** The overlay it is a neighbour in. */
   readonly overlay: object;
   readonly link: PeerLink;
+  readonly lane: Lane;
   readonly peerId: PeerId;
   readonly role: Role;
   readonly sinceMs: MonoMs;
@@ -88,6 +89,7 @@ export class Neighbour {
     this.overlay = overlay;
     this.#window = window;
     this.link = link;
+    this.lane = link.openLane();
     this.peerId = peerId;
     this.role = role;
     this.sinceMs = nowMs;
@@ -203,6 +205,7 @@ export class Neighbour {
   }
 
   close(): void {
+    this.link.closeLane(this.lane);
     this.#window.releaseMap(this.have);
     this.#window.releaseMap(this.sent);
   }

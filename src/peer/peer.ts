@@ -16,11 +16,13 @@ import { fromHex, type OverlayId, toHex } from "../base/units.ts";
 import type { EngineMemory } from "../stream/memory.ts";
 import type { PeerCommand, PeerEvent } from "./commands.ts";
 import { type PeerContext, type PeerIdentity, zeroCounters } from "./context.ts";
-import { FrameRouter } from "./frame-router.ts";
+import { Download } from "./download.ts";
+import { FrameRouter, openOverlay } from "./frame-router.ts";
 import { LinkKeeper } from "./link-keeper.ts";
 import { LinkTable } from "./link-table.ts";
 import { Overlay } from "./overlay.ts";
 import { Sessions } from "./session/sessions.ts";
+import { Upload } from "./upload.ts";
 
 export interface PeerOptions {
   readonly memory: EngineMemory;
@@ -30,6 +32,9 @@ export interface PeerOptions {
   readonly sha256: (bytes: Uint8Array) => Uint8Array;
   /** Links of this engine at most; LINKS_MAX_DEFAULT. */
   readonly maxLinks?: number;
+  /** DATA sent, and taken, a second by all overlays together; none: no limit. */
+  readonly uploadLimitBytesPerSecond?: number | undefined;
+  readonly downloadLimitBytesPerSecond?: number | undefined;
 }
 
 /** 8 bytes of SHA-256(overlay id, session epoch as u32 little-endian). */
@@ -68,6 +73,8 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       entropy: options.entropy,
       sha256: options.sha256,
       counters: zeroCounters(),
+      upload: new Upload(options.uploadLimitBytesPerSecond),
+      download: new Download(options.downloadLimitBytesPerSecond),
       now: { monoMs: 0, wallUs: 0 },
       job: (job, done) => this.#job(job, done),
       event: (event) => this.#event(event),
@@ -123,7 +130,11 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
   }
 
   protected override nextDeadlineMs(): number {
-    let earliest = Math.min(this.#keeper.deadlineMs, this.#sessions.deadlineMs);
+    let earliest = Math.min(
+      this.#keeper.deadlineMs,
+      this.#sessions.deadlineMs,
+      this.context.upload.deadlineMs(this.context.now.monoMs),
+    );
     for (const overlay of this.#overlays.values()) {
       if (overlay.deadlineMs < earliest) earliest = overlay.deadlineMs;
     }
@@ -171,6 +182,17 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       }
     }
     this.#dirty.clear();
+    this.#giveTurns();
+  }
+
+  /** What the upload limit lets go now, to who waited for it. */
+  #giveTurns(): void {
+    const { upload, now } = this.context;
+    let neighbour = upload.next(now.monoMs);
+    while (neighbour !== undefined) {
+      openOverlay(neighbour)?.turn(neighbour);
+      neighbour = upload.next(now.monoMs);
+    }
   }
 
   // ------------------------------------------------------------------------------ commands
@@ -239,7 +261,10 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       gatherMs: command.gatherMs ?? 0,
       from: command.from ?? "oldest",
       blame: (link, error) => this.#keeper.fail(link, error),
-      dropped: (neighbour) => this.#table.drop(neighbour),
+      dropped: (neighbour) => {
+        this.#table.drop(neighbour);
+        this.context.upload.forget(neighbour);
+      },
     });
     this.#overlays.set(overlayId, overlay);
     this.#router.leftTags.delete(toHex(tag));
