@@ -8,11 +8,10 @@
  */
 
 import { LocalUsageError } from "../base/errors.ts";
-import * as layout from "../base/layout.ts";
 import { LINKS_MAX_DEFAULT } from "../base/limits.ts";
 import { type Input, type Job, type JobResult, MachineBase, type Now } from "../base/machine.ts";
 import type { Entropy, Rng } from "../base/rng.ts";
-import { fromHex, type OverlayId, toHex } from "../base/units.ts";
+import { type OverlayId, toHex } from "../base/units.ts";
 import type { EngineMemory } from "../stream/memory.ts";
 import type { PeerCommand, PeerEvent } from "./commands.ts";
 import { type PeerContext, type PeerIdentity, zeroCounters } from "./context.ts";
@@ -21,8 +20,11 @@ import { FrameRouter, openOverlay } from "./frame-router.ts";
 import { LinkKeeper } from "./link-keeper.ts";
 import { LinkTable } from "./link-table.ts";
 import { Overlay } from "./overlay.ts";
+import { overlayTag } from "./overlay-tag.ts";
 import { Sessions } from "./session/sessions.ts";
 import { Upload } from "./upload.ts";
+
+export { overlayTag } from "./overlay-tag.ts";
 
 export interface PeerOptions {
   readonly memory: EngineMemory;
@@ -35,22 +37,6 @@ export interface PeerOptions {
   /** DATA sent, and taken, a second by all overlays together; none: no limit. */
   readonly uploadLimitBytesPerSecond?: number | undefined;
   readonly downloadLimitBytesPerSecond?: number | undefined;
-}
-
-/** 8 bytes of SHA-256(overlay id, session epoch as u32 little-endian). */
-export function overlayTag(
-  sha256: (bytes: Uint8Array) => Uint8Array,
-  overlayId: OverlayId,
-  sessionEpoch: number,
-): Uint8Array {
-  const id = fromHex(overlayId);
-  if (id === undefined || id.length !== 16) {
-    throw new LocalUsageError("USAGE", { detail: "an overlay id has 32 hex digits" });
-  }
-  const bytes = new Uint8Array(20);
-  bytes.set(id);
-  new DataView(bytes.buffer).setUint32(16, sessionEpoch, true);
-  return sha256(bytes).slice(0, layout.OVERLAY_TAG_BYTES);
 }
 
 export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
@@ -91,6 +77,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       options.maxLinks ?? LINKS_MAX_DEFAULT,
       {
         ...shared,
+        open: (linkId, address) => this.emit({ kind: "open", linkId, address }),
         transmit: (linkId, bytes) => this.emit({ kind: "transmit", linkId, bytes }),
         close: (linkId, abort) => this.emit({ kind: "close", linkId, abort }),
         frame: (row, frame) => this.#router.frame(row, frame, 0, frame.length),
@@ -98,7 +85,8 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
     );
     this.#router = new FrameRouter(this.context, this.#table, {
       ...shared,
-      hello: (row, hello) => this.#keeper.hello(row, hello),
+      hello: (row, hello) => this.#keeper.introductions.hello(row, hello),
+      bye: (row, tag, code, detail) => this.#keeper.introductions.bye(row, tag, code, detail),
       fail: (link, error) => this.#keeper.fail(link, error),
       refused: (row, code, detail) => {
         this.#keeper.linkFailed(row.link.dialledFor, row.link.remote, code, detail);
@@ -207,6 +195,9 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       case "setListen":
         this.#keeper.listen = command.addresses;
         return;
+      case "dial":
+        this.#keeper.dial(command);
+        return;
       case "openOverlay":
         this.#openOverlay(command);
         return;
@@ -223,11 +214,6 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       case "take":
         overlay.take(command);
         return;
-      case "dial": {
-        const linkId = this.#table.dial(command.overlayId, command.address);
-        this.emit({ kind: "open", linkId, address: command.address });
-        return;
-      }
       case "registerDataSource":
         this.#sourceOf(overlay).register(command);
         return;
@@ -262,7 +248,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       from: command.from ?? "oldest",
       blame: (link, error) => this.#keeper.fail(link, error),
       dropped: (neighbour) => {
-        this.#table.drop(neighbour);
+        this.#table.drop(neighbour, tag);
         this.context.upload.forget(neighbour);
       },
     });
@@ -279,11 +265,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
   #forget(overlay: Overlay): void {
     if (!this.#overlays.delete(overlay.settings.overlayId)) return;
     this.#router.leftTags.add(toHex(overlay.tag));
-    for (const row of this.#table.rows()) {
-      row.handshakes.get(overlay.settings.overlayId)?.abandon();
-      row.handshakes.delete(overlay.settings.overlayId);
-      this.#table.closeIfUnused(row.link);
-    }
+    this.#keeper.introductions.left(overlay.settings.overlayId);
   }
 
   #job(job: Job, done: (result: JobResult) => void): void {
