@@ -94,6 +94,17 @@ export const MAX_LAG_MS_DEFAULT = 10_000;
 /** A datum waits at most this long for others to share its fragment. */
 export const MAX_DELAY_MS_DEFAULT = 20;
 
+/** The lowest upload or download limit: a default fragment in 16 s; below that nothing arrives. */
+export const RATE_LIMIT_MIN = 1 * KIB;
+/** The highest: above it nothing is measured any more. 100 Gbit/s. */
+export const RATE_LIMIT_MAX = 12_500_000_000;
+/** Upload saved up while there was nothing to send: short enough not to be seen as a burst. */
+export const UPLOAD_BURST_MS = 100;
+/** And at least this: one default fragment. */
+export const UPLOAD_BURST_BYTES_MIN = FRAGMENT_BYTES_DEFAULT;
+/** Download granted ahead: what is under way to a neighbour half a second away and back. */
+export const DOWNLOAD_BURST_MS = 500;
+
 /** Own PING when a link was silent this long; dead after LINK_DEAD_MS. */
 export const PING_MS = 10_000;
 export const LINK_DEAD_MS = 25_000;

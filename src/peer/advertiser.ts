@@ -19,6 +19,7 @@ import { encodeFrame, REFRESH } from "../protocol/r10.ts";
 import { encodeBuffermap, encodeCredit, encodeRanges } from "../protocol/r10-binary.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { PeerContext } from "./context.ts";
+import type { Pace } from "./download.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { STEP_SHIFT } from "./retention.ts";
 
@@ -34,6 +35,7 @@ export class Advertiser {
   readonly #window: FragmentWindow;
   readonly #tag: Uint8Array;
   readonly #neighbours: readonly Neighbour[];
+  readonly #pace: Pace;
   readonly #deadlines = new Deadlines<"have" | "credit" | "maps">();
   /** Indices stored and not yet advertised, in order of arrival. */
   #queue: FragmentIndex[] = [];
@@ -51,8 +53,10 @@ export class Advertiser {
     tag: Uint8Array,
     neighbours: readonly Neighbour[],
     started: boolean,
+    pace: Pace,
   ) {
     this.#started = started;
+    this.#pace = pace;
     this.#context = context;
     this.#window = window;
     this.#tag = tag;
@@ -172,7 +176,7 @@ export class Advertiser {
 
   /** Tells a new limit when it grew by a step, else soon, or now when `due`. */
   grant(neighbour: Neighbour, due: boolean): void {
-    const { limit } = this.#window;
+    const { limit } = this.#pace;
     const grown = limit - neighbour.grantedLimit;
     if (grown <= 0) return;
     if (!due && grown < (limit - this.#window.start) >> STEP_SHIFT) {

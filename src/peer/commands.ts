@@ -29,11 +29,15 @@ export interface OpenOverlay {
   readonly from?: StartFrom;
 }
 
-/** Links up with a member of the overlay. */
+/**
+ * Links up with a member of the overlay: over a link to it that is there or under way, else over a
+ * new one. With `peerId` nobody else is taken for it.
+ */
 export interface Dial {
   readonly kind: "dial";
   readonly overlayId: OverlayId;
   readonly address: Address;
+  readonly peerId?: PeerId;
 }
 
 /** Where this node accepts links; told to others in HELLO and to the OMS. */

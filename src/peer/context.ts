@@ -8,6 +8,9 @@ import type { Entropy, Rng } from "../base/rng.ts";
 import type { PeerId } from "../base/units.ts";
 import type { EngineMemory } from "../stream/memory.ts";
 import type { PeerEvent } from "./commands.ts";
+import type { Download } from "./download.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { Upload } from "./upload.ts";
 
 export interface PeerIdentity {
   readonly peerId: PeerId;
@@ -23,6 +26,9 @@ export interface PeerContext {
   readonly entropy: Entropy;
   readonly sha256: (bytes: Uint8Array) => Uint8Array;
   readonly counters: PeerCounters;
+  /** Shared by all overlays; `spareBytesPerSecond` says what this node could give on top. */
+  readonly upload: Upload<Neighbour>;
+  readonly download: Download;
   /** Time of the input that is being handled. */
   now: Now;
   job(job: Job, done: (result: JobResult) => void): void;
@@ -46,6 +52,8 @@ export interface PeerCounters {
   evictedLinks: number;
   requestsSent: number;
   requestsServed: number;
+  /** Fragments that a neighbour asked for at or above its own credit: not served. */
+  requestsBeyondCredit: number;
   requestTimeouts: number;
   gaps: number;
   handshakes: number;
@@ -69,6 +77,7 @@ export function zeroCounters(): PeerCounters {
     evictedLinks: 0,
     requestsSent: 0,
     requestsServed: 0,
+    requestsBeyondCredit: 0,
     requestTimeouts: 0,
     gaps: 0,
     handshakes: 0,

@@ -36,6 +36,8 @@ export interface FrameOutlet {
   /** The overlay is to be settled after this input. */
   touched(overlay: Overlay): void;
   hello(row: LinkRow, hello: r10.Hello): void;
+  /** BYE of an overlay whose handshake is under way; false: it is to wait for the end of that. */
+  bye(row: LinkRow, tag: Uint8Array, code: string, detail: string): boolean;
   /** This side closes the link for what came over it. */
   fail(link: PeerLink, error: RemoteProtocolError): void;
   /** The other side said ERROR. */
@@ -232,6 +234,7 @@ export class FrameRouter {
       }
     } else {
       const message = r10.decodeBye(memory, offset, bytes);
+      if (this.#outlet.bye(row, message.tag, message.code, message.detail)) return;
       const found = to(message.tag);
       if (found !== undefined) this.#bye(found[0], found[1], message.detail);
     }
@@ -260,6 +263,8 @@ export class FrameRouter {
     for (const handshake of row.handshakes.values()) {
       const overlay = this.#outlet.overlay(handshake.overlay.overlayId);
       if (overlay === undefined || !tagEquals(memory, at, overlay.tag)) continue;
+      // To an opener nothing may come before it confirms: this is of the overlay's time before.
+      if (handshake.opener && row.closedTags.has(toHex(overlay.tag))) return undefined;
       if (copy === undefined) {
         throw new RemoteProtocolError("FRAME_UNEXPECTED", { detail: "DATA before HELLO is done" });
       }
@@ -267,7 +272,7 @@ export class FrameRouter {
       return undefined;
     }
     const tag = toHex(memory.subarray(at, at + layout.OVERLAY_TAG_BYTES));
-    if (this.leftTags.has(tag)) return undefined;
+    if (this.leftTags.has(tag) || row.closedTags.has(tag)) return undefined;
     throw new RemoteProtocolError("WRONG_OVERLAY", { detail: `tag ${tag}` });
   }
 }

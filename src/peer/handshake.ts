@@ -9,13 +9,14 @@
  *
  * Signing and verifying are jobs, so frames of the overlay may arrive while one is under way: they
  * are kept, bounded, until the other side is accepted. Nothing but HELLO is believed before.
+ * Where both sides open the same overlay at once, the one with the lower peer id stays the opener.
  * Admission by ticket and channel binding have their places in HELLO and are empty here.
  */
 
 import { RemoteProtocolError } from "../base/errors.ts";
 import { FRAME_VERSION, FRAME_VERSION_MIN } from "../base/layout.ts";
 import type { Address, JobResult } from "../base/machine.ts";
-import { type OverlayId, type PeerId, toHex } from "../base/units.ts";
+import { type MonoMs, type OverlayId, type PeerId, toHex } from "../base/units.ts";
 import { NONCE_BYTES, type Role } from "../protocol/common.ts";
 import { encodeFrame, HELLO, HELLO_STEPS, type Hello, helloProof } from "../protocol/r10.ts";
 import type { PeerContext } from "./context.ts";
@@ -29,6 +30,7 @@ const NO_BYTES = new Uint8Array(0);
 export interface HandshakeOverlay {
   readonly overlayId: OverlayId;
   readonly sessionEpoch: number;
+  readonly tag: Uint8Array;
   readonly role: Role;
 }
 
@@ -43,6 +45,7 @@ export class Handshake {
   readonly overlay: HandshakeOverlay;
   readonly link: PeerLink;
   readonly opener: boolean;
+  readonly sinceMs: MonoMs;
   readonly #context: PeerContext;
   readonly #outcome: HandshakeOutcome;
   readonly #listen: readonly Address[];
@@ -50,6 +53,9 @@ export class Handshake {
   #theirs: Hello | undefined;
   #peerIdBytes: Uint8Array = NO_BYTES;
   #stage: Stage = "awaitAnswer";
+  /** Answerer: step 2 came, so the opener counts itself accepted. */
+  #confirmed = false;
+  #outbid = false;
   #kept: Uint8Array[] = [];
   #keptBytes = 0;
 
@@ -66,6 +72,7 @@ export class Handshake {
     this.overlay = overlay;
     this.#listen = listen;
     this.opener = opener;
+    this.sinceMs = context.now.monoMs;
     this.#outcome = outcome;
     this.#nonce = context.entropy.bytes(NONCE_BYTES);
     if (opener) this.#send(HELLO_STEPS.open, NO_BYTES);
@@ -80,6 +87,25 @@ export class Handshake {
   /** Where the other side says it accepts links. */
   get listen(): readonly Address[] {
     return this.#theirs?.listen ?? [];
+  }
+
+  /** Whether the other side counts itself accepted: what it says of the overlay from now on holds. */
+  get isConfirmed(): boolean {
+    return this.#confirmed;
+  }
+
+  /**
+   * Both sides opened at once: whether this one stays, its peer id being lower, and the other's HELLO
+   * is let go. Once: who opens again has lost count.
+   */
+  outbids(hello: Hello): boolean {
+    if (!this.opener || this.#stage !== "awaitAnswer" || this.#outbid) return false;
+    this.#outbid = this.#context.identity.peerId < toHex(this.#context.sha256(hello.publicKey));
+    return this.#outbid;
+  }
+  /** Whether it may still give way to one that the other side opened. */
+  get mayYield(): boolean {
+    return this.opener && this.#stage === "awaitAnswer" && !this.#outbid;
   }
 
   /** Keeps a frame of this overlay that came before the other side was accepted. */
@@ -130,6 +156,7 @@ export class Handshake {
       (this.#stage === "awaitConfirm" || this.#stage === "working") &&
       hello.step === HELLO_STEPS.confirm
     ) {
+      this.#confirmed = true;
       this.#verify(hello);
     } else {
       this.#refuse(

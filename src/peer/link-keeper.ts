@@ -1,18 +1,22 @@
 /**
- * Links of a peer machine over their life: coming up, the handshake of each overlay, being watched,
- * going down. Whoever breaks the protocol is told and closed; other links do not notice.
+ * Links of a peer machine over their life: dialled or accepted, coming up, being watched, going
+ * down. Whoever breaks the protocol is told and closed; other links do not notice. Which overlays
+ * run over a link is settled in introductions.ts.
+ *
+ * A member is dialled once: an overlay that is shared with a peer that a link leads to already, or
+ * is being dialled to, is opened on that link.
  */
 
 import { Deadlines } from "../base/deadlines.ts";
-import { RemoteProtocolError } from "../base/errors.ts";
+import { type ErrorCode, LocalUsageError, RemoteProtocolError } from "../base/errors.ts";
 import { HANDSHAKE_TIMEOUT_MS, LINKS_PENDING_MAX } from "../base/limits.ts";
 import type { Address, LinkDown, LinkId, LinkUp } from "../base/machine.ts";
-import type { MonoMs, OverlayId } from "../base/units.ts";
-import { ROLES } from "../protocol/common.ts";
+import type { MonoMs, OverlayId, PeerId } from "../base/units.ts";
 import * as r10 from "../protocol/r10.ts";
+import type { Dial } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
 import { openOverlay } from "./frame-router.ts";
-import { Handshake } from "./handshake.ts";
+import { Introductions } from "./introductions.ts";
 import { PeerLink } from "./link.ts";
 import type { LinkRow, LinkTable } from "./link-table.ts";
 import type { Overlay } from "./overlay.ts";
@@ -22,6 +26,7 @@ const WATCH_MS = 1_000;
 export interface LinkKeeperOutlet {
   overlay(overlayId: OverlayId): Overlay | undefined;
   touched(overlay: Overlay): void;
+  open(linkId: LinkId, address: Address): void;
   transmit(linkId: LinkId, bytes: Uint8Array): void;
   close(linkId: LinkId, abort: boolean): void;
   /** A frame that was kept until its handshake was done. */
@@ -29,8 +34,7 @@ export interface LinkKeeperOutlet {
 }
 
 export class LinkKeeper {
-  /** Where this node accepts links, told in HELLO. */
-  listen: readonly Address[] = [];
+  readonly introductions: Introductions;
   readonly #context: PeerContext;
   readonly #table: LinkTable;
   readonly #outlet: LinkKeeperOutlet;
@@ -48,6 +52,23 @@ export class LinkKeeper {
     // Each may come to hold a segment: together no more than an eighth of the memory.
     this.#maxPending = Math.max(2, Math.min(LINKS_PENDING_MAX, segments >> 3));
     this.#outlet = outlet;
+    this.introductions = new Introductions(context, table, maxLinks, {
+      overlay: (overlayId) => outlet.overlay(overlayId),
+      touched: (overlay) => outlet.touched(overlay),
+      frame: (row, frame) => outlet.frame(row, frame),
+      fail: (link, error) => this.fail(link, error),
+      linkFailed: (overlayId, address, code, detail) => {
+        this.linkFailed(overlayId, address, code, detail);
+      },
+    });
+  }
+
+  /** Where this node accepts links, told in HELLO. */
+  get listen(): readonly Address[] {
+    return this.introductions.listen;
+  }
+  set listen(addresses: readonly Address[]) {
+    this.introductions.listen = addresses;
   }
 
   get deadlineMs(): MonoMs {
@@ -59,8 +80,41 @@ export class LinkKeeper {
     if (this.#deadlines.take("watch", this.#context.now.monoMs)) this.#watchAll();
   }
 
+  /** Throws LocalUsageError UNKNOWN_OVERLAY. */
+  dial({ overlayId, address, peerId }: Dial): void {
+    const overlay = this.#outlet.overlay(overlayId);
+    if (overlay === undefined) {
+      throw new LocalUsageError("UNKNOWN_OVERLAY", { detail: overlayId });
+    }
+    if (peerId !== undefined && overlay.neighbours.some((each) => each.peerId === peerId)) return;
+    const row = this.#table.linkTo(address, peerId);
+    if (row !== undefined && row.neighbours.length > 0) this.introductions.open(row, overlay);
+    else if (row?.link.outbound === true) {
+      if (!row.handshakes.has(overlayId)) row.waiting.add(overlayId);
+    } else {
+      const dialling = this.#table.diallingTo(address, peerId);
+      if (dialling !== undefined) dialling.overlayIds.add(overlayId);
+      else this.#dialNew([overlayId], address, peerId);
+    }
+  }
+
+  #dialNew(overlayIds: readonly OverlayId[], address: Address, peerId: PeerId | undefined): void {
+    if (this.#table.provenPeers(peerId) + this.#table.outboundPending >= this.#maxLinks) {
+      this.#context.counters.refusedLinks++;
+      for (const overlayId of overlayIds) {
+        this.linkFailed(overlayId, address, "TOO_MANY_LINKS", "own limit");
+      }
+      return;
+    }
+    const linkId = this.#table.dial({ address, peerId, overlayIds: new Set(overlayIds) });
+    this.#outlet.open(linkId, address);
+  }
+
   linkUp(input: LinkUp): void {
     const dialled = this.#table.takeDialled(input.linkId);
+    const wanted = [...(dialled?.overlayIds ?? [])].filter(
+      (overlayId) => this.#outlet.overlay(overlayId) !== undefined,
+    );
     const link = new PeerLink(
       this.#context.memory,
       {
@@ -72,29 +126,23 @@ export class LinkKeeper {
         id: input.linkId,
         outbound: input.direction === "outbound",
         remote: input.remote,
-        dialledFor: dialled?.overlayId,
+        dialledFor: wanted[0],
         nowMs: this.#context.now.monoMs,
       },
     );
-    const row = this.#table.add(link);
+    const row = this.#table.add(link, dialled);
     this.#deadlines.setIfEarlier("watch", this.#context.now.monoMs + WATCH_MS);
-    const overlay = dialled === undefined ? undefined : this.#outlet.overlay(dialled.overlayId);
-    if (input.direction === "inbound" && this.#proven() >= this.#maxLinks) {
+    const overlay = wanted[0] === undefined ? undefined : this.#outlet.overlay(wanted[0]);
+    if (input.direction === "inbound" && this.#table.provenPeers() >= this.#maxLinks) {
       this.fail(link, new RemoteProtocolError("TOO_MANY_LINKS"));
     } else if (input.direction === "inbound") {
       this.#makeRoom(row);
     } else if (overlay !== undefined) {
-      this.#openHandshake(row, overlay, true);
+      row.waiting.delete(overlay.settings.overlayId);
+      this.introductions.open(row, overlay);
     } else {
       link.close(false);
     }
-  }
-
-  /** Links that somebody has proven an identity on: only these count against maxLinks. */
-  #proven(): number {
-    let proven = 0;
-    for (const row of this.#table.rows()) if (row.neighbours.length > 0) proven++;
-    return proven;
   }
 
   /**
@@ -126,14 +174,16 @@ export class LinkKeeper {
   linkDown(input: LinkDown): void {
     const dialled = this.#table.takeDialled(input.linkId);
     if (dialled !== undefined) {
-      this.linkFailed(dialled.overlayId, dialled.address, input.code, input.detail);
+      for (const overlayId of dialled.overlayIds) {
+        this.linkFailed(overlayId, dialled.address, input.code, input.detail);
+      }
       return;
     }
     const row = this.#table.find(input.linkId);
     if (row === undefined) return;
     const { link } = row;
     const unfinished = link.isOpen && row.neighbours.length === 0 && link.dialledFor !== undefined;
-    this.detach(row, input.detail === "" ? input.code : `${input.code}, ${input.detail}`);
+    this.detach(row, input.code, input.detail);
     this.#table.remove(input.linkId);
     link.down();
     if (unfinished) this.linkFailed(link.dialledFor, link.remote, input.code, input.detail);
@@ -159,7 +209,10 @@ export class LinkKeeper {
       if (!link.isOpen) continue;
       const late = row.neighbours.length === 0 && nowMs - link.upMs > HANDSHAKE_TIMEOUT_MS;
       const fault = late ? "TIMEOUT" : link.watch(nowMs);
-      if (fault === undefined) continue;
+      if (fault === undefined) {
+        this.introductions.watch(row);
+        continue;
+      }
       if (fault === "LINK_SLOW") this.#context.counters.slowLinks++;
       this.linkFailed(link.dialledFor, link.remote, fault, late ? "no HELLO" : "");
       this.detach(row, fault);
@@ -169,16 +222,25 @@ export class LinkKeeper {
     if (this.#table.size > 0) this.#deadlines.setIfEarlier("watch", nowMs + WATCH_MS);
   }
 
-  /** Takes all neighbours and handshakes off a link. */
-  detach(row: LinkRow, detail: string): void {
+  /** Takes all neighbours and handshakes off a link; what else was wanted on it is told, or dialled. */
+  detach(row: LinkRow, code: ErrorCode, detail = ""): void {
+    const { link } = row;
+    for (const { opener, overlay } of row.handshakes.values()) {
+      if (!opener || overlay.overlayId === link.dialledFor) continue;
+      this.linkFailed(overlay.overlayId, link.remote, code, detail);
+    }
     for (const handshake of row.handshakes.values()) handshake.abandon();
     row.handshakes.clear();
     for (const neighbour of [...row.neighbours]) {
       const overlay = openOverlay(neighbour);
       if (overlay === undefined) continue;
-      overlay.removeNeighbour(neighbour, detail);
+      overlay.removeNeighbour(neighbour, detail === "" ? code : `${code}, ${detail}`);
       this.#outlet.touched(overlay);
     }
+    const waiting = [...row.waiting];
+    row.waiting.clear();
+    // What was wrong with the first overlay need not be wrong with these.
+    if (waiting.length > 0) this.#dialNew(waiting, link.remote, row.expected);
   }
 
   /** The other side broke the protocol: it is told, and the link closed. */
@@ -203,85 +265,5 @@ export class LinkKeeper {
     detail: string,
   ): void {
     this.#context.event({ kind: "linkFailed", overlayId, address, code, detail });
-  }
-
-  // ------------------------------------------------------------------------------ handshakes
-
-  #openHandshake(row: LinkRow, overlay: Overlay, opener: boolean): Handshake {
-    const handshake = new Handshake(
-      this.#context,
-      row.link,
-      {
-        overlayId: overlay.settings.overlayId,
-        sessionEpoch: overlay.settings.sessionEpoch,
-        role: overlay.role,
-      },
-      this.listen,
-      opener,
-      {
-        accepted: (done) => this.#accepted(row, done),
-        refused: (done, error) => {
-          row.handshakes.delete(done.overlay.overlayId);
-          this.fail(done.link, error);
-        },
-      },
-    );
-    row.handshakes.set(overlay.settings.overlayId, handshake);
-    return handshake;
-  }
-
-  #accepted(row: LinkRow, handshake: Handshake): void {
-    const { link } = row;
-    row.handshakes.delete(handshake.overlay.overlayId);
-    const overlay = this.#outlet.overlay(handshake.overlay.overlayId);
-    if (overlay === undefined || !link.isOpen) return;
-    const { peerId, role } = handshake;
-    if (!link.outbound && row.neighbours.length === 0 && this.#proven() >= this.#maxLinks) {
-      this.fail(link, new RemoteProtocolError("TOO_MANY_LINKS"));
-      return;
-    }
-    const claimsSource = role === ROLES.source;
-    if (claimsSource !== (peerId === overlay.settings.sourcePeerId)) {
-      this.fail(link, new RemoteProtocolError("IDENTITY_UNPROVEN", { detail: "source peer" }));
-      return;
-    }
-    const twin = overlay.neighbours.find((neighbour) => neighbour.peerId === peerId);
-    if (twin !== undefined && !this.#prefers(link, twin.link, peerId)) {
-      this.fail(link, new RemoteProtocolError("DUPLICATE_LINK"));
-      return;
-    }
-    if (twin !== undefined) {
-      overlay.removeNeighbour(twin, "DUPLICATE_LINK");
-      this.#table.closeIfUnused(twin.link);
-    }
-    row.neighbours.push(overlay.addNeighbour(link, peerId, role));
-    this.#outlet.touched(overlay);
-    for (const frame of handshake.takeKept()) this.#outlet.frame(row, frame);
-  }
-
-  /**
-   * Which of two links to one peer stays, decided alike on both sides: the newer of two opened by
-   * the same side, else that opened by the lower peer id.
-   */
-  #prefers(link: PeerLink, old: PeerLink, peerId: string): boolean {
-    if (link.outbound === old.outbound) return true;
-    return link.outbound === this.#context.identity.peerId < peerId;
-  }
-
-  /** A HELLO arrived. Throws RemoteProtocolError when it has no place. */
-  hello(row: LinkRow, hello: r10.Hello): void {
-    const overlay = this.#outlet.overlay(hello.overlayId);
-    if (overlay === undefined) {
-      throw new RemoteProtocolError("WRONG_OVERLAY", { detail: hello.overlayId });
-    }
-    let handshake = row.handshakes.get(hello.overlayId);
-    if (handshake === undefined) {
-      const done = row.neighbours.some((neighbour) => openOverlay(neighbour) === overlay);
-      if (done || hello.step !== r10.HELLO_STEPS.open) {
-        throw new RemoteProtocolError("FRAME_UNEXPECTED", { detail: `HELLO step ${hello.step}` });
-      }
-      handshake = this.#openHandshake(row, overlay, false);
-    }
-    handshake.hello(hello);
   }
 }

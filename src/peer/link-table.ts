@@ -1,10 +1,10 @@
 /**
  * The links of a peer machine and what runs over each: neighbours (one per overlay shared) and
- * handshakes under way. Opens and closes links; decides nothing about overlays.
+ * handshakes under way. Knows links under way, too. Decides nothing about overlays.
  */
 
 import type { Address, LinkId } from "../base/machine.ts";
-import type { OverlayId } from "../base/units.ts";
+import { type OverlayId, type PeerId, toHex } from "../base/units.ts";
 import type { Handshake } from "./handshake.ts";
 import type { PeerLink } from "./link.ts";
 import type { Neighbour } from "./neighbour.ts";
@@ -13,11 +13,27 @@ export interface LinkRow {
   readonly link: PeerLink;
   readonly neighbours: Neighbour[];
   readonly handshakes: Map<OverlayId, Handshake>;
+  /** Who proved an identity on it; the same in all overlays. */
+  peerId: PeerId | undefined;
+  /** Whom it was dialled to meet, where that is known. */
+  readonly expected: PeerId | undefined;
+  /** Overlays to be opened on it once the first one is. */
+  readonly waiting: Set<OverlayId>;
+  /** Tags of overlays that were open or under way on it: what still comes of them is no fault. */
+  readonly closedTags: Set<string>;
+}
+
+/** A link that was asked for and is not up yet. */
+export interface Dialling {
+  readonly address: Address;
+  readonly peerId: PeerId | undefined;
+  /** The first is opened on it at once, the others after that. */
+  readonly overlayIds: Set<OverlayId>;
 }
 
 export class LinkTable {
   readonly #rows = new Map<LinkId, LinkRow>();
-  readonly #dialling = new Map<LinkId, { overlayId: OverlayId; address: Address }>();
+  readonly #dialling = new Map<LinkId, Dialling>();
   #nextLink = 1;
 
   get size(): number {
@@ -44,21 +60,69 @@ export class LinkTable {
     return linkId;
   }
 
-  dial(overlayId: OverlayId, address: Address): LinkId {
+  dial(dialling: Dialling): LinkId {
     const linkId = this.takeLinkId();
-    this.#dialling.set(linkId, { overlayId, address });
+    this.#dialling.set(linkId, dialling);
     return linkId;
   }
 
   /** What the link was dialled for, once. */
-  takeDialled(linkId: LinkId): { overlayId: OverlayId; address: Address } | undefined {
+  takeDialled(linkId: LinkId): Dialling | undefined {
     const dialled = this.#dialling.get(linkId);
     this.#dialling.delete(linkId);
     return dialled;
   }
 
-  add(link: PeerLink): LinkRow {
-    const row = { link, neighbours: [], handshakes: new Map() };
+  /** A link under way to that peer; without an id, to that address. */
+  diallingTo(address: Address, peerId: PeerId | undefined): Dialling | undefined {
+    for (const dialling of this.#dialling.values()) {
+      if (leadsTo(address, peerId, dialling.address, dialling.peerId)) return dialling;
+    }
+    return undefined;
+  }
+
+  /**
+   * An open link to that peer. Without an id only a link that this node itself dialled at that
+   * address: what others say of their addresses proves nothing.
+   */
+  linkTo(address: Address, peerId: PeerId | undefined): LinkRow | undefined {
+    for (const row of this.#rows.values()) {
+      const { link } = row;
+      if (!link.isOpen) continue;
+      const at = link.outbound ? link.remote : undefined;
+      if (leadsTo(address, peerId, at, row.peerId ?? row.expected)) return row;
+    }
+    return undefined;
+  }
+
+  /** Peers with a proven link, `except` not counted. */
+  provenPeers(except?: PeerId): number {
+    const peers = new Set<PeerId>();
+    for (const { peerId, neighbours } of this.#rows.values()) {
+      if (neighbours.length > 0 && peerId !== undefined && peerId !== except) peers.add(peerId);
+    }
+    return peers.size;
+  }
+
+  /** Links under way, by this node's own wish. */
+  get outboundPending(): number {
+    let pending = this.#dialling.size;
+    for (const { link, neighbours } of this.#rows.values()) {
+      if (link.outbound && link.isOpen && neighbours.length === 0) pending++;
+    }
+    return pending;
+  }
+
+  add(link: PeerLink, dialled: Dialling | undefined): LinkRow {
+    const row: LinkRow = {
+      link,
+      neighbours: [],
+      handshakes: new Map(),
+      peerId: undefined,
+      expected: dialled?.peerId,
+      waiting: new Set(dialled?.overlayIds),
+      closedTags: new Set(),
+    };
     this.#rows.set(link.id, row);
     return row;
   }
@@ -67,11 +131,13 @@ export class LinkTable {
     this.#rows.delete(linkId);
   }
 
-  /** A neighbour is none any more. */
-  drop(neighbour: Neighbour): void {
-    const neighbours = this.of(neighbour.link)?.neighbours ?? [];
-    const at = neighbours.indexOf(neighbour);
-    if (at >= 0) neighbours.splice(at, 1);
+  /** A neighbour is none any more; `tag` is that of its overlay. */
+  drop(neighbour: Neighbour, tag: Uint8Array): void {
+    const row = this.of(neighbour.link);
+    const at = row?.neighbours.indexOf(neighbour) ?? -1;
+    if (row === undefined || at < 0) return;
+    row.neighbours.splice(at, 1);
+    row.closedTags.add(toHex(tag));
   }
 
   /** Closes a link that nothing runs over any more. */
@@ -81,4 +147,20 @@ export class LinkTable {
       link.close(false);
     }
   }
+}
+
+/** Ids tell peers apart where both are known; else the address does. */
+function leadsTo(
+  address: Address,
+  peerId: PeerId | undefined,
+  toAddress: Address | undefined,
+  toPeerId: PeerId | undefined,
+): boolean {
+  if (peerId !== undefined && toPeerId !== undefined) return peerId === toPeerId;
+  return (
+    toAddress !== undefined &&
+    address.transport === toAddress.transport &&
+    address.host === toAddress.host &&
+    address.port === toAddress.port
+  );
 }

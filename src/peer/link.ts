@@ -7,6 +7,9 @@
  * not read holds at most LINK_QUEUE_BYTES_MAX of data and LINK_CONTROL_BYTES_MAX of control frames
  * and costs no one else anything. At the second limit the link is clogged: it takes nothing more,
  * and watch() tells its keeper to close it.
+ *
+ * Overlays that share the link have a lane each. Whoever is alone may fill the queue; once others
+ * wait, a lane takes no more than its equal part, so what leaves next is theirs.
  */
 
 import { FRAME_TYPES, PING_BYTES, PING_TOKEN } from "../base/layout.ts";
@@ -30,6 +33,14 @@ export interface LinkOutlet {
   clogged(): void;
 }
 
+/** One overlay's part of a link. */
+export class Lane {
+  /** DATA of it that was handed over and has not left. */
+  queuedBytes = 0;
+  /** Whether it had DATA to send and found no room. */
+  waits = false;
+}
+
 export class PeerLink {
   readonly id: LinkId;
   readonly outbound: boolean;
@@ -46,6 +57,9 @@ export class PeerLink {
   #pingedMs: MonoMs = 0;
   /** Pinned ranges, in order: triples (transmitted total at their end, offset, bytes). */
   #pins: number[] = [];
+  /** The lane of each triple. */
+  #pinLanes: Lane[] = [];
+  readonly #lanes = new Set<Lane>();
   #pinHead = 0;
   /** Bytes of all pinned ranges, whole until their last byte has left. */
   #pinnedBytes = 0;
@@ -89,9 +103,28 @@ export class PeerLink {
   get queuedBytes(): number {
     return this.#transmitted - this.#sent;
   }
-  get hasRoom(): boolean {
-    return this.queuedBytes < LINK_QUEUE_BYTES_MAX;
+  openLane(): Lane {
+    const lane = new Lane();
+    this.#lanes.add(lane);
+    return lane;
   }
+  closeLane(lane: Lane): void {
+    this.#lanes.delete(lane);
+  }
+
+  /** Whether DATA of this lane may be handed over now; it is noted that it wanted to. */
+  hasRoom(lane: Lane): boolean {
+    lane.waits = !this.#hasRoom(lane);
+    return !lane.waits;
+  }
+  #hasRoom(lane: Lane): boolean {
+    if (this.queuedBytes >= LINK_QUEUE_BYTES_MAX) return false;
+    if (this.#lanes.size < 2) return true;
+    if (lane.queuedBytes < LINK_QUEUE_BYTES_MAX / this.#lanes.size) return true;
+    for (const other of this.#lanes) if (other !== lane && other.waits) return false;
+    return true;
+  }
+
   get isIdle(): boolean {
     return this.#transmitted === this.#sent;
   }
@@ -112,12 +145,14 @@ export class PeerLink {
   }
 
   /** A run of whole DATA frames in the engine's memory, pinned until it has left. */
-  transmitPinned(offset: MemoryOffset, bytes: number): void {
+  transmitPinned(lane: Lane, offset: MemoryOffset, bytes: number): void {
     if (!this.#open || this.#clogged) return;
+    lane.queuedBytes += bytes;
     this.#memory.retain(offset, bytes);
     this.#pinnedBytes += bytes;
     this.#transmitted += bytes;
     this.#pins.push(this.#transmitted, offset, bytes);
+    this.#pinLanes.push(lane);
     this.#outlet.transmit(this.id, this.#memory.bytes.subarray(offset, offset + bytes));
   }
 
@@ -131,13 +166,16 @@ export class PeerLink {
       const bytes = pins[this.#pinHead + 2] as number;
       this.#memory.release(pins[this.#pinHead + 1] as number, bytes);
       this.#pinnedBytes -= bytes;
+      (this.#pinLanes[this.#pinHead / 3] as Lane).queuedBytes -= bytes;
       this.#pinHead += 3;
     }
     if (this.#pinHead === pins.length) {
       pins.length = 0;
+      this.#pinLanes.length = 0;
       this.#pinHead = 0;
     } else if (this.#pinHead > 3 * 1024) {
       pins.splice(0, this.#pinHead);
+      this.#pinLanes.splice(0, this.#pinHead / 3);
       this.#pinHead = 0;
     }
   }
@@ -185,6 +223,7 @@ export class PeerLink {
       this.#memory.release(this.#pins[i + 1] as number, this.#pins[i + 2] as number);
     }
     this.#pins = [];
+    this.#pinLanes = [];
     this.#pinHead = 0;
     this.#pinnedBytes = 0;
   }

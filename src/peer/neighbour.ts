@@ -12,12 +12,13 @@ import { ROLES, type Role } from "../protocol/common.ts";
 import { DEPTH_NOT_GRANTED } from "../protocol/r10.ts";
 import type { BuffermapHeader } from "../protocol/r10-binary.ts";
 import type { FragmentWindow, WindowMap } from "../stream/window.ts";
-import type { PeerLink } from "./link.ts";
+import type { Lane, PeerLink } from "./link.ts";
 
 export class Neighbour {
   /** The overlay it is a neighbour in. */
   readonly overlay: object;
   readonly link: PeerLink;
+  readonly lane: Lane;
   readonly peerId: PeerId;
   readonly role: Role;
   readonly sinceMs: MonoMs;
@@ -88,6 +89,7 @@ export class Neighbour {
     this.overlay = overlay;
     this.#window = window;
     this.link = link;
+    this.lane = link.openLane();
     this.peerId = peerId;
     this.role = role;
     this.sinceMs = nowMs;
@@ -125,12 +127,26 @@ export class Neighbour {
     this.#window.unmark(this.have, first, first + count);
   }
 
-  /** It asks for `pairs` ranges; who asks for more than the limit has lost count. */
-  wants(ranges: Float64Array, pairs: number): void {
+  /**
+   * It asks for `pairs` ranges; who asks for more than the limit has lost count. At or above its own
+   * credit it has no room: that is let go. Returns how many fragments were.
+   */
+  wants(ranges: Float64Array, pairs: number): number {
+    let beyond = 0;
     for (let i = 0; i < pairs; i++) {
-      this.toServe.push(ranges[2 * i] as number, ranges[2 * i + 1] as number);
+      const first = ranges[2 * i] as number;
+      const count = ranges[2 * i + 1] as number;
+      const granted = Math.min(count, Math.max(0, this.creditLimit - first));
+      beyond += count - granted;
+      if (granted > 0) this.toServe.push(first, granted);
     }
     while (this.toServe.length > 2 * RANGES_PER_FRAME_MAX) this.toServe.splice(0, 2);
+    return beyond;
+  }
+
+  /** Whether fragment `index` may be asked of it: it holds it, and was told that there is room. */
+  mayBeAskedFor(index: FragmentIndex): boolean {
+    return index < this.grantedLimit && this.holds(index);
   }
 
   /** It takes back what it asked for. */
@@ -177,6 +193,7 @@ export class Neighbour {
   }
 
   close(): void {
+    this.link.closeLane(this.lane);
     this.#window.releaseMap(this.have);
     this.#window.releaseMap(this.sent);
   }

@@ -23,6 +23,7 @@ import { Advertiser } from "./advertiser.ts";
 import type { PeerEvent, Take, Write } from "./commands.ts";
 import { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
+import { Pace } from "./download.ts";
 import { Finale } from "./finale.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
@@ -66,6 +67,7 @@ export class Overlay {
   readonly #partners: Partners;
   readonly #puller: Puller;
   readonly #retention: Retention;
+  readonly #pace: Pace;
   readonly #deadlines = new Deadlines<"tick" | "flush" | "start">();
   readonly #advertiser: Advertiser;
   readonly #finale: Finale;
@@ -98,13 +100,9 @@ export class Overlay {
     this.#partners = new Partners(context, this.window, tag, settings.substreams, isSource);
     this.#puller = new Puller(context, this.window, tag, settings.substreams);
     this.#retention = new Retention(context, this.window, settings, tag);
-    this.#advertiser = new Advertiser(
-      context,
-      this.window,
-      tag,
-      this.neighbours,
-      options.role === "source",
-    );
+    const { window, neighbours } = this;
+    this.#pace = new Pace(context.download, window);
+    this.#advertiser = new Advertiser(context, window, tag, neighbours, isSource, this.#pace);
     if (isSource) {
       this.source = new SourceRole(context, this.window, settings, tag, {
         produced: (index, offset, bytes) => this.#stored(index, offset, bytes, undefined),
@@ -207,6 +205,7 @@ export class Overlay {
 
   /** DATA: throws RemoteProtocolError when the link is to be closed for it. */
   data(from: Neighbour, offset: MemoryOffset, bytes: number): void {
+    this.#pace.arrived(bytes, this.#context.now.monoMs);
     this.#receiver.data(from, offset, bytes);
   }
 
@@ -242,7 +241,7 @@ export class Overlay {
   }
 
   wants(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    from.wants(ranges, pairs);
+    this.#context.counters.requestsBeyondCredit += from.wants(ranges, pairs);
     this.#pumpSome.add(from);
   }
 
@@ -314,6 +313,7 @@ export class Overlay {
     this.consumer?.close();
     this.#receiver.close();
     this.#puller.close();
+    this.#pace.close();
     this.window.close();
     this.#event({ kind: "left", overlayId: this.settings.overlayId });
   }
@@ -338,8 +338,16 @@ export class Overlay {
     if (this.consumer?.wakes() === true) {
       this.#event({ kind: "readable", overlayId: this.settings.overlayId });
     }
+    if (this.#takes) this.#pace.raise(nowMs);
     this.#advertiser.run(this.#takes, tick);
-    this.#pump();
+    for (const neighbour of this.#pumpAll ? this.neighbours : this.#pumpSome) this.turn(neighbour);
+    this.#pumpAll = false;
+    this.#pumpSome.clear();
+  }
+
+  /** The upload limit gives this neighbour its turn. */
+  turn(neighbour: Neighbour): void {
+    pump(this.#context, this, neighbour);
   }
 
   checkInvariants(): void {
@@ -363,6 +371,7 @@ export class Overlay {
 
   /** Whether what is open would leave at once. */
   #wayOutIsIdle(): boolean {
+    if (this.#context.upload.isSaturated) return false;
     let pushes = false;
     for (const neighbour of this.neighbours) {
       if (!neighbour.link.isIdle) return false;
@@ -480,18 +489,6 @@ export class Overlay {
       if (neighbour !== from) reconsider(neighbour, index);
     }
     this.#pumpAll = true;
-  }
-
-  #pump(): void {
-    const options = { tag: this.tag, substreams: this.settings.substreams };
-    if (this.#pumpAll) {
-      this.#pumpAll = false;
-      this.#pumpSome.clear();
-      for (const neighbour of this.neighbours) pump(this.#context, this.window, options, neighbour);
-      return;
-    }
-    for (const neighbour of this.#pumpSome) pump(this.#context, this.window, options, neighbour);
-    this.#pumpSome.clear();
   }
 
   #event(event: PeerEvent): void {

@@ -8,19 +8,23 @@
  */
 
 import { LocalUsageError } from "../base/errors.ts";
-import * as layout from "../base/layout.ts";
 import { LINKS_MAX_DEFAULT } from "../base/limits.ts";
 import { type Input, type Job, type JobResult, MachineBase, type Now } from "../base/machine.ts";
 import type { Entropy, Rng } from "../base/rng.ts";
-import { fromHex, type OverlayId, toHex } from "../base/units.ts";
+import { type OverlayId, toHex } from "../base/units.ts";
 import type { EngineMemory } from "../stream/memory.ts";
 import type { PeerCommand, PeerEvent } from "./commands.ts";
 import { type PeerContext, type PeerIdentity, zeroCounters } from "./context.ts";
-import { FrameRouter } from "./frame-router.ts";
+import { Download } from "./download.ts";
+import { FrameRouter, openOverlay } from "./frame-router.ts";
 import { LinkKeeper } from "./link-keeper.ts";
 import { LinkTable } from "./link-table.ts";
 import { Overlay } from "./overlay.ts";
+import { overlayTag } from "./overlay-tag.ts";
 import { Sessions } from "./session/sessions.ts";
+import { Upload } from "./upload.ts";
+
+export { overlayTag } from "./overlay-tag.ts";
 
 export interface PeerOptions {
   readonly memory: EngineMemory;
@@ -30,22 +34,9 @@ export interface PeerOptions {
   readonly sha256: (bytes: Uint8Array) => Uint8Array;
   /** Links of this engine at most; LINKS_MAX_DEFAULT. */
   readonly maxLinks?: number;
-}
-
-/** 8 bytes of SHA-256(overlay id, session epoch as u32 little-endian). */
-export function overlayTag(
-  sha256: (bytes: Uint8Array) => Uint8Array,
-  overlayId: OverlayId,
-  sessionEpoch: number,
-): Uint8Array {
-  const id = fromHex(overlayId);
-  if (id === undefined || id.length !== 16) {
-    throw new LocalUsageError("USAGE", { detail: "an overlay id has 32 hex digits" });
-  }
-  const bytes = new Uint8Array(20);
-  bytes.set(id);
-  new DataView(bytes.buffer).setUint32(16, sessionEpoch, true);
-  return sha256(bytes).slice(0, layout.OVERLAY_TAG_BYTES);
+  /** DATA sent, and taken, a second by all overlays together; none: no limit. */
+  readonly uploadLimitBytesPerSecond?: number | undefined;
+  readonly downloadLimitBytesPerSecond?: number | undefined;
 }
 
 export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
@@ -68,6 +59,8 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       entropy: options.entropy,
       sha256: options.sha256,
       counters: zeroCounters(),
+      upload: new Upload(options.uploadLimitBytesPerSecond),
+      download: new Download(options.downloadLimitBytesPerSecond),
       now: { monoMs: 0, wallUs: 0 },
       job: (job, done) => this.#job(job, done),
       event: (event) => this.#event(event),
@@ -84,6 +77,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       options.maxLinks ?? LINKS_MAX_DEFAULT,
       {
         ...shared,
+        open: (linkId, address) => this.emit({ kind: "open", linkId, address }),
         transmit: (linkId, bytes) => this.emit({ kind: "transmit", linkId, bytes }),
         close: (linkId, abort) => this.emit({ kind: "close", linkId, abort }),
         frame: (row, frame) => this.#router.frame(row, frame, 0, frame.length),
@@ -91,7 +85,8 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
     );
     this.#router = new FrameRouter(this.context, this.#table, {
       ...shared,
-      hello: (row, hello) => this.#keeper.hello(row, hello),
+      hello: (row, hello) => this.#keeper.introductions.hello(row, hello),
+      bye: (row, tag, code, detail) => this.#keeper.introductions.bye(row, tag, code, detail),
       fail: (link, error) => this.#keeper.fail(link, error),
       refused: (row, code, detail) => {
         this.#keeper.linkFailed(row.link.dialledFor, row.link.remote, code, detail);
@@ -123,7 +118,11 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
   }
 
   protected override nextDeadlineMs(): number {
-    let earliest = Math.min(this.#keeper.deadlineMs, this.#sessions.deadlineMs);
+    let earliest = Math.min(
+      this.#keeper.deadlineMs,
+      this.#sessions.deadlineMs,
+      this.context.upload.deadlineMs(this.context.now.monoMs),
+    );
     for (const overlay of this.#overlays.values()) {
       if (overlay.deadlineMs < earliest) earliest = overlay.deadlineMs;
     }
@@ -171,6 +170,17 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       }
     }
     this.#dirty.clear();
+    this.#giveTurns();
+  }
+
+  /** What the upload limit lets go now, to who waited for it. */
+  #giveTurns(): void {
+    const { upload, now } = this.context;
+    let neighbour = upload.next(now.monoMs);
+    while (neighbour !== undefined) {
+      openOverlay(neighbour)?.turn(neighbour);
+      neighbour = upload.next(now.monoMs);
+    }
   }
 
   // ------------------------------------------------------------------------------ commands
@@ -184,6 +194,9 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         return;
       case "setListen":
         this.#keeper.listen = command.addresses;
+        return;
+      case "dial":
+        this.#keeper.dial(command);
         return;
       case "openOverlay":
         this.#openOverlay(command);
@@ -201,11 +214,6 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       case "take":
         overlay.take(command);
         return;
-      case "dial": {
-        const linkId = this.#table.dial(command.overlayId, command.address);
-        this.emit({ kind: "open", linkId, address: command.address });
-        return;
-      }
       case "registerDataSource":
         this.#sourceOf(overlay).register(command);
         return;
@@ -239,7 +247,10 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       gatherMs: command.gatherMs ?? 0,
       from: command.from ?? "oldest",
       blame: (link, error) => this.#keeper.fail(link, error),
-      dropped: (neighbour) => this.#table.drop(neighbour),
+      dropped: (neighbour) => {
+        this.#table.drop(neighbour, tag);
+        this.context.upload.forget(neighbour);
+      },
     });
     this.#overlays.set(overlayId, overlay);
     this.#router.leftTags.delete(toHex(tag));
@@ -254,11 +265,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
   #forget(overlay: Overlay): void {
     if (!this.#overlays.delete(overlay.settings.overlayId)) return;
     this.#router.leftTags.add(toHex(overlay.tag));
-    for (const row of this.#table.rows()) {
-      row.handshakes.get(overlay.settings.overlayId)?.abandon();
-      row.handshakes.delete(overlay.settings.overlayId);
-      this.#table.closeIfUnused(row.link);
-    }
+    this.#keeper.introductions.left(overlay.settings.overlayId);
   }
 
   #job(job: Job, done: (result: JobResult) => void): void {

@@ -187,7 +187,7 @@ export class Puller {
     for (const neighbour of neighbours) {
       if (!neighbour.mapKnown || neighbour.requestsInFlight >= REQUESTS_IN_FLIGHT_MAX) continue;
       if (neighbour.isSource && !askSource && neighbours.length > 1) continue;
-      if (!neighbour.holds(index)) continue;
+      if (!neighbour.mayBeAskedFor(index)) continue;
       const better =
         best === undefined ||
         (best.isSource && !neighbour.isSource) ||

@@ -2,7 +2,8 @@
  * The way out to one neighbour: answers its GETs, then pushes the substreams it subscribed to, in
  * runs that leave as they lie in memory. A fragment is pushed once a link; a GET overrides that.
  *
- * Stops at the neighbour's credit and at the queue limit of its link; `sent` input goes on with it.
+ * Stops at the neighbour's credit, at its part of the link's queue (`sent` input goes on with it) and
+ * at the engine's upload limit, which then gives turns.
  */
 
 import { FRAME_TYPES } from "../base/layout.ts";
@@ -19,33 +20,35 @@ import { allSubstreams, substreamOf } from "./settings.ts";
 const RUN_BYTES_MAX = 512 * KIB;
 const RUN_FRAGMENTS_MAX = 32;
 
-export interface PushSettings {
+/** What is pushed from: an overlay is one. */
+export interface Pushing {
   readonly tag: Uint8Array;
-  readonly substreams: number;
+  readonly window: FragmentWindow;
+  readonly settings: { readonly substreams: number };
 }
 
-/** Serves and pushes what it can. Returns whether anything was sent. */
+/** Serves and pushes what it can. */
 export function pump(
   context: PeerContext,
-  window: FragmentWindow,
-  settings: PushSettings,
+  { window, tag, settings: { substreams } }: Pushing,
   neighbour: Neighbour,
-): boolean {
-  let any = false;
-  while (neighbour.link.hasRoom && neighbour.toServe.length > 0) {
-    serveNext(context, window, settings, neighbour);
-    any = true;
+): void {
+  const { link, lane } = neighbour;
+  const { monoMs } = context.now;
+  while (neighbour.toServe.length > 0) {
+    if (!link.hasRoom(lane)) return;
+    if (!serveNext(context, window, tag, neighbour)) return;
   }
-  if (neighbour.pushMask === 0) return any;
-  while (neighbour.link.hasRoom) {
-    const first = nextToPush(window, settings, neighbour);
+  while (neighbour.pushMask !== 0) {
+    const first = nextToPush(window, substreams, neighbour);
     if (first < 0) break;
-    const end = runEnd(window, settings, neighbour, first);
+    if (!link.hasRoom(lane) || !context.upload.admits(neighbour, monoMs)) return;
+    const end = runEnd(context, window, substreams, neighbour, first);
     sendRun(context, window, neighbour, first, end);
     neighbour.pushCursor = end;
-    any = true;
   }
-  return any;
+  // Nothing is left to send: others on the link need not wait for it.
+  lane.waits = false;
 }
 
 /** A fragment became available: the cursor may have passed it. */
@@ -53,12 +56,13 @@ export function reconsider(neighbour: Neighbour, index: FragmentIndex): void {
   if (index < neighbour.pushCursor) neighbour.pushCursor = index;
 }
 
+/** False when it is not this neighbour's turn to be sent something. */
 function serveNext(
   context: PeerContext,
   window: FragmentWindow,
-  settings: PushSettings,
+  tag: Uint8Array,
   neighbour: Neighbour,
-): void {
+): boolean {
   const first = neighbour.toServe[0] as number;
   const count = neighbour.toServe[1] as number;
   const end = first + count;
@@ -66,12 +70,19 @@ function serveNext(
   if (!window.holds(first)) {
     // Not held (any more): say so, so that the neighbour asks elsewhere.
     const to = window.nextSet(window.heldMap, first + 1, end);
-    neighbour.link.transmit(encodeRanges(FRAME_TYPES.GONE, settings.tag, 0, [first, to - first]));
+    neighbour.link.transmit(encodeRanges(FRAME_TYPES.GONE, tag, 0, [first, to - first]));
     from = to;
   } else {
+    if (!context.upload.admits(neighbour, context.now.monoMs)) return false;
     const limit = Math.min(end, first + RUN_FRAGMENTS_MAX);
+    const most = runBytesMax(context);
+    let bytes = window.lengthOf(first);
     let to = first + 1;
-    while (to < limit && window.holds(to) && adjacent(window, to)) to++;
+    while (to < limit && window.holds(to) && adjacent(window, to)) {
+      bytes += window.lengthOf(to);
+      if (bytes > most) break;
+      to++;
+    }
     sendRun(context, window, neighbour, first, to);
     context.counters.requestsServed += to - first;
     from = to;
@@ -81,6 +92,11 @@ function serveNext(
     neighbour.toServe[0] = from;
     neighbour.toServe[1] = end - from;
   }
+  return true;
+}
+
+function runBytesMax(context: PeerContext): number {
+  return Math.min(RUN_BYTES_MAX, context.upload.runBytes(context.now.monoMs));
 }
 
 /** Whether fragment `index` lies right behind its predecessor, in the same segment. */
@@ -95,10 +111,9 @@ function adjacent(window: FragmentWindow, index: FragmentIndex): boolean {
 /** First index to push, -1 when there is none. */
 function nextToPush(
   window: FragmentWindow,
-  settings: PushSettings,
+  substreams: number,
   neighbour: Neighbour,
 ): FragmentIndex {
-  const { substreams } = settings;
   const all = neighbour.pushMask === allSubstreams(substreams);
   let from = Math.max(
     neighbour.pushCursor,
@@ -119,13 +134,14 @@ function nextToPush(
 
 /** End of the run that starts with `first`: pushable, adjacent, of substreams subscribed to. */
 function runEnd(
+  context: PeerContext,
   window: FragmentWindow,
-  settings: PushSettings,
+  substreams: number,
   neighbour: Neighbour,
   first: FragmentIndex,
 ): FragmentIndex {
-  const { substreams } = settings;
   const to = Math.min(window.highest, neighbour.creditLimit, first + RUN_FRAGMENTS_MAX);
+  const most = runBytesMax(context);
   let bytes = window.lengthOf(first);
   let index = first + 1;
   while (index < to) {
@@ -135,7 +151,7 @@ function runEnd(
     if (!window.holds(index) || window.test(neighbour.have, index)) break;
     if (window.test(neighbour.sent, index) || !adjacent(window, index)) break;
     bytes += window.lengthOf(index);
-    if (bytes > RUN_BYTES_MAX) break;
+    if (bytes > most) break;
     index++;
   }
   return index;
@@ -152,7 +168,8 @@ function sendRun(
   const last = end - 1;
   const bytes = window.offsetOf(last) + window.lengthOf(last) - offset;
   window.mark(neighbour.sent, first, end);
-  neighbour.link.transmitPinned(offset, bytes);
+  neighbour.link.transmitPinned(neighbour.lane, offset, bytes);
+  context.upload.sent(bytes, context.now.monoMs);
   neighbour.bytesTo += bytes;
   neighbour.fragmentsTo += end - first;
   context.counters.fragmentsSent += end - first;

@@ -247,6 +247,7 @@ describe("bad input on an accepted link", () => {
   it("requests for everything there could ever be cost nothing and are answered with GONE", () => {
     const { world, node, stranger } = scene();
     const startedMs = performance.now();
+    stranger.send(encodeCredit(stranger.tag, LAST_INDEX + 1));
     for (let i = 0; i < 20; i++) {
       stranger.send(get(stranger, [0, 0xffff_ffff, LAST_INDEX - 0xffff_fffe, 0xffff_ffff]));
     }
@@ -254,6 +255,18 @@ describe("bad input on an accepted link", () => {
     expect(performance.now() - startedMs).toBeLessThan(2_000);
     expect(stranger.closed).toBeUndefined();
     node.overlay.checkInvariants();
+  });
+
+  it("requests beyond the asker's own credit are counted and not answered", () => {
+    const { world, node, stranger } = scene();
+    for (let i = 0; i < 20; i++) {
+      stranger.send(get(stranger, [0, 0xffff_ffff, LAST_INDEX - 0xffff_fffe, 0xffff_ffff]));
+    }
+    world.advance(100);
+    expect(stranger.of(FRAME_TYPES.GONE)).toEqual([]);
+    expect(node.counters.requestsBeyondCredit).toBe(40 * 0xffff_ffff);
+    expect(node.overlay.neighbours[0]?.toServe).toEqual([]);
+    expect(stranger.closed).toBeUndefined();
   });
 
   it("the highest index there is, advertised, is no reason to fail", () => {

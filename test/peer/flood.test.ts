@@ -9,7 +9,12 @@ import {
   REFRESHES_PER_SECOND_MAX,
 } from "../../src/base/limits.ts";
 import * as r10 from "../../src/protocol/r10.ts";
-import { encodeBuffermap, encodePing, encodeRanges } from "../../src/protocol/r10-binary.ts";
+import {
+  encodeBuffermap,
+  encodeCredit,
+  encodePing,
+  encodeRanges,
+} from "../../src/protocol/r10-binary.ts";
 import { Feed, Keys, received, settingsOf, World } from "./harness.ts";
 
 const NO_BITS = new Uint8Array(0);
@@ -108,7 +113,7 @@ describe("floods on a peer link", () => {
     const feed = new Feed(source, 50, () => 700, { ends: false });
     const stranger = world.stranger().join(source);
     const linkId = source.lastInbound;
-    stranger.send(encodeBuffermap(stranger.tag, 0, 0, NO_BITS));
+    stranger.send(encodeBuffermap(stranger.tag, 0, 0, NO_BITS), encodeCredit(stranger.tag, 20));
     world.advance(100);
     source.stall(linkId, true);
     const { link } = [...source.machine.links.rows()].find((row) => row.link.id === linkId) ?? {};

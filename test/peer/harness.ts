@@ -192,6 +192,8 @@ const digest = (bytes: Uint8Array): string =>
 interface NodeOptions {
   readonly memoryMiB?: number;
   readonly maxLinks?: number;
+  readonly uploadLimitBytesPerSecond?: number;
+  readonly downloadLimitBytesPerSecond?: number;
   readonly keys?: Keys;
 }
 
@@ -204,17 +206,20 @@ export class Node implements Messenger {
   /** All frames this node sent, with the peer they went to. */
   readonly sentFrames: (SeenFrame & { readonly to: LinkId; readonly atMs: number })[] = [];
   readonly index: number;
-  /** Whether data are taken as soon as they are there. */
+  /** Whether data are taken as soon as they are there, and of which overlays not. */
   takes = true;
+  readonly untaken = new Set<string>();
   /** Jobs wait while true. */
   holdJobs = false;
   isAlive = true;
+  /** How fast bytes leave on each link. */
+  bytesPerSecond = Number.POSITIVE_INFINITY;
   deadlineMs = Number.POSITIVE_INFINITY;
   onEvent: (event: PeerEvent) => void = () => undefined;
   readonly #world: World;
   readonly #ends = new Map<
     LinkId,
-    { wire: Wire; other: () => End; totalBytes: number; stalled: boolean }
+    { wire: Wire; other: () => End; totalBytes: number; stalled: boolean; freeMs: number }
   >();
   readonly #heldJobs: (() => void)[] = [];
   readonly #readers = new Map<LinkId, FrameReader>();
@@ -234,6 +239,8 @@ export class Node implements Messenger {
       entropy: seededEntropy(rng),
       sha256,
       ...(options.maxLinks === undefined ? {} : { maxLinks: options.maxLinks }),
+      uploadLimitBytesPerSecond: options.uploadLimitBytesPerSecond,
+      downloadLimitBytesPerSecond: options.downloadLimitBytesPerSecond,
     });
   }
 
@@ -244,9 +251,15 @@ export class Node implements Messenger {
   overlayId = OVERLAY;
 
   get overlay(): Overlay {
-    const overlay = this.machine.overlays.get(this.overlayId);
+    return this.overlayOf(this.overlayId);
+  }
+  overlayOf(overlayId: string): Overlay {
+    const overlay = this.machine.overlays.get(overlayId);
     if (overlay === undefined) throw new Error("the overlay is not open");
     return overlay;
+  }
+  get context(): PeerMachine["context"] {
+    return this.machine.context;
   }
   get counters(): PeerMachine["context"]["counters"] {
     return this.machine.context.counters;
@@ -289,24 +302,35 @@ export class Node implements Messenger {
     } = {},
   ): this {
     this.command({ kind: "openOverlay", role, settings, ...more });
-    if (role === "peer") this.take();
+    if (role === "peer") this.take(Number.POSITIVE_INFINITY, settings.overlayId);
     return this;
   }
 
-  register(sourceId: string, contentType = ""): this {
-    this.command({ kind: "registerDataSource", overlayId: this.overlayId, sourceId, contentType });
+  register(sourceId: string, contentType = "", overlayId = this.overlayId): this {
+    this.command({ kind: "registerDataSource", overlayId, sourceId, contentType });
     return this;
   }
 
-  dial(to: Node): this {
-    this.command({ kind: "dial", overlayId: this.overlayId, address: to.address });
+  /** With `peerId` as somebody whom a list of members named, else as an address alone. */
+  dial(to: Node, overlayId = this.overlayId, peerId?: string): this {
+    const { address } = to;
+    this.command({
+      kind: "dial",
+      overlayId,
+      address,
+      ...(peerId === undefined ? {} : { peerId }),
+    });
     return this;
   }
 
   write(sourceId: string, ...payloads: readonly Uint8Array[]): Write {
+    return this.writeTo(this.overlayId, sourceId, payloads);
+  }
+
+  writeTo(overlayId: string, sourceId: string, payloads: readonly Uint8Array[]): Write {
     const command: Write = {
       kind: "write",
-      overlayId: this.overlayId,
+      overlayId,
       sourceId,
       payloads: Buffer.concat(payloads),
       lengths: Uint32Array.from(payloads, (payload) => payload.length),
@@ -319,21 +343,21 @@ export class Node implements Messenger {
     return command;
   }
 
-  end(): void {
-    this.command({ kind: "endSession", overlayId: this.overlayId });
+  end(overlayId = this.overlayId): void {
+    this.command({ kind: "endSession", overlayId });
   }
 
-  leave(announced = true): void {
-    this.command({ kind: "leaveOverlay", overlayId: this.overlayId, announced });
+  leave(announced = true, overlayId = this.overlayId): void {
+    this.command({ kind: "leaveOverlay", overlayId, announced });
   }
 
   /** Takes all there is now. */
-  take(batches = Number.POSITIVE_INFINITY): void {
+  take(batches = Number.POSITIVE_INFINITY, overlayId = this.overlayId): void {
     const { view, f64 } = this.memory.kernel;
-    for (let n = 0; n < batches && this.machine.overlays.has(this.overlayId); n++) {
+    for (let n = 0; n < batches && this.machine.overlays.has(overlayId); n++) {
       const take: Take = {
         kind: "take",
-        overlayId: this.overlayId,
+        overlayId,
         batch: undefined,
         sourceOf: undefined,
       };
@@ -416,7 +440,7 @@ export class Node implements Messenger {
     const linkId = this.#nextInbound;
     this.#nextInbound += 2;
     const wire = this.#world.connect(other, this.#end(linkId), this.address, remote);
-    this.#ends.set(linkId, { wire, other: () => wire.a, totalBytes: 0, stalled: false });
+    this.#ends.set(linkId, { wire, other: () => wire.a, totalBytes: 0, stalled: false, freeMs: 0 });
     return wire;
   }
 
@@ -500,7 +524,9 @@ export class Node implements Messenger {
           own.sent(end.totalBytes);
           end.other().received(bytes);
         };
-        this.#world.after(LATENCY_MS, deliver);
+        end.freeMs =
+          Math.max(this.#world.nowMs, end.freeMs) + (bytes.length * 1_000) / this.bytesPerSecond;
+        this.#world.after(end.freeMs - this.#world.nowMs + LATENCY_MS, deliver);
         return;
       }
       case "open": {
@@ -522,7 +548,13 @@ export class Node implements Messenger {
           return;
         }
         const wire = to.acceptFrom(own, this.address);
-        this.#ends.set(output.linkId, { wire, other: () => wire.b, totalBytes: 0, stalled: false });
+        this.#ends.set(output.linkId, {
+          wire,
+          other: () => wire.b,
+          totalBytes: 0,
+          stalled: false,
+          freeMs: 0,
+        });
         return;
       }
       case "close":
@@ -550,7 +582,9 @@ export class Node implements Messenger {
 
   #told(event: PeerEvent): void {
     if (!this.isAlive) return;
-    if (event.kind === "readable" && this.takes) this.take();
+    if (event.kind === "readable" && this.takes && !this.untaken.has(event.overlayId)) {
+      this.take(Number.POSITIVE_INFINITY, event.overlayId);
+    }
     this.onEvent(event);
   }
 
@@ -743,14 +777,20 @@ export class Feed {
   readonly #bytesOf: (i: number) => number;
   readonly #ends: boolean;
   readonly #sourceId: string;
+  readonly #overlayId: string;
   #ended = false;
 
   constructor(
     node: Node,
     count: number,
     bytesOf: (i: number) => number,
-    options: { readonly ends?: boolean; readonly sourceId?: string } = {},
+    options: {
+      readonly ends?: boolean;
+      readonly sourceId?: string;
+      readonly overlayId?: string;
+    } = {},
   ) {
+    this.#overlayId = options.overlayId ?? node.overlayId;
     this.#node = node;
     this.#count = count;
     this.#bytesOf = bytesOf;
@@ -759,7 +799,7 @@ export class Feed {
     const before = node.onEvent;
     node.onEvent = (event) => {
       before(event);
-      if (event.kind === "writable") this.go();
+      if (event.kind === "writable" && event.overlayId === this.#overlayId) this.go();
     };
     this.go();
   }
@@ -773,12 +813,12 @@ export class Feed {
       const i = this.written.length;
       const payload = new Uint8Array(this.#bytesOf(i)).fill(i * 7 + 1);
       for (let k = 0; k < Math.min(payload.length, 8); k++) payload[k] = (i >> (k * 4)) & 255;
-      if (this.#node.write(this.#sourceId, payload).accepted === 0) return;
+      if (this.#node.writeTo(this.#overlayId, this.#sourceId, [payload]).accepted === 0) return;
       this.written.push(`${this.#sourceId}/${i + 1}/${digest(payload)}`);
     }
     if (this.#ends && !this.#ended) {
       this.#ended = true;
-      this.#node.end();
+      this.#node.end(this.#overlayId);
     }
   }
 }

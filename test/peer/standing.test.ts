@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import { FRAME_TYPES } from "../../src/base/layout.ts";
-import { encodeBuffermap } from "../../src/protocol/r10-binary.ts";
+import { encodeBuffermap, encodeCredit } from "../../src/protocol/r10-binary.ts";
 import { readRangesOf } from "./frames.ts";
 import { Feed, Keys, received, settingsOf, swarm, World } from "./harness.ts";
 
@@ -263,7 +263,7 @@ describe("requests", () => {
     new Feed(source, 40, () => 1_000, { ends: false });
     const stranger = world.stranger().join(source);
     world.advance(500);
-    stranger.send(getOf(stranger.tag, [1, 2, 5, 1]));
+    stranger.send(encodeCredit(stranger.tag, 10), getOf(stranger.tag, [1, 2, 5, 1]));
     world.run(() => stranger.seen(FRAME_TYPES.DATA), 2_000);
     world.advance(500);
     const indices = stranger
@@ -278,9 +278,24 @@ describe("requests", () => {
     }
   });
 
+  it("R10.b (negative): what the asker gave no credit for is not sent", () => {
+    const { world, source } = swarm(1, { waitPeers: 2 });
+    new Feed(source, 40, () => 1_000, { ends: false });
+    const stranger = world.stranger().join(source);
+    world.advance(500);
+    stranger.send(getOf(stranger.tag, [1, 2]), encodeCredit(stranger.tag, 3));
+    stranger.send(getOf(stranger.tag, [2, 8]));
+    world.advance(500);
+    const sent = stranger.of(FRAME_TYPES.DATA).map(({ bytes }) => bytes[24]);
+    expect(sent).toEqual([2]);
+    expect(source.counters.requestsBeyondCredit).toBe(2 + 7);
+    expect(source.overlay.neighbours.length).toBe(2);
+  });
+
   it("R10.b (negative): what is not held is answered with GONE, not with DATA", () => {
     const { world, source } = swarm(1, { waitPeers: 2 });
     const stranger = world.stranger().join(source);
+    stranger.send(encodeCredit(stranger.tag, 10));
     stranger.send(getOf(stranger.tag, [7, 3]));
     world.run(() => stranger.seen(FRAME_TYPES.GONE), 2_000);
     expect(readRangesOf(stranger.of(FRAME_TYPES.GONE)[0]?.bytes)).toEqual([[7, 3]]);

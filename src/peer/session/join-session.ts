@@ -435,7 +435,8 @@ export class JoiningSession extends SessionBase {
       member.dialledMs = nowMs;
       const address = member.candidates[member.next % member.candidates.length] as Address;
       member.next++;
-      this.outlet.command({ kind: "dial", overlayId: overlay.settings.overlayId, address });
+      const { overlayId } = overlay.settings;
+      this.outlet.command({ kind: "dial", overlayId, address, peerId: member.peerId });
     }
     const enough = linked.size >= LINKS_MIN;
     this.#listSoon(enough ? 5 * MEMBERS_AGAIN_MS : MEMBERS_AGAIN_MS, undefined);
