@@ -32,9 +32,6 @@ import {
   SUBSTREAM_RUN,
 } from "./layout";
 
-/** Draws of a word before the summaries are asked: enough where every fourth word has one. */
-const DRAWS: u32 = 4;
-
 export function pickerAdvertise(table: usize, have: usize, from: u32, to: u32): u32 {
   if (from >= to) return 0;
   assertTable(table, to);
@@ -423,16 +420,9 @@ function meets(table: usize, have: usize, from: u32, to: u32): bool {
 function draw(table: usize, kind: u32, have: usize, from: u32, to: u32, random: u32): u32 {
   const first = from >> 6;
   const last = (to - 1) >> 6;
-  let w = first;
-  let found = false;
-  for (let i: u32 = 0; i < DRAWS && !found; i++) {
-    random = mix(random);
-    w = first + below(random, last - first + 1);
-    const bits = load<u64>(groupOf(table, w >> 6) + (kind << 3));
-    found = ((bits >> (w & 63)) & 1) != 0;
-  }
-  if (!found) {
-    // Few words have one: a group that has, then a word of it.
+  let w = first + below(random, last - first + 1);
+  if (((load<u64>(groupOf(table, w >> 6) + (kind << 3)) >> (w & 63)) & 1) == 0) {
+    // Not every word has one: a group that has, then a word of it.
     let groups = load<u64>(table + (kind << 3), PICKER_TOP);
     groups &= (~(<u64>0) << (first >> 6)) & (~(<u64>0) >> (63 - (last >> 6)));
     if (groups == 0) return from;
@@ -455,17 +445,8 @@ function draw(table: usize, kind: u32, have: usize, from: u32, to: u32, random: 
 
 /** Position of the set bit that has `rank` set bits below it. */
 function select(bits: u64, rank: u32): u32 {
-  let base: u32 = 0;
-  for (let width: u32 = 32; width >= 8; width >>= 1) {
-    const low = <u32>popcnt<u64>(bits & ((<u64>1 << width) - 1));
-    if (rank >= low) {
-      rank -= low;
-      bits >>= width;
-      base += width;
-    }
-  }
   for (; rank > 0; rank--) bits &= bits - 1;
-  return base + <u32>ctz<u64>(bits);
+  return <u32>ctz<u64>(bits);
 }
 
 /** The next of a sequence of random u32 (splitmix32). */
