@@ -25,10 +25,7 @@ const wasm = compileKernel(
   new Uint8Array(readFileSync(new URL("../build/kernel.wasm", import.meta.url))),
 );
 const createKernel = () => createWasmKernel({ wasm, memory: createKernelMemory(MEMORY_MIB) });
-const kernels = [
-  createKernel(),
-  createJsKernel({ memoryBytes: MEMORY_MIB * 1024 * 1024 }),
-];
+const kernels = [createKernel(), createJsKernel({ memoryBytes: MEMORY_MIB * 1024 * 1024 })];
 const machine = describeMachine();
 const rows = [];
 const failures = [];
@@ -51,7 +48,10 @@ const noisy = isNoisy(machine, 1);
 if (noisy) console.log("noisy: other work ran beside this; the figures are too low");
 console.log(`${machine.machine}, Node ${machine.node}, commit ${machine.commit}`);
 if (options.out !== undefined) {
-  writeFileSync(options.out, `${JSON.stringify({ ...machine, noisy, failures, floors, rows }, null, 2)}\n`);
+  writeFileSync(
+    options.out,
+    `${JSON.stringify({ ...machine, noisy, failures, floors, rows }, null, 2)}\n`,
+  );
 }
 for (const failure of failures) console.error(`content check failed: ${failure}`);
 const fallen = floors.some(({ holds }) => !holds);
@@ -108,10 +108,14 @@ function measureOnce(one, kernel, samples) {
   const hooks = one.restore === undefined ? {} : { beforeEach: one.restore };
   let kept = 0;
   let iterations = 0;
-  bench.add(one.name, () => {
-    for (let i = 0; i < one.calls; i++) kept ^= one.call(kernel);
-    iterations++;
-  }, hooks);
+  bench.add(
+    one.name,
+    () => {
+      for (let i = 0; i < one.calls; i++) kept ^= one.call(kernel);
+      iterations++;
+    },
+    hooks,
+  );
   const cpu = process.cpuUsage();
   bench.runSync();
   const { user, system } = process.cpuUsage(cpu);

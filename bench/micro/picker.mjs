@@ -17,10 +17,25 @@ const SAMPLES_A_TURN = 4;
 /** What a fragment may cost at most, as a multiple of what it costs in the smaller setting. */
 const GROWTH_MAX = 1.2;
 
-/** The set-up that the running case works on; there is one at a time. */
+/** The set-up that the running case works on, and the last one of each kernel. */
 let world;
+const built = new WeakMap();
 
-function build(kernel, neighbours, fragments, dense) {
+/** Sets `world` to one as new; what a kernel worked on last is only put in order again. */
+function build(kernel, neighbours, fragments, density) {
+  const key = `${neighbours} ${fragments} ${density}`;
+  world = built.get(kernel);
+  if (world?.key !== key) {
+    world = create(kernel, neighbours, fragments, density);
+    world.key = key;
+    built.set(kernel, world);
+  }
+  restore();
+  world.request = { max: 1, urgentEnd: fragments >> 3, end: fragments, random: 0 };
+  world.rng = seededRng(fragments);
+}
+
+function create(kernel, neighbours, fragments, density) {
   const rng = seededRng(neighbours * fragments);
   const memory = new EngineMemory(kernel, { segmentBytes: 262_144 });
   const window = new FragmentWindow(memory, {
@@ -29,27 +44,27 @@ function build(kernel, neighbours, fragments, dense) {
     bytes: 2 ** 40,
     fragmentBytes: 16_384,
   });
+  const { words } = window.heldMap;
+  if (density === "sparse") {
+    kernel.bitsSet(words, 0, fragments);
+    const missing = new Set();
+    while (missing.size < PICKED) missing.add(rng.below(fragments));
+    for (const index of missing) kernel.bitsClear(words, index, index + 1);
+  }
   const picker = new Picker(window, 8);
   const haves = [];
   for (let n = 0; n < neighbours; n++) haves.push(window.createMap());
-  const missing = new Set();
-  while (missing.size < PICKED) missing.add(rng.below(fragments));
-  for (let index = 0; index < fragments && !dense; index++) {
-    if (missing.has(index)) continue;
-    kernel.bitsSet(window.heldMap.words, index, index + 1);
-    picker.stored(index);
-  }
-  // Neighbour 0 holds all, the others half, in runs as they come and with holes.
+  // The first neighbour holds all, the others half, in runs.
   picker.advertised(haves[0], 0, fragments);
+  const longest = fragments / 32;
   for (const have of haves.slice(1)) {
-    for (let at = rng.below(16); at < fragments; at += 2 + rng.below(30)) {
-      const end = Math.min(fragments, at + 1 + rng.below(30));
+    for (let at = rng.below(longest); at < fragments; at += rng.below(longest)) {
+      const end = Math.min(fragments, at + 1 + rng.below(longest));
       picker.advertised(have, at, end);
-      at = end;
+      at = end + 1;
     }
   }
-  const request = { max: 1, urgentEnd: fragments >> 3, end: fragments, random: 0, have: undefined };
-  world = { kernel, window, picker, haves, request, rng, drained: [], out: new Float64Array(16) };
+  return { kernel, window, picker, haves, drained: [], out: new Float64Array(16) };
 }
 
 /** Picks `max` at a time until PICKED are stored; returns a checksum of what was picked. */
@@ -87,17 +102,16 @@ function restore() {
 const nameOf = (what, neighbours, fragments, density) =>
   `${what}, ${neighbours} neighbours, ${fragments / 1024} Ki ${density}`;
 
-const picking = (what, max, density) =>
-  NEIGHBOURS.flatMap((neighbours) =>
+const picking = (what, max, density, numbers = NEIGHBOURS) =>
+  numbers.flatMap((neighbours) =>
     WINDOWS.map((fragments) => ({
       name: nameOf(what, neighbours, fragments, density),
       fragments: PICKED,
       calls: 1,
-      prepare: (kernel) => build(kernel, neighbours, fragments, density === "dense"),
+      prepare: (kernel) => build(kernel, neighbours, fragments, density),
       restore,
       call: () => drain(max),
       check: () => {
-        restore();
         const sum = drain(max);
         restore();
         return [sum, world.picker.candidates];
@@ -117,29 +131,35 @@ function advertise(fragments) {
   return fresh;
 }
 
-const advertising = (density) =>
-  NEIGHBOURS.flatMap((neighbours) =>
-    WINDOWS.map((fragments) => ({
-      name: nameOf("advertise 16", neighbours, fragments, density),
-      fragments: PICKED,
-      calls: 1,
-      prepare: (kernel) => build(kernel, neighbours, fragments, density === "dense"),
-      restore: () => world.picker.lost(world.haves[world.haves.length - 1]),
-      call: () => advertise(fragments),
-      check: () => {
-        world.picker.lost(world.haves[world.haves.length - 1]);
-        return [advertise(fragments), world.picker.candidates];
-      },
-    })),
-  );
+const forgetLast = () => world.picker.lost(world.haves[world.haves.length - 1]);
+
+const advertising = NEIGHBOURS.flatMap((neighbours) =>
+  WINDOWS.map((fragments) => ({
+    name: nameOf("advertise 16", neighbours, fragments, "dense"),
+    fragments: PICKED,
+    calls: 1,
+    prepare: (kernel) => {
+      build(kernel, neighbours, fragments, "dense");
+      forgetLast();
+    },
+    restore: forgetLast,
+    call: () => advertise(fragments),
+    check: () => {
+      const sum = advertise(fragments);
+      forgetLast();
+      return [sum, world.picker.candidates];
+    },
+  })),
+);
 
 /** A whole search for a neighbour that holds nothing of what is missing: the dearest answer. */
 const inVain = WINDOWS.map((fragments) => ({
   name: `pick in vain for one neighbour, ${fragments / 1024} Ki dense`,
   calls: 100,
   prepare: (kernel) => {
-    build(kernel, 4, fragments, true);
-    world.request.have = world.window.createMap();
+    build(kernel, 4, fragments, "dense");
+    world.none ??= world.window.createMap();
+    world.request.have = world.none;
   },
   call: () => world.picker.pick(world.request, world.out),
   check: () => [world.picker.pick(world.request, world.out)],
@@ -155,7 +175,7 @@ function floors(createKernel, rounds) {
   for (const density of ["dense", "sparse"]) {
     for (const neighbours of NEIGHBOURS) {
       for (const fragments of WINDOWS) {
-        build(createKernel(), neighbours, fragments, density === "dense");
+        build(createKernel(), neighbours, fragments, density);
         worlds.set(`${neighbours} ${fragments} ${density}`, { ...world, bestNs: Infinity });
       }
     }
@@ -199,8 +219,8 @@ export const picker = {
   name: "picker",
   cases: [
     ...["dense", "sparse"].flatMap((density) => picking("pick, take, store", 1, density)),
-    ...picking("pick 16, take, store", 16, "dense"),
-    ...["dense", "sparse"].flatMap(advertising),
+    ...picking("pick 16, take, store", 16, "dense", [4, 64]),
+    ...advertising,
     ...inVain,
   ],
   floors,
