@@ -51,9 +51,17 @@ export interface Kernel {
     timestampDelta: number,
   ): number;
   /**
-   * Writes one SLICE record (header and payload) at `write`. The caller made sure that it fits.
-   * `flags` as in SLICE_FLAG_*. Returns the position after it.
+   * Writes one DATUM record (header and payload) at `write`. The caller made sure that it fits. The
+   * payload may lie anywhere, also across the record itself. Returns the position after it.
    */
+  writeDatum(
+    write: MemoryOffset,
+    payload: MemoryOffset,
+    payloadBytes: number,
+    sourceNumber: number,
+    timestampDelta: number,
+  ): MemoryOffset;
+  /** The same for one SLICE record; `flags` as in SLICE_FLAG_*. */
   writeSlice(
     write: MemoryOffset,
     payload: MemoryOffset,
@@ -113,8 +121,6 @@ export interface Kernel {
     from: number,
     to: number,
   ): number;
-  /** How many bits of [from, to) are set in `a` and clear in `b`. */
-  bitsCountDifference(a: MemoryOffset, b: MemoryOffset, from: number, to: number): number;
   /** Moves the map down by `shiftWords` words: bit i becomes bit i - 64 * shiftWords; zeros enter. */
   bitsShiftDown(words: MemoryOffset, wordCount: number, shiftWords: number): void;
   /**

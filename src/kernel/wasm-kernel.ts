@@ -81,6 +81,13 @@ interface RawExports {
     sourceNumber: number,
     timestampDelta: number,
   ): number;
+  writeDatum(
+    write: number,
+    payload: number,
+    payloadBytes: number,
+    sourceNumber: number,
+    timestampDelta: number,
+  ): number;
   writeSlice(
     write: number,
     payload: number,
@@ -115,7 +122,6 @@ interface RawExports {
   bitsNextClear(words: number, from: number, to: number): number;
   bitsNextDifference(a: number, b: number, from: number, to: number): number;
   bitsNextDifference2(a: number, b: number, c: number, from: number, to: number): number;
-  bitsCountDifference(a: number, b: number, from: number, to: number): number;
   bitsShiftDown(words: number, wordCount: number, shiftWords: number): void;
   bitsToWire(words: number, from: number, to: number, target: number): number;
   bitsFromWire(source: number, count: number, words: number, to: number): void;
@@ -195,6 +201,16 @@ class WasmKernel implements Kernel {
       this.#raw.mergeData(write, limit, payloads, lengths, count, sourceNumber, timestampDelta) >>>
       0
     );
+  }
+
+  writeDatum(
+    write: MemoryOffset,
+    payload: MemoryOffset,
+    payloadBytes: number,
+    sourceNumber: number,
+    timestampDelta: number,
+  ): MemoryOffset {
+    return this.#raw.writeDatum(write, payload, payloadBytes, sourceNumber, timestampDelta) >>> 0;
   }
 
   writeSlice(
@@ -279,10 +295,6 @@ class WasmKernel implements Kernel {
     to: number,
   ): number {
     return this.#raw.bitsNextDifference2(a, b, c, from, to) >>> 0;
-  }
-
-  bitsCountDifference(a: MemoryOffset, b: MemoryOffset, from: number, to: number): number {
-    return this.#raw.bitsCountDifference(a, b, from, to) >>> 0;
   }
 
   bitsShiftDown(words: MemoryOffset, wordCount: number, shiftWords: number): void {
