@@ -30,11 +30,11 @@ test("a quick run reports every case of both kernels, and they agree", async () 
   for (const field of ["machine", "commit", "startedAt"])
     expect(report[field]).toBeTypeOf("string");
   expect(new Set(report.rows.map((row: { suite: string }) => row.suite))).toEqual(
-    new Set(["checksum", "fragments", "bits"]),
+    new Set(["checksum", "fragments", "bits", "picker"]),
   );
   for (const row of report.rows) {
     expect(row.case).toMatch(/, (wasm|js)$/);
-    expect(row.unit).toMatch(/^(GB\/s|Mdata\/s|Mcalls\/s)$/);
+    expect(row.unit).toMatch(/^(GB\/s|Mdata\/s|Mcalls\/s|Mfragments\/s)$/);
     for (const figure of [row.median, row.min, row.max, row.p50, row.p99]) {
       expect(figure).toBeGreaterThan(0);
       expect(Number.isFinite(figure)).toBe(true);
