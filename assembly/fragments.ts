@@ -111,6 +111,13 @@ export function writeDataHeader(
   store<u64>(frame, <u64>createdUs, DATA_CREATED_US);
 }
 
+/** A plain copy; the ranges may overlap. */
+export function copyBytes(target: usize, source: usize, bytes: usize): void {
+  assertRange(target, bytes);
+  assertRange(source, bytes);
+  memory.copy(target, source, bytes);
+}
+
 /** Copies a payload, also one that lies across the header that is still to be written. */
 // @ts-ignore: decorator
 @inline

@@ -8,7 +8,7 @@
  */
 
 export { HEAP_BASE, checksumFragments, crc32c, init, verifyFragments } from "./crc32c";
-export { mergeData, writeDataHeader, writeDatum, writeSlice } from "./fragments";
+export { copyBytes, mergeData, writeDataHeader, writeDatum, writeSlice } from "./fragments";
 export {
   pickerAdvertise,
   pickerAvailability,

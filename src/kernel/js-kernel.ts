@@ -104,6 +104,10 @@ class JsKernel implements Kernel {
     return holds;
   }
 
+  copyBytes(target: MemoryOffset, source: MemoryOffset, bytes: number): void {
+    this.bytes.copyWithin(target, source, source + bytes);
+  }
+
   mergeData(
     write: MemoryOffset,
     limit: MemoryOffset,

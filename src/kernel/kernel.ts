@@ -36,6 +36,11 @@ export interface Kernel {
   // ------------------------------------------------------------------------------- fragments
 
   /**
+   * Copies `bytes` bytes; the ranges may overlap. For what JavaScript would copy inside of shared
+   * memory byte by byte: where source and target are not aligned alike.
+   */
+  copyBytes(target: MemoryOffset, source: MemoryOffset, bytes: number): void;
+  /**
    * Merges data into an open fragment: appends DATUM records at `write`, one per datum, until all
    * `count` are in or the next does not fit before `limit`. Payloads lie back to back at `payloads`,
    * their u32 lengths at `lengths`; all get `timestampDelta`. Returns how many were merged; the new

@@ -72,6 +72,7 @@ interface RawExports {
   crc32c(offset: number, length: number): number;
   checksumFragments(pairs: number, count: number): void;
   verifyFragments(pairs: number, count: number, good: number): number;
+  copyBytes(target: number, source: number, bytes: number): void;
   mergeData(
     write: number,
     limit: number,
@@ -186,6 +187,10 @@ class WasmKernel implements Kernel {
 
   verifyFragments(pairs: MemoryOffset, count: number, good: MemoryOffset): number {
     return this.#raw.verifyFragments(pairs, count, good) >>> 0;
+  }
+
+  copyBytes(target: MemoryOffset, source: MemoryOffset, bytes: number): void {
+    this.#raw.copyBytes(target, source, bytes);
   }
 
   mergeData(

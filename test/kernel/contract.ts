@@ -124,6 +124,23 @@ export function kernelContract(name: string, create: () => Kernel): void {
       expect(kernel.bytes[A + frameBytes]).toBe(0xee);
     });
 
+    test("bytes are copied, also across themselves", () => {
+      const bytes = Uint8Array.from({ length: 700 }, (_, i) => (i * 31) & 255);
+      for (const [from, to] of [
+        [0, 1000],
+        [9, 2],
+        [2, 9],
+        [5, 5],
+      ] as const) {
+        kernel.bytes.fill(0xee, A, A + 2048);
+        kernel.bytes.set(bytes, A + from);
+        kernel.copyBytes(A + to, A + from, 700);
+        expect(hex(kernel.bytes.slice(A + to, A + to + 700))).toBe(hex(bytes));
+        expect(kernel.bytes[A + to + 700]).toBe(to === 2 ? bytes[693] : 0xee);
+      }
+      kernel.copyBytes(A, A + 1, 0);
+    });
+
     test("a record is written from a payload that lies across it", () => {
       const payload = Uint8Array.from({ length: 900 }, (_, i) => (i * 31) & 255);
       for (const bytes of [0, 1, 7, 40, 900]) {

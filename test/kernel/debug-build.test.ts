@@ -38,6 +38,7 @@ describe("the debug build traps", () => {
     expect(() => kernel.writeSlice(beyond, HEAP, 0, 0, 0, 0, 0, 0)).toThrow(
       WebAssembly.RuntimeError,
     );
+    expect(() => kernel.copyBytes(HEAP, beyond, 9)).toThrow(WebAssembly.RuntimeError);
     expect(() => kernel.writeDatum(beyond, HEAP, 0, 0, 0)).toThrow(WebAssembly.RuntimeError);
   });
 

@@ -28,7 +28,7 @@ function counted(operation: string): void {
 
 const OPERATIONS = [
   ...["crc32c", "checksumFragments", "verifyFragments", "mergeData"],
-  ...["writeDatum", "writeSlice"],
+  ...["copyBytes", "writeDatum", "writeSlice"],
   ...["writeDataHeader", "splitFragment sound", "splitFragment spoilt", "splitFragment truncated"],
   ...["bitTest", "bitsSet", "bitsClear", "bitsCount", "bitsNextSet", "bitsNextClear"],
   ...["bitsNextDifference", "bitsNextDifference2", "bitsShiftDown"],
@@ -139,6 +139,9 @@ describe("both kernels", () => {
         );
         expect(ends[0]).toBe(ends[1]);
         counted("writeSlice");
+        expectSameMemory(A, A + 8192);
+        for (const kernel of kernels) kernel.copyBytes(write + 20, payload, bytes);
+        counted("copyBytes");
         expectSameMemory(A, A + 8192);
         const datumEnds = kernels.map((kernel) =>
           kernel.writeDatum(write, payload, bytes, number, delta),
