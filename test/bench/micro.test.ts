@@ -43,6 +43,24 @@ test("a quick run reports every case of both kernels, and they agree", async () 
   }
 });
 
+test("floors are told by name, with what they were measured by", async () => {
+  const out = join(directory, "floors.json");
+  const { code, stdout, stderr } = await bench(
+    ...["--quick", "--floors", "--only", "crc32c 200", "--out", out],
+  );
+  expect(stderr).toBe("");
+  const { floors } = JSON.parse(readFileSync(out, "utf8"));
+  expect(floors).toHaveLength(14);
+  for (const { name, small, large, ratio, holds } of floors) {
+    expect(small).toBeGreaterThan(0);
+    expect(ratio).toBeCloseTo(large / small);
+    expect(holds).toBe(large <= 1.2 * small);
+    expect(stdout).toContain(`floor ${name}`);
+  }
+  // Beside other work a floor may fall: then the run says so.
+  expect(code).toBe(floors.every(({ holds }: { holds: boolean }) => holds) ? 0 : 1);
+});
+
 test("one case can be picked; wrong options are refused", async () => {
   const picked = await bench("--quick", "--only", "crc32c 200");
   expect(picked.code).toBe(0);
