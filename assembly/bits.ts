@@ -65,33 +65,6 @@ export function bitsCount(words: usize, from: u32, to: u32): u32 {
   return count;
 }
 
-export function bitsCountDifference(a: usize, b: usize, from: u32, to: u32): u32 {
-  if (from >= to) return 0;
-  assertWords(a, to);
-  assertWords(b, to);
-  const apart = b - a;
-  let at = wordOf(a, from);
-  const last = wordOf(a, to - 1);
-  const tail = tailMask(to);
-  if (at == last) {
-    return <u32>popcnt<u64>(load<u64>(at) & ~load<u64>(at + apart) & headMask(from) & tail);
-  }
-  let count = <u32>popcnt<u64>(load<u64>(at) & ~load<u64>(at + apart) & headMask(from));
-  count += <u32>popcnt<u64>(load<u64>(last) & ~load<u64>(last + apart) & tail);
-  at += 8;
-  while (at + 16 <= last) {
-    const blockEnd = min(at + BLOCK_VECTORS * 16, at + ((last - at) & ~15));
-    let sums = i8x16.splat(0);
-    for (; at < blockEnd; at += 16) {
-      const bits = v128.andnot(v128.load(at), v128.load(at + apart));
-      sums = i8x16.add(sums, i8x16.popcnt(bits));
-    }
-    count += sumOf(sums);
-  }
-  if (at < last) count += <u32>popcnt<u64>(load<u64>(at) & ~load<u64>(at + apart));
-  return count;
-}
-
 export function bitsNextSet(words: usize, from: u32, to: u32): u32 {
   if (from >= to) return to;
   assertWords(words, to);

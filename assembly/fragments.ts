@@ -55,6 +55,21 @@ export function mergeData(
   return count;
 }
 
+export function writeDatum(
+  write: usize,
+  payload: usize,
+  payloadBytes: u32,
+  sourceNumber: u32,
+  timestampDelta: i32,
+): usize {
+  assertRange(write, DATUM_HEADER_BYTES + payloadBytes);
+  move(write + DATUM_HEADER_BYTES, payload, payloadBytes);
+  store<u32>(write, RECORD_KIND_DATUM | (sourceNumber << 8));
+  store<u32>(write, payloadBytes, DATUM_PAYLOAD_BYTES);
+  store<i32>(write, timestampDelta, DATUM_TIMESTAMP);
+  return write + DATUM_HEADER_BYTES + payloadBytes;
+}
+
 export function writeSlice(
   write: usize,
   payload: usize,
@@ -66,13 +81,12 @@ export function writeSlice(
   totalBytes: u32,
 ): usize {
   assertRange(write, SLICE_HEADER_BYTES + payloadBytes);
-  assertRange(payload, payloadBytes);
+  move(write + SLICE_HEADER_BYTES, payload, payloadBytes);
   store<u32>(write, RECORD_KIND_SLICE | (sourceNumber << 8) | (flags << 16));
   store<u32>(write, payloadBytes, DATUM_PAYLOAD_BYTES);
   store<i32>(write, timestampDelta, DATUM_TIMESTAMP);
   store<u32>(write, sliceOffset, SLICE_OFFSET);
   store<u32>(write, totalBytes, SLICE_TOTAL_BYTES);
-  copy(write + SLICE_HEADER_BYTES, payload, payloadBytes);
   return write + SLICE_HEADER_BYTES + payloadBytes;
 }
 
@@ -95,6 +109,21 @@ export function writeDataHeader(
   store<u64>(frame, load<u64>(tag), DATA_TAG);
   store<u64>(frame, <u64>index, DATA_INDEX);
   store<u64>(frame, <u64>createdUs, DATA_CREATED_US);
+}
+
+/** A plain copy; the ranges may overlap. */
+export function copyBytes(target: usize, source: usize, bytes: usize): void {
+  assertRange(target, bytes);
+  assertRange(source, bytes);
+  memory.copy(target, source, bytes);
+}
+
+/** Copies a payload, also one that lies across the header that is still to be written. */
+// @ts-ignore: decorator
+@inline
+function move(target: usize, payload: usize, bytes: u32): void {
+  assertRange(payload, bytes);
+  if (payload != target) memory.copy(target, payload, bytes);
 }
 
 /** Copies between ranges that do not overlap, and touches no byte outside of them. */

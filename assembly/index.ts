@@ -8,7 +8,7 @@
  */
 
 export { HEAP_BASE, checksumFragments, crc32c, init, verifyFragments } from "./crc32c";
-export { mergeData, writeDataHeader, writeSlice } from "./fragments";
+export { copyBytes, mergeData, writeDataHeader, writeDatum, writeSlice } from "./fragments";
 export {
   pickerAdvertise,
   pickerAvailability,
@@ -27,7 +27,6 @@ export {
   bitTest,
   bitsClear,
   bitsCount,
-  bitsCountDifference,
   bitsNextClear,
   bitsNextDifference,
   bitsNextDifference2,

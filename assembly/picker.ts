@@ -32,8 +32,8 @@ import {
   SUBSTREAM_RUN,
 } from "./layout";
 
-/** Draws of a word before the summaries are asked: enough where every fourth word has one. */
-const DRAWS: u32 = 4;
+/** In fewer words than this a neighbour's candidates are visited one by one for each class. */
+const MANY_WORDS: u32 = 16;
 
 export function pickerAdvertise(table: usize, have: usize, from: u32, to: u32): u32 {
   if (from >= to) return 0;
@@ -183,17 +183,18 @@ export function pickerPick(
   assertRange(out, <usize>most << 2);
   if (have != 0) assertWords(have, to);
   const end = out + (<usize>most << 2);
-  let at = scan(table, PICKER_KIND_ANY, have, from, min(urgentEnd, to), out, end);
+  let at = scan(table, PICKER_KIND_ANY, have, have != 0, from, min(urgentEnd, to), out, end);
   const low = max(from, urgentEnd);
-  if (at < end && low < to && (have == 0 || meets(table, have, low, to))) {
-    for (let kind: u32 = 0; kind < PICKER_CLASSES; kind++) {
-      if (load<u64>(table + (kind << 3), PICKER_TOP) == 0) continue;
-      random = mix(random);
-      const start = draw(table, kind, have, low, to, random);
-      at = scan(table, kind, have, start, to, at, end);
-      if (at < end) at = scan(table, kind, have, low, start, at, end);
-      if (at == end) break;
-    }
+  if (at == end || low >= to) return <u32>((at - out) >> 2);
+  const words = have == 0 ? MANY_WORDS : meetings(table, have, low, to, MANY_WORDS);
+  if (words == 0) return <u32>((at - out) >> 2);
+  const few = words < MANY_WORDS;
+  for (let kind: u32 = 0; kind < PICKER_CLASSES && at < end; kind++) {
+    if (load<u64>(table + (kind << 3), PICKER_TOP) == 0) continue;
+    random = mix(random);
+    const start = draw(table, kind, have, low, to, random);
+    at = scan(table, kind, have, few, start, to, at, end);
+    if (at < end) at = scan(table, kind, have, few, low, start, at, end);
   }
   return <u32>((at - out) >> 2);
 }
@@ -362,11 +363,15 @@ function nextWord(table: usize, kind: u32, w: u32, last: u32): u32 {
   return min<u32>((g << 6) + <u32>ctz<u64>(bits), last + 1);
 }
 
-/** Writes the candidates of `kind` in [from, to) to [out, end), as far as there is room. */
+/**
+ * Writes the candidates of `kind` in [from, to) to [out, end), as far as there is room. With `few`
+ * words in which `have` has any, those are looked for; else those that have the kind.
+ */
 function scan(
   table: usize,
   kind: u32,
   have: usize,
+  few: bool,
   from: u32,
   to: u32,
   out: usize,
@@ -375,7 +380,9 @@ function scan(
   if (from >= to) return out;
   const first = from >> 6;
   const last = (to - 1) >> 6;
-  for (let w = nextWord(table, kind, first, last); w <= last; ) {
+  for (let w = first; w <= last; w++) {
+    w = few ? nextMeeting(table, have, w, last) : nextWord(table, kind, w, last);
+    if (w > last) break;
     let bits = kindOf(table, kind, have, w);
     if (w == first) bits &= headMask(from);
     if (w == last) bits &= tailMask(to);
@@ -384,7 +391,6 @@ function scan(
       out += 4;
       if (out == end) return out;
     }
-    w = nextWord(table, kind, w + 1, last);
   }
   return out;
 }
@@ -399,21 +405,30 @@ function kindOf(table: usize, kind: u32, have: usize, w: u32): u64 {
   return bits;
 }
 
-/** Whether `have` has any candidate in [from, to). */
-function meets(table: usize, have: usize, from: u32, to: u32): bool {
+/** First word from w on in which `have` has a candidate; one past `last` when none up to there has. */
+function nextMeeting(table: usize, have: usize, w: u32, last: u32): u32 {
   const any = <usize>load<u32>(table, PICKER_ANY);
-  let at = (<usize>from >> 6) << 3;
-  const last = ((<usize>to - 1) >> 6) << 3;
-  let bits = load<u64>(any + at) & load<u64>(have + at) & headMask(from);
-  if (at == last) return (bits & tailMask(to)) != 0;
-  if (bits != 0) return true;
-  for (at += 8; at + 16 <= last; at += 16) {
-    if (v128.any_true(v128.and(v128.load(any + at), v128.load(have + at)))) return true;
+  let at = <usize>w << 3;
+  const end = (<usize>last + 1) << 3;
+  for (; at + 16 <= end; at += 16) {
+    if (v128.any_true(v128.and(v128.load(any + at), v128.load(have + at)))) break;
   }
-  for (; at < last; at += 8) {
-    if ((load<u64>(any + at) & load<u64>(have + at)) != 0) return true;
+  for (; at < end; at += 8) {
+    if ((load<u64>(any + at) & load<u64>(have + at)) != 0) break;
   }
-  return (load<u64>(any + last) & load<u64>(have + last) & tailMask(to)) != 0;
+  return <u32>(at >> 3);
+}
+
+/** In how many words of [from, to) `have` has candidates; no more than `most` are counted. */
+function meetings(table: usize, have: usize, from: u32, to: u32, most: u32): u32 {
+  const last = (to - 1) >> 6;
+  let count: u32 = 0;
+  for (let w = from >> 6; count < most; w++) {
+    w = nextMeeting(table, have, w, last);
+    if (w > last) break;
+    count++;
+  }
+  return count;
 }
 
 /**
@@ -423,16 +438,9 @@ function meets(table: usize, have: usize, from: u32, to: u32): bool {
 function draw(table: usize, kind: u32, have: usize, from: u32, to: u32, random: u32): u32 {
   const first = from >> 6;
   const last = (to - 1) >> 6;
-  let w = first;
-  let found = false;
-  for (let i: u32 = 0; i < DRAWS && !found; i++) {
-    random = mix(random);
-    w = first + below(random, last - first + 1);
-    const bits = load<u64>(groupOf(table, w >> 6) + (kind << 3));
-    found = ((bits >> (w & 63)) & 1) != 0;
-  }
-  if (!found) {
-    // Few words have one: a group that has, then a word of it.
+  let w = first + below(random, last - first + 1);
+  if (((load<u64>(groupOf(table, w >> 6) + (kind << 3)) >> (w & 63)) & 1) == 0) {
+    // Not every word has one: a group that has, then a word of it.
     let groups = load<u64>(table + (kind << 3), PICKER_TOP);
     groups &= (~(<u64>0) << (first >> 6)) & (~(<u64>0) >> (63 - (last >> 6)));
     if (groups == 0) return from;
@@ -455,17 +463,8 @@ function draw(table: usize, kind: u32, have: usize, from: u32, to: u32, random: 
 
 /** Position of the set bit that has `rank` set bits below it. */
 function select(bits: u64, rank: u32): u32 {
-  let base: u32 = 0;
-  for (let width: u32 = 32; width >= 8; width >>= 1) {
-    const low = <u32>popcnt<u64>(bits & ((<u64>1 << width) - 1));
-    if (rank >= low) {
-      rank -= low;
-      bits >>= width;
-      base += width;
-    }
-  }
   for (; rank > 0; rank--) bits &= bits - 1;
-  return base + <u32>ctz<u64>(bits);
+  return <u32>ctz<u64>(bits);
 }
 
 /** The next of a sequence of random u32 (splitmix32). */

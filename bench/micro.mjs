@@ -1,9 +1,10 @@
 // Benchmarks of the kernels, WebAssembly against its JavaScript twin.
 //
-//   node bench/micro.mjs [--quick] [--runs N] [--only TEXT] [--out FILE]
+//   node bench/micro.mjs [--quick] [--runs N] [--only TEXT] [--out FILE] [--floors]
 //
 // --quick  a smoke run: one short run a case        --runs  runs a case, median of all (default 5)
 // --only   cases whose "suite: name" holds TEXT     --out   write the report as JSON
+// --floors exit 1 when a fragment costs over a fifth more with more neighbours or a larger window
 //
 // Needs dist/ and build/ (npm run build). Exit 1 when the kernels do not agree on what they did,
 // 2 on wrong options. A run beside other work is marked noisy.
@@ -11,26 +12,26 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Bench } from "tinybench";
 import { createJsKernel } from "../dist/kernel/js-kernel.js";
-import { createKernelMemory, createWasmKernel } from "../dist/kernel/wasm-kernel.js";
+import { compileKernel, createKernelMemory, createWasmKernel } from "../dist/kernel/wasm-kernel.js";
 import { MEMORY_MIB } from "./micro/bench-memory.mjs";
 import { bits } from "./micro/bits.mjs";
 import { checksum } from "./micro/checksum.mjs";
 import { fragments } from "./micro/fragments.mjs";
+import { picker } from "./micro/picker.mjs";
 import { describeMachine, isNoisy, spreadOf } from "./micro/rows.mjs";
 
 const options = readOptions();
-const kernels = [
-  createWasmKernel({
-    wasm: new Uint8Array(readFileSync(new URL("../build/kernel.wasm", import.meta.url))),
-    memory: createKernelMemory(MEMORY_MIB),
-  }),
-  createJsKernel({ memoryBytes: MEMORY_MIB * 1024 * 1024 }),
-];
+const wasm = compileKernel(
+  new Uint8Array(readFileSync(new URL("../build/kernel.wasm", import.meta.url))),
+);
+const createKernel = () => createWasmKernel({ wasm, memory: createKernelMemory(MEMORY_MIB) });
+const kernels = [createKernel(), createJsKernel({ memoryBytes: MEMORY_MIB * 1024 * 1024 })];
 const machine = describeMachine();
 const rows = [];
 const failures = [];
 
-for (const suite of [checksum, fragments, bits]) {
+const suites = [checksum, fragments, bits, picker];
+for (const suite of suites) {
   for (const one of suite.cases) {
     if (!`${suite.name}: ${one.name}`.includes(options.only)) continue;
     measure(suite.name, one);
@@ -38,14 +39,23 @@ for (const suite of [checksum, fragments, bits]) {
 }
 if (rows.length === 0) usage(`no case holds "${options.only}"`);
 
+const floors = options.floors ? picker.floors(createKernel, options.rounds) : [];
+for (const { name, small, large, ratio, holds } of floors) {
+  const figures = `${small.toFixed(0)} -> ${large.toFixed(0)} ns, ${ratio.toFixed(2)}x`;
+  console.log(`floor ${name.padEnd(40)} ${figures}${holds ? "" : ": FALLEN"}`);
+}
 const noisy = isNoisy(machine, 1);
 if (noisy) console.log("noisy: other work ran beside this; the figures are too low");
 console.log(`${machine.machine}, Node ${machine.node}, commit ${machine.commit}`);
 if (options.out !== undefined) {
-  writeFileSync(options.out, `${JSON.stringify({ ...machine, noisy, failures, rows }, null, 2)}\n`);
+  writeFileSync(
+    options.out,
+    `${JSON.stringify({ ...machine, noisy, failures, floors, rows }, null, 2)}\n`,
+  );
 }
 for (const failure of failures) console.error(`content check failed: ${failure}`);
-process.exitCode = failures.length > 0 ? 1 : 0;
+const fallen = floors.some(({ holds }) => !holds);
+process.exitCode = failures.length > 0 || fallen ? 1 : 0;
 
 function measure(suite, one) {
   agree(suite, one);
@@ -82,7 +92,7 @@ function measure(suite, one) {
   });
   const ratio = found[0].median / found[1].median;
   const [wasm, js] = found.map((row) => row.median.toPrecision(3).padStart(7));
-  const title = `${suite}: ${one.name}`.padEnd(46);
+  const title = `${suite}: ${one.name}`.padEnd(58);
   console.log(`${title} wasm ${wasm}  js ${js} ${scale.unit.padEnd(12)} ${ratio.toFixed(2)}x`);
 }
 
@@ -95,12 +105,17 @@ function measureOnce(one, kernel, samples) {
     iterations: 8,
     throws: true,
   });
+  const hooks = one.restore === undefined ? {} : { beforeEach: one.restore };
   let kept = 0;
   let iterations = 0;
-  bench.add(one.name, () => {
-    for (let i = 0; i < one.calls; i++) kept ^= one.call(kernel);
-    iterations++;
-  });
+  bench.add(
+    one.name,
+    () => {
+      for (let i = 0; i < one.calls; i++) kept ^= one.call(kernel);
+      iterations++;
+    },
+    hooks,
+  );
   const cpu = process.cpuUsage();
   bench.runSync();
   const { user, system } = process.cpuUsage(cpu);
@@ -126,6 +141,9 @@ function agree(suite, one) {
 
 function scaleOf(one) {
   if (one.bytes !== undefined) return { unit: "GB/s", perCall: one.bytes / 1e9 };
+  if (one.fragments !== undefined) {
+    return { unit: "Mfragments/s", perCall: one.fragments / 1e6 };
+  }
   if (one.data !== undefined) return { unit: "Mdata/s", perCall: one.data / 1e6 };
   return { unit: "Mcalls/s", perCall: (one.steps ?? 1) / 1e6 };
 }
@@ -138,11 +156,14 @@ function readOptions() {
         runs: { type: "string" },
         only: { type: "string", default: "" },
         out: { type: "string" },
+        floors: { type: "boolean", default: false },
       },
     });
     const runs = Number(values.runs ?? (values.quick ? 1 : 5));
     if (!Number.isInteger(runs) || runs < 1) throw new Error("--runs is a count of 1 or more");
-    return { runs, only: values.only, out: values.out, sampleMs: values.quick ? 2 : 100 };
+    const { only, out, floors } = values;
+    const [sampleMs, rounds] = values.quick ? [2, 10] : [100, 300];
+    return { runs, only, out, floors, sampleMs, rounds };
   } catch (error) {
     return usage(error.message);
   }
@@ -150,7 +171,7 @@ function readOptions() {
 
 function usage(message) {
   console.error(
-    `${message}\nusage: node bench/micro.mjs [--quick] [--runs N] [--only TEXT] [--out FILE]`,
+    `${message}\nusage: node bench/micro.mjs [--quick] [--runs N] [--only TEXT] [--out FILE] [--floors]`,
   );
   process.exit(2);
 }

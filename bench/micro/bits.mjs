@@ -60,7 +60,6 @@ export const bits = {
   name: "bits",
   cases: [
     ...pure("count", random, (kernel, to) => kernel.bitsCount(A, 0, to)),
-    ...pure("count difference", random, (kernel, to) => kernel.bitsCountDifference(A, B, 0, to)),
     ...pure("next set, sparse", sparse, (kernel, to) => kernel.bitsNextSet(A, 0, to)),
     ...pure("next clear, sparse", sparse, (kernel, to) => kernel.bitsNextClear(B, 0, to)),
     ...pure("next difference, sparse", sparse, (k, to) => k.bitsNextDifference(A, B, 0, to)),

@@ -71,7 +71,16 @@ const slice = {
   ],
 };
 
+const datum = {
+  name: "datum 4 KiB",
+  bytes: 4096,
+  calls: 4,
+  prepare: (kernel) => prepareData(kernel, 1024),
+  call: (kernel) => kernel.writeDatum(A + 68, A + 75, 4096, 1, 7),
+  check: (kernel) => [kernel.writeDatum(A + 68, B, 4096, 1, 7), kernel.crc32c(A, FRAGMENT_BYTES)],
+};
+
 export const fragments = {
   name: "fragments",
-  cases: [...[64, 200, 1024].map(merge), slice, ...[64, 200, 1024].map(split)],
+  cases: [...[64, 200, 1024].map(merge), datum, slice, ...[64, 200, 1024].map(split)],
 };

@@ -47,26 +47,6 @@ export function countRange(u32: Uint32Array, base: number, from: number, to: num
   return count + popcount((u32[base + last] as number) & mask & tail);
 }
 
-/** Bits of [from, to) set in the map at `a` and clear in that at `b`. */
-export function countDifference(
-  u32: Uint32Array,
-  a: number,
-  b: number,
-  from: number,
-  to: number,
-): number {
-  if (from >= to) return 0;
-  const last = (to - 1) >>> 5;
-  const tail = -1 >>> (31 - ((to - 1) & 31));
-  let mask = -1 << (from & 31);
-  let count = 0;
-  for (let word = from >>> 5; word < last; word++) {
-    count += popcount((u32[a + word] as number) & ~(u32[b + word] as number) & mask);
-    mask = -1;
-  }
-  return count + popcount((u32[a + last] as number) & ~(u32[b + last] as number) & mask & tail);
-}
-
 export function nextSet(u32: Uint32Array, base: number, from: number, to: number): number {
   if (from >= to) return to;
   const last = (to - 1) >>> 5;

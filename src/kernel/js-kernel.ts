@@ -36,7 +36,6 @@ import {
 import type { MemoryOffset } from "../base/units.ts";
 import {
   clearRange,
-  countDifference,
   countRange,
   fromWire,
   nextClear,
@@ -105,6 +104,10 @@ class JsKernel implements Kernel {
     return holds;
   }
 
+  copyBytes(target: MemoryOffset, source: MemoryOffset, bytes: number): void {
+    this.bytes.copyWithin(target, source, source + bytes);
+  }
+
   mergeData(
     write: MemoryOffset,
     limit: MemoryOffset,
@@ -132,6 +135,23 @@ class JsKernel implements Kernel {
     return count;
   }
 
+  writeDatum(
+    write: MemoryOffset,
+    payload: MemoryOffset,
+    payloadBytes: number,
+    sourceNumber: number,
+    timestampDelta: number,
+  ): MemoryOffset {
+    const view = this.view;
+    const at = write + DATUM_HEADER_BYTES;
+    // First: the payload may lie where the header goes.
+    this.bytes.copyWithin(at, payload, payload + payloadBytes);
+    view.setUint32(write, RECORD_KIND_DATUM | (sourceNumber << 8), true);
+    view.setUint32(write + DATUM_PAYLOAD_BYTES, payloadBytes, true);
+    view.setInt32(write + DATUM_TIMESTAMP, timestampDelta, true);
+    return at + payloadBytes;
+  }
+
   writeSlice(
     write: MemoryOffset,
     payload: MemoryOffset,
@@ -143,13 +163,13 @@ class JsKernel implements Kernel {
     totalBytes: number,
   ): MemoryOffset {
     const view = this.view;
+    const at = write + SLICE_HEADER_BYTES;
+    this.bytes.copyWithin(at, payload, payload + payloadBytes);
     view.setUint32(write, RECORD_KIND_SLICE | (sourceNumber << 8) | (flags << 16), true);
     view.setUint32(write + DATUM_PAYLOAD_BYTES, payloadBytes, true);
     view.setInt32(write + DATUM_TIMESTAMP, timestampDelta, true);
     view.setUint32(write + SLICE_OFFSET, sliceOffset, true);
     view.setUint32(write + SLICE_TOTAL_BYTES, totalBytes, true);
-    const at = write + SLICE_HEADER_BYTES;
-    this.bytes.copyWithin(at, payload, payload + payloadBytes);
     return at + payloadBytes;
   }
 
@@ -222,10 +242,6 @@ class JsKernel implements Kernel {
     to: number,
   ): number {
     return nextDifference2(this.u32, a >>> 2, b >>> 2, c >>> 2, from, to);
-  }
-
-  bitsCountDifference(a: MemoryOffset, b: MemoryOffset, from: number, to: number): number {
-    return countDifference(this.u32, a >>> 2, b >>> 2, from, to);
   }
 
   bitsShiftDown(words: MemoryOffset, wordCount: number, shiftWords: number): void {

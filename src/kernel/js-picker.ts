@@ -30,8 +30,6 @@ const RESERVED = PICKER_RESERVED / 4;
 const PRESENCE = PICKER_PRESENCE / 4;
 /** Plane from which on availability is 16 or more. */
 const MANY_PLANE = 4;
-/** Draws of a word before the summaries are asked. */
-const DRAWS = 4;
 
 /** A table in a memory, with its offsets resolved to numbers of 32-bit words. */
 export class JsPicker {
@@ -327,14 +325,9 @@ export class JsPicker {
     const first = from >>> 6;
     const last = (to - 1) >>> 6;
     let state = random;
-    let w = -1;
-    for (let n = 0; n < DRAWS && w < 0; n++) {
-      state = mix(state);
-      const drawn = first + below(state, last - first + 1);
-      const at = this.#group(drawn >>> 6) + 2 * kind + ((drawn >>> 5) & 1);
-      if (((this.#at(at) >>> (drawn & 31)) & 1) === 1) w = drawn;
-    }
-    if (w < 0) {
+    let w = first + below(state, last - first + 1);
+    const drawn = this.#group(w >>> 6) + 2 * kind + ((w >>> 5) & 1);
+    if (((this.#at(drawn) >>> (w & 31)) & 1) === 0) {
       const top = this.#top(kind);
       const groups = [0, 1].map(
         (i) => this.#at(top + i) & maskOf(i, first >>> 6, (last >>> 6) + 1),

@@ -36,6 +36,11 @@ export interface Kernel {
   // ------------------------------------------------------------------------------- fragments
 
   /**
+   * Copies `bytes` bytes; the ranges may overlap. For what JavaScript would copy inside of shared
+   * memory byte by byte: where source and target are not aligned alike.
+   */
+  copyBytes(target: MemoryOffset, source: MemoryOffset, bytes: number): void;
+  /**
    * Merges data into an open fragment: appends DATUM records at `write`, one per datum, until all
    * `count` are in or the next does not fit before `limit`. Payloads lie back to back at `payloads`,
    * their u32 lengths at `lengths`; all get `timestampDelta`. Returns how many were merged; the new
@@ -51,9 +56,17 @@ export interface Kernel {
     timestampDelta: number,
   ): number;
   /**
-   * Writes one SLICE record (header and payload) at `write`. The caller made sure that it fits.
-   * `flags` as in SLICE_FLAG_*. Returns the position after it.
+   * Writes one DATUM record (header and payload) at `write`. The caller made sure that it fits. The
+   * payload may lie anywhere, also across the record itself. Returns the position after it.
    */
+  writeDatum(
+    write: MemoryOffset,
+    payload: MemoryOffset,
+    payloadBytes: number,
+    sourceNumber: number,
+    timestampDelta: number,
+  ): MemoryOffset;
+  /** The same for one SLICE record; `flags` as in SLICE_FLAG_*. */
   writeSlice(
     write: MemoryOffset,
     payload: MemoryOffset,
@@ -113,8 +126,6 @@ export interface Kernel {
     from: number,
     to: number,
   ): number;
-  /** How many bits of [from, to) are set in `a` and clear in `b`. */
-  bitsCountDifference(a: MemoryOffset, b: MemoryOffset, from: number, to: number): number;
   /** Moves the map down by `shiftWords` words: bit i becomes bit i - 64 * shiftWords; zeros enter. */
   bitsShiftDown(words: MemoryOffset, wordCount: number, shiftWords: number): void;
   /**

@@ -72,12 +72,20 @@ interface RawExports {
   crc32c(offset: number, length: number): number;
   checksumFragments(pairs: number, count: number): void;
   verifyFragments(pairs: number, count: number, good: number): number;
+  copyBytes(target: number, source: number, bytes: number): void;
   mergeData(
     write: number,
     limit: number,
     payloads: number,
     lengths: number,
     count: number,
+    sourceNumber: number,
+    timestampDelta: number,
+  ): number;
+  writeDatum(
+    write: number,
+    payload: number,
+    payloadBytes: number,
     sourceNumber: number,
     timestampDelta: number,
   ): number;
@@ -115,7 +123,6 @@ interface RawExports {
   bitsNextClear(words: number, from: number, to: number): number;
   bitsNextDifference(a: number, b: number, from: number, to: number): number;
   bitsNextDifference2(a: number, b: number, c: number, from: number, to: number): number;
-  bitsCountDifference(a: number, b: number, from: number, to: number): number;
   bitsShiftDown(words: number, wordCount: number, shiftWords: number): void;
   bitsToWire(words: number, from: number, to: number, target: number): number;
   bitsFromWire(source: number, count: number, words: number, to: number): void;
@@ -182,6 +189,10 @@ class WasmKernel implements Kernel {
     return this.#raw.verifyFragments(pairs, count, good) >>> 0;
   }
 
+  copyBytes(target: MemoryOffset, source: MemoryOffset, bytes: number): void {
+    this.#raw.copyBytes(target, source, bytes);
+  }
+
   mergeData(
     write: MemoryOffset,
     limit: MemoryOffset,
@@ -195,6 +206,16 @@ class WasmKernel implements Kernel {
       this.#raw.mergeData(write, limit, payloads, lengths, count, sourceNumber, timestampDelta) >>>
       0
     );
+  }
+
+  writeDatum(
+    write: MemoryOffset,
+    payload: MemoryOffset,
+    payloadBytes: number,
+    sourceNumber: number,
+    timestampDelta: number,
+  ): MemoryOffset {
+    return this.#raw.writeDatum(write, payload, payloadBytes, sourceNumber, timestampDelta) >>> 0;
   }
 
   writeSlice(
@@ -279,10 +300,6 @@ class WasmKernel implements Kernel {
     to: number,
   ): number {
     return this.#raw.bitsNextDifference2(a, b, c, from, to) >>> 0;
-  }
-
-  bitsCountDifference(a: MemoryOffset, b: MemoryOffset, from: number, to: number): number {
-    return this.#raw.bitsCountDifference(a, b, from, to) >>> 0;
   }
 
   bitsShiftDown(words: MemoryOffset, wordCount: number, shiftWords: number): void {

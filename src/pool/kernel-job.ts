@@ -14,7 +14,6 @@ export const KERNEL_OPERATIONS = [
   "writeSlice",
   "splitFragment",
   "bitsCount",
-  "bitsCountDifference",
 ] as const satisfies readonly (keyof Kernel)[];
 
 export type KernelOperation = (typeof KERNEL_OPERATIONS)[number];
@@ -40,8 +39,6 @@ export function runKernelJob(kernel: Kernel, job: KernelJob): number {
       return kernel.splitFragment(a, b, c, d, e);
     case "bitsCount":
       return kernel.bitsCount(a, b, c);
-    case "bitsCountDifference":
-      return kernel.bitsCountDifference(a, b, c, d);
     case undefined:
       throw new RangeError(`no kernel operation has the code ${code}`);
     default:

@@ -17,6 +17,8 @@ import type { Kernel } from "../kernel/kernel.ts";
 import type { DataSourceEntry } from "./source-table.ts";
 
 const I32_MAX = 0x7fff_ffff;
+/** Below this a datum is in place before the kernel is called. */
+const STAGED_BYTES_MIN = 512;
 
 export class FragmentWriter {
   readonly memory: EngineMemory;
@@ -121,12 +123,18 @@ export class FragmentWriter {
 
   /** Appends a whole datum of a declared source; takes its sequence number. */
   putDatum(source: DataSourceEntry, payload: Uint8Array, timestampUs: TimestampUs): void {
-    const { view, bytes } = this.#kernel;
     const at = this.#write;
-    view.setUint32(at, layout.RECORD_KIND_DATUM | (source.number << 8), true);
-    view.setUint32(at + layout.DATUM_PAYLOAD_BYTES, payload.length, true);
-    view.setInt32(at + layout.DATUM_TIMESTAMP, this.timestampDelta(source, timestampUs), true);
-    bytes.set(payload, at + layout.DATUM_HEADER_BYTES);
+    const delta = this.timestampDelta(source, timestampUs);
+    if (payload.length >= STAGED_BYTES_MIN) {
+      const staged = this.#stage(payload, 0, payload.length, at + layout.DATUM_HEADER_BYTES);
+      this.#kernel.writeDatum(at, staged, payload.length, source.number, delta);
+    } else {
+      const { view, bytes } = this.#kernel;
+      view.setUint32(at, layout.RECORD_KIND_DATUM | (source.number << 8), true);
+      view.setUint32(at + layout.DATUM_PAYLOAD_BYTES, payload.length, true);
+      view.setInt32(at + layout.DATUM_TIMESTAMP, delta, true);
+      bytes.set(payload, at + layout.DATUM_HEADER_BYTES);
+    }
     this.#write = at + layout.DATUM_HEADER_BYTES + payload.length;
     this.#records++;
     this.#took(source, 1);
@@ -148,18 +156,20 @@ export class FragmentWriter {
     bytes: number,
     timestampUs: TimestampUs,
   ): void {
-    const { view, bytes: memory } = this.#kernel;
     const at = this.#write;
     const last = offset + bytes === payload.length;
     const flags =
       (offset === 0 ? layout.SLICE_FLAG_FIRST : 0) | (last ? layout.SLICE_FLAG_LAST : 0);
-    view.setUint32(at, layout.RECORD_KIND_SLICE | (source.number << 8) | (flags << 16), true);
-    view.setUint32(at + layout.DATUM_PAYLOAD_BYTES, bytes, true);
-    view.setInt32(at + layout.DATUM_TIMESTAMP, this.timestampDelta(source, timestampUs), true);
-    view.setUint32(at + layout.SLICE_OFFSET, offset, true);
-    view.setUint32(at + layout.SLICE_TOTAL_BYTES, payload.length, true);
-    memory.set(payload.subarray(offset, offset + bytes), at + layout.SLICE_HEADER_BYTES);
-    this.#write = at + layout.SLICE_HEADER_BYTES + bytes;
+    this.#write = this.#kernel.writeSlice(
+      at,
+      this.#stage(payload, offset, bytes, at + layout.SLICE_HEADER_BYTES),
+      bytes,
+      source.number,
+      flags,
+      this.timestampDelta(source, timestampUs),
+      offset,
+      payload.length,
+    );
     this.#records++;
     if (last) this.#took(source, 1);
   }
@@ -207,6 +217,22 @@ export class FragmentWriter {
   close(): void {
     this.#cursor.close();
     this.memory.free(this.#tag);
+  }
+
+  /**
+   * Brings payload bytes next to `at`, where a kernel moves them in place, and returns where they
+   * lie. The engine copies into shared memory by words only when source and target are aligned alike,
+   * else byte by byte, at a sixth of the speed; so they go up to seven bytes below `at`, where the
+   * record's header comes later. What lies in the engine's memory already stays where it is.
+   */
+  #stage(payload: Uint8Array, offset: number, bytes: number, at: MemoryOffset): MemoryOffset {
+    const memory = this.#kernel.bytes;
+    const from = payload.byteOffset + offset;
+    if (payload.buffer === memory.buffer) return from;
+    const staged = at - ((at - from) & 7);
+    const whole = offset === 0 && bytes === payload.length;
+    memory.set(whole ? payload : payload.subarray(offset, offset + bytes), staged);
+    return staged;
   }
 
   #took(source: DataSourceEntry, count: number): void {

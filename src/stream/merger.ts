@@ -62,8 +62,8 @@ export class FragmentMerger {
     this.#memory = memory;
     this.#outlet = outlet;
     this.#writer = new FragmentWriter(memory, tag, fragmentBytes);
-    this.#staging = memory.allocate(STAGING_BYTES + 4 * STAGING_DATA_MAX);
-    this.#stagingLengths = this.#staging + STAGING_BYTES;
+    this.#staging = memory.allocate(STAGING_BYTES + 8 + 4 * STAGING_DATA_MAX);
+    this.#stagingLengths = this.#staging + STAGING_BYTES + 8;
   }
 
   /** Index that the next sealed fragment gets. */
@@ -268,10 +268,12 @@ export class FragmentMerger {
   ): number {
     const kernel = this.#memory.kernel;
     const writer = this.#writer;
-    kernel.bytes.set(payloads.subarray(at, at + bytes), this.#staging);
+    // Aligned like the payloads: the copy goes by words, not by bytes.
+    const staging = this.#staging + ((payloads.byteOffset + at) & 7);
+    kernel.bytes.set(payloads.subarray(at, at + bytes), staging);
     kernel.u32.set(lengths.subarray(first, first + count), this.#stagingLengths >>> 2);
     let merged = 0;
-    let payloadAt = this.#staging;
+    let payloadAt = staging;
     while (merged < count) {
       if (!writer.isOpen && !this.#open()) break;
       const next = lengths[first + merged] as number;
@@ -279,10 +281,7 @@ export class FragmentMerger {
       if (need > writer.room) {
         if (writer.isEmpty) {
           // Even an empty fragment can't hold it: a small fragment size and a long id.
-          const payload = payloads.slice(
-            payloadAt - this.#staging + at,
-            payloadAt - this.#staging + at + next,
-          );
+          const payload = payloads.slice(payloadAt - staging + at, payloadAt - staging + at + next);
           if (!this.#slice(source, payload, timestampUs)) break;
           merged++;
           payloadAt += next;

@@ -30,17 +30,35 @@ test("a quick run reports every case of both kernels, and they agree", async () 
   for (const field of ["machine", "commit", "startedAt"])
     expect(report[field]).toBeTypeOf("string");
   expect(new Set(report.rows.map((row: { suite: string }) => row.suite))).toEqual(
-    new Set(["checksum", "fragments", "bits"]),
+    new Set(["checksum", "fragments", "bits", "picker"]),
   );
   for (const row of report.rows) {
     expect(row.case).toMatch(/, (wasm|js)$/);
-    expect(row.unit).toMatch(/^(GB\/s|Mdata\/s|Mcalls\/s)$/);
+    expect(row.unit).toMatch(/^(GB\/s|Mdata\/s|Mcalls\/s|Mfragments\/s)$/);
     for (const figure of [row.median, row.min, row.max, row.p50, row.p99]) {
       expect(figure).toBeGreaterThan(0);
       expect(Number.isFinite(figure)).toBe(true);
     }
     expect(row.runs).toBe(1);
   }
+});
+
+test("floors are told by name, with what they were measured by", async () => {
+  const out = join(directory, "floors.json");
+  const { code, stdout, stderr } = await bench(
+    ...["--quick", "--floors", "--only", "crc32c 200", "--out", out],
+  );
+  expect(stderr).toBe("");
+  const { floors } = JSON.parse(readFileSync(out, "utf8"));
+  expect(floors).toHaveLength(14);
+  for (const { name, small, large, ratio, holds } of floors) {
+    expect(small).toBeGreaterThan(0);
+    expect(ratio).toBeCloseTo(large / small);
+    expect(holds).toBe(large <= 1.2 * small);
+    expect(stdout).toContain(`floor ${name}`);
+  }
+  // Beside other work a floor may fall: then the run says so.
+  expect(code).toBe(floors.every(({ holds }: { holds: boolean }) => holds) ? 0 : 1);
 });
 
 test("one case can be picked; wrong options are refused", async () => {

@@ -4,6 +4,7 @@ import asc from "assemblyscript/asc";
 import { describe, expect, test } from "vitest";
 import { kernelContract } from "./contract.ts";
 import { HEAP, newWasmKernel } from "./kernels.ts";
+import { haveAt, setUpTable, TABLE } from "./picker-table.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
 let binary: Uint8Array<ArrayBuffer> | undefined;
@@ -35,6 +36,21 @@ describe("the debug build traps", () => {
     expect(() => kernel.bitsSet(beyond, 0, 65)).toThrow(WebAssembly.RuntimeError);
     expect(() => kernel.splitFragment(HEAP, 40, beyond, 1, HEAP)).toThrow(WebAssembly.RuntimeError);
     expect(() => kernel.writeSlice(beyond, HEAP, 0, 0, 0, 0, 0, 0)).toThrow(
+      WebAssembly.RuntimeError,
+    );
+    expect(() => kernel.copyBytes(HEAP, beyond, 9)).toThrow(WebAssembly.RuntimeError);
+    expect(() => kernel.writeDatum(beyond, HEAP, 0, 0, 0)).toThrow(WebAssembly.RuntimeError);
+  });
+
+  test("on bits beyond a picker's table", () => {
+    setUpTable(kernel, 2);
+    expect(kernel.pickerNext(TABLE, 0, 128)).toBe(128);
+    expect(() => kernel.pickerNext(TABLE, 0, 129)).toThrow(WebAssembly.RuntimeError);
+    expect(() => kernel.pickerStored(TABLE, 128)).toThrow(WebAssembly.RuntimeError);
+    expect(() => kernel.pickerAdvertise(TABLE, haveAt(0) + 4, 0, 1)).toThrow(
+      WebAssembly.RuntimeError,
+    );
+    expect(() => kernel.pickerPick(TABLE, 0, 0, 0, 64, 9, 1, beyond)).toThrow(
       WebAssembly.RuntimeError,
     );
   });

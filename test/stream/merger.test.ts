@@ -2,6 +2,8 @@
 
 import { describe, expect, it } from "vitest";
 import { LocalUsageError } from "../../src/base/errors.ts";
+import { EngineMemory } from "../../src/kernel/engine-memory.ts";
+import { newJsKernel, newWasmKernel } from "../kernel/kernels.ts";
 import { type DecodedDatum, decodeFragment } from "../support/fragment-decoder.ts";
 import { createMemory, EPOCH_US, Producer, payloadOf, Receiver } from "./world.ts";
 
@@ -178,6 +180,31 @@ describe("fragmentation", () => {
     expect(receiver.taken.length).toBe(1);
     expect(Buffer.compare(receiver.taken[0]?.payload ?? new Uint8Array(0), big)).toBe(0);
     expect(receiver.assembler.ended).toBe(true);
+  });
+
+  it.each(["wasm", "js"] as const)("payloads may lie anywhere, aligned anyhow (%s)", (name) => {
+    const kernel = name === "wasm" ? newWasmKernel() : newJsKernel();
+    const memory = new EngineMemory(kernel, { segmentBytes: 65_536 });
+    const producer = new Producer(memory, 4096);
+    const source = producer.source("s");
+    const lent = memory.allocate(20_100);
+    const ordinary = new Uint8Array(20_100);
+    const expected: Uint8Array[] = [];
+    for (const where of [ordinary, memory.bytes.subarray(lent, lent + 20_100)]) {
+      for (const bytes of [0, 1, 511, 512, 513, 3_000, 9_001, 20_000]) {
+        for (let at = 0; at < 8; at++) {
+          const payload = payloadOf(8 * bytes + at + 1, bytes);
+          where.set(payload, at);
+          const view = where.subarray(at, at + bytes);
+          if (at % 2 === 0) expect(producer.merger.write(source, view, EPOCH_US)).toBe(true);
+          else producer.merger.writeBatch(source, view, Uint32Array.of(bytes), EPOCH_US);
+          expected.push(payload);
+        }
+      }
+    }
+    producer.merger.finish();
+    const all = Buffer.concat(decoded(producer).map(({ payload }) => payload));
+    expect(Buffer.compare(all, Buffer.concat(expected))).toBe(0);
   });
 
   it("a payload may be changed once write has returned", () => {

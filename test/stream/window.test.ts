@@ -3,6 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { AssertionError } from "../../src/base/assert.ts";
+import { seededRng } from "../../src/base/rng.ts";
 import { FragmentWindow, type WindowMap } from "../../src/stream/window.ts";
 import { buildFragment } from "../kernel/fragment-builder.ts";
 import { createMemory } from "./world.ts";
@@ -122,6 +123,41 @@ describe("FragmentWindow", () => {
     expect(window.nextClear(a, 100, 200)).toBe(140);
     window.releaseMap(a);
     window.releaseMap(a);
+  });
+
+  it("reads a buffermap as far as the maps go, from its own memory and from others", () => {
+    const rng = seededRng(5);
+    for (let n = 0; n < 400; n++) {
+      const memory = createMemory();
+      const origin = 64 * (3 + rng.below(1000));
+      const window = new FragmentWindow(memory, {
+        start: origin + rng.below(64),
+        fragments: FRAGMENTS,
+        bytes: WINDOW_BYTES,
+        fragmentBytes: FRAGMENT_BYTES,
+      });
+      const map = window.createMap();
+      window.mark(map, 0, rng.below(2 * origin));
+      const bits = Uint8Array.from({ length: rng.below(80) }, () => rng.below(256));
+      const start = Math.max(0, origin - 300 + rng.below(700));
+      const run = rng.below(4) === 0 ? rng.below(600) : rng.below(40);
+      const bitsOffset = rng.below(9);
+      const outside = new Uint8Array(bitsOffset + bits.length + 3).fill(0xff);
+      outside.set(bits, bitsOffset);
+      const table = memory.allocate(outside.length);
+      memory.bytes.set(outside, table);
+      const wire = { start, run, bitsOffset, bitsBytes: bits.length };
+      // A view that does not begin where its buffer does.
+      const inside = memory.bytes.subarray(table);
+      window.replaceFromWire(map, wire, rng.below(2) === 0 ? outside : inside);
+      for (let index = window.origin; index < window.mapEnd; index++) {
+        const bit = index - (start + run + 1);
+        const set = bit >= 0 && ((bits[bit >> 3] ?? 0) & (1 << (bit & 7))) !== 0;
+        const said = set || (index >= start && index < start + run);
+        if (window.test(map, index) !== said) throw new Error(`case ${n}: ${index}`);
+      }
+      window.close();
+    }
   });
 
   it("refuses a fragment twice or below its start: bugs of ours", () => {
