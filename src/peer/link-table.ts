@@ -104,15 +104,6 @@ export class LinkTable {
     return peers.size;
   }
 
-  /** Links under way, by this node's own wish. */
-  get outboundPending(): number {
-    let pending = this.#dialling.size;
-    for (const { link, neighbours } of this.#rows.values()) {
-      if (link.outbound && link.isOpen && neighbours.length === 0) pending++;
-    }
-    return pending;
-  }
-
   add(link: PeerLink, dialled: Dialling | undefined): LinkRow {
     const row: LinkRow = {
       link,
