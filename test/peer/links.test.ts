@@ -221,6 +221,24 @@ describe("several overlays on one link", () => {
   });
 });
 
+describe("a link that does not answer", () => {
+  it("is not used for a further overlay again: the member is dialled", () => {
+    const { world, a, b } = three();
+    b.dial(a, FIRST);
+    world.run(() => linked(a, b, FIRST));
+    a.stall(a.lastInbound, true);
+    b.dial(a, SECOND, a.keys.peerId);
+    world.run(() => b.has("linkFailed"), 10_000);
+    expect(b.eventsOf("linkFailed")[0]).toMatchObject({ overlayId: SECOND, code: "TIMEOUT" });
+    b.dial(a, SECOND, a.keys.peerId);
+    world.run(() => linked(a, b, SECOND), 1_000);
+    expect(linksMade(a, b)).toBe(2);
+    // The first overlay moves to the link that works.
+    world.run(() => a.openLinks.length === 1 && b.openLinks.length === 1, 30_000);
+    expect([FIRST, SECOND].every((each) => linked(a, b, each))).toBe(true);
+  });
+});
+
 describe("one link, one identity", () => {
   const codesOf = (frames: readonly SeenFrame[]): unknown[] =>
     frames.map(({ bytes }) => (readMsgpack(bytes.subarray(8)) as MsgpackValue[])[1]);
