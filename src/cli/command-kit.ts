@@ -4,7 +4,15 @@ import { Command, Option } from "commander";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../base/limits.ts";
 import { applyConfiguration } from "./configuration.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
-import { type HostPort, hostPort, hostPorts, integer, serverUrl, word } from "./values.ts";
+import {
+  byteRate,
+  type HostPort,
+  hostPort,
+  hostPorts,
+  integer,
+  serverUrl,
+  word,
+} from "./values.ts";
 
 export const LOG_LEVELS = ["silent", "error", "warn", "info", "debug"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -24,6 +32,8 @@ export interface PeerOptions extends CommonOptions {
   readonly listen: HostPort;
   readonly advertise?: readonly HostPort[];
   readonly maxLinks?: number;
+  readonly uploadLimit?: number;
+  readonly downloadLimit?: number;
   readonly memoryMib?: number;
   readonly workers: number;
   readonly identity?: string;
@@ -108,7 +118,9 @@ export function addPeerOptions(command: Command): Command {
         .default({ host: "127.0.0.1", port: 0 }, "127.0.0.1:0, any free port"),
     )
     .option("--advertise <host:port,..>", "what other peers are told to dial", hostPorts)
-    .option("--max-links <n>", "links at most", integer(1, LINKS_MAX))
+    .option("--max-links <n>", "linked peers at most (default 64)", integer(1, LINKS_MAX))
+    .option("--upload-limit <rate>", "data sent, bytes a second: 500k, 2M, 1MiB", byteRate)
+    .option("--download-limit <rate>", "data received, bytes a second", byteRate)
     .option(
       "--memory-mib <n>",
       "memory for fragments, MiB (default 64)",

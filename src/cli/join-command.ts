@@ -23,6 +23,7 @@ export interface JoinOptions extends PeerOptions {
   readonly format: (typeof OUTPUT_FORMATS)[number];
   readonly from: (typeof STARTS)[number];
   readonly waitMs: number;
+  readonly relay: boolean;
 }
 
 const HELP = `
@@ -33,6 +34,7 @@ Examples:
   mp2p join --server ws://127.0.0.1:7900 --title demo --out copy.ndjson
   mp2p join --server ws://127.0.0.1:7900 --title log --from live | grep -i error
   mp2p join --server ws://127.0.0.1:7900 --title weather --source-id wind,rain --format ndjson
+  mp2p join --server ws://127.0.0.1:7900 --title demo --relay --upload-limit 20M
 
 Exit 0 means: everything from where it started to the end was written. What was sent before that
 start is told, not counted as lost. A gap after it, or a session that broke off, is exit 3.`;
@@ -61,6 +63,7 @@ export function joinCommand(run: Run<JoinOptions>): Command {
         .choices(STARTS)
         .default("oldest"),
     )
+    .option("--relay", "write nothing: only pass fragments on to other peers", false)
     .addOption(
       new Option("--wait-ms <n>", "how long to wait for the session to appear")
         .argParser(integer(0, MS_MAX))

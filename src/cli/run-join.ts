@@ -5,7 +5,7 @@
  */
 
 import { LocalUsageError, OperationError } from "../base/errors.ts";
-import type { Engine, EnginePeer, PeerEvents } from "../host/engine-types.ts";
+import type { Engine, EnginePeer } from "../host/engine-types.ts";
 import { drain } from "../host/node-drain.ts";
 import { fileSink, type OutputSink, standardOutput } from "../host/node-output.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
@@ -20,6 +20,7 @@ import {
   serverUrls,
   usingEngine,
 } from "./run-kit.ts";
+import { gapSentence, relay } from "./run-relay.ts";
 import { linkSentence } from "./run-source.ts";
 import { bytesText, countText, percentText, secondsText } from "./units.ts";
 
@@ -30,6 +31,9 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
     throw new LocalUsageError("USAGE", {
       detail: '--title is missing: name the session, e.g. --title "harbour sensors"',
     });
+  }
+  if (options.relay && options.out !== undefined) {
+    throw new LocalUsageError("USAGE", { detail: "--relay writes nothing: leave --out away" });
   }
   const context = runContext("join", options);
   const { signals } = context;
@@ -46,11 +50,13 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
           ...(sourceId?.[0] === undefined ? {} : { sourceId: sourceId[0] }),
           ...(dataId === undefined ? {} : { dataId }),
           from: options.from,
+          consume: !options.relay,
           waitMs: options.waitMs,
           node: options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs },
           signal: signals.signal,
         }),
       );
+      if (options.relay) return await relay(engine, peer, context);
       return await receive(engine, peer, sink, options, context);
     } catch (error) {
       if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
@@ -160,11 +166,4 @@ function progressOf(
       missing,
     )} missing, lag ${Math.round(lagMs)} ms, ${neighbours.length} neighbours`,
   };
-}
-
-function gapSentence(gap: PeerEvents["gap"]): string {
-  if (gap.kind === "fragments") {
-    return `gap: fragments ${countText(gap.from)} to ${countText(gap.to - 1)} are lost`;
-  }
-  return `gap: data ${countText(gap.from)} to ${countText(gap.to)} of ${gap.sourceId} are lost`;
 }

@@ -47,12 +47,15 @@ export function serverUrls(options: PeerOptions): ServerUrls {
 }
 
 export function openEngine(options: PeerOptions, context: RunContext): Promise<Engine> {
-  const { listen, advertise, maxLinks, memoryMib, workers, identity } = options;
+  const { listen, advertise, maxLinks, uploadLimit, downloadLimit, memoryMib, workers, identity } =
+    options;
   return createEngine({
     listen,
     workers,
     ...(advertise === undefined ? {} : { advertise }),
     ...(maxLinks === undefined ? {} : { maxLinks }),
+    ...(uploadLimit === undefined ? {} : { uploadLimitBytesPerSecond: uploadLimit }),
+    ...(downloadLimit === undefined ? {} : { downloadLimitBytesPerSecond: downloadLimit }),
     ...(memoryMib === undefined ? {} : { memoryMiB: memoryMib }),
     ...(identity === undefined ? {} : { identitySeed: readIdentity(identity) }),
     ...(context.logger === undefined ? {} : { logger: context.logger }),

@@ -4,6 +4,7 @@
  */
 
 import { InvalidArgumentError } from "commander";
+import { RATE_LIMIT_MAX, RATE_LIMIT_MIN } from "../base/limits.ts";
 import { type Address, parseAddress } from "../base/machine.ts";
 
 /** A whole number from `low` to `high`. */
@@ -40,6 +41,31 @@ export function share(text: string): number {
   const value = text.trim() === "" ? Number.NaN : Number(text);
   if (!(value >= 0 && value <= 1)) {
     throw new InvalidArgumentError("Give a share from 0 to 1, e.g. 0.1 for a tenth.");
+  }
+  return value;
+}
+
+const RATE_UNITS: Readonly<Record<string, number>> = {
+  "": 1,
+  k: 1e3,
+  K: 1e3,
+  M: 1e6,
+  G: 1e9,
+  ki: 2 ** 10,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+};
+
+/** Bytes a second: a number with k, M, G (thousands) or Ki, Mi, Gi (1,024s), also as kB, MiB/s. */
+export function byteRate(text: string): number {
+  const match = /^(\d+(?:\.\d+)?) ?([kK]i?|[MG]i?|)B?(?:\/s)?$/.exec(text);
+  if (match === null) {
+    throw new InvalidArgumentError("Give bytes a second, e.g. 500k, 2M or 1MiB.");
+  }
+  const value = Number(match[1]) * (RATE_UNITS[match[2] as string] as number);
+  if (!(value >= RATE_LIMIT_MIN && value <= RATE_LIMIT_MAX)) {
+    throw new InvalidArgumentError("Give 1Ki to 12.5G bytes a second.");
   }
   return value;
 }

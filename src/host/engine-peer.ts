@@ -3,12 +3,22 @@
 import { LocalUsageError, OperationError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import type { PeerEvent, Take } from "../peer/commands.ts";
+import type { PeerEvent, Take, TakeFragment } from "../peer/commands.ts";
 import type { AssembledBatch } from "../stream/assembler.ts";
+import type { LentFragment } from "../stream/fragment-cursor.ts";
 import type { AssembledSource } from "../stream/source-book.ts";
 import type { SessionOutlet } from "./engine-source.ts";
-import type { Datum, DatumBatch, EnginePeer, OverlayReport, PeerEvents } from "./engine-types.ts";
+import type {
+  Datum,
+  DatumBatch,
+  EnginePeer,
+  Fragment,
+  OverlayReport,
+  PeerEvents,
+} from "./engine-types.ts";
+import { FragmentIterator } from "./fragment-iterator.ts";
 import { Listeners } from "./listeners.ts";
+import { PacedIterator } from "./paced-iterator.ts";
 import { overlayReport } from "./report.ts";
 
 type Failure = { readonly code: OperationError["code"]; readonly detail: string };
@@ -22,6 +32,9 @@ export class PeerHandle implements EnginePeer {
   readonly #kernel: Kernel;
   readonly #listeners = new Listeners<PeerEvents>();
   readonly #take: Take;
+  readonly #takeFragment: TakeFragment & { release: boolean };
+  readonly #consume: boolean;
+  readonly #debug: boolean;
   #resolveClosed: () => void = () => undefined;
   #wake: (() => void) | undefined;
   #iterating = false;
@@ -34,7 +47,10 @@ export class PeerHandle implements EnginePeer {
     outlet: SessionOutlet,
     kernel: Kernel,
     session: { readonly sessionId: number; readonly overlayId: string; readonly title: string },
+    options: { readonly consume: boolean; readonly debug: boolean },
   ) {
+    this.#consume = options.consume;
+    this.#debug = options.debug;
     this.#outlet = outlet;
     this.#kernel = kernel;
     this.sessionId = session.sessionId;
@@ -45,6 +61,12 @@ export class PeerHandle implements EnginePeer {
       overlayId: session.overlayId,
       batch: undefined,
       sourceOf: undefined,
+    };
+    this.#takeFragment = {
+      kind: "takeFragment",
+      overlayId: session.overlayId,
+      release: false,
+      fragment: undefined,
     };
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
@@ -60,6 +82,11 @@ export class PeerHandle implements EnginePeer {
   batches(): AsyncIterableIterator<DatumBatch> {
     this.#claim();
     return new BatchIterator(this, this.#kernel);
+  }
+
+  fragments(): AsyncIterableIterator<Fragment> {
+    this.#claim();
+    return new FragmentIterator(this, this.#kernel.bytes, this.#debug);
   }
 
   toReadableStream(options: { readonly sources?: readonly string[] } = {}): ReadableStream<Datum> {
@@ -103,6 +130,20 @@ export class PeerHandle implements EnginePeer {
     this.#take.batch = undefined;
     this.#outlet.command(this.#take);
     return this.#take.batch;
+  }
+
+  /** Next fragment now, undefined when none is there now. Takes back the one before. */
+  takeFragmentNow(): LentFragment | undefined {
+    if (this.#over) return undefined;
+    this.#takeFragment.release = false;
+    this.#outlet.command(this.#takeFragment);
+    return this.#takeFragment.fragment;
+  }
+
+  releaseFragment(): void {
+    if (this.#over) return;
+    this.#takeFragment.release = true;
+    this.#outlet.command(this.#takeFragment);
   }
 
   sourceOf(row: number): AssembledSource {
@@ -185,58 +226,25 @@ export class PeerHandle implements EnginePeer {
   }
 
   #claim(): void {
+    if (!this.#consume) {
+      throw new LocalUsageError("USAGE", {
+        detail: "a peer joined with consume: false only forwards",
+      });
+    }
     if (this.#iterating) {
-      throw new LocalUsageError("USAGE", { detail: "a peer has one data() or batches() iterator" });
+      throw new LocalUsageError("USAGE", {
+        detail: "a peer has one data(), batches() or fragments() iterator",
+      });
     }
     this.#iterating = true;
   }
-}
-
-/** Steps at the consumer's pace: one that needs no waiting resolves at once. */
-abstract class PacedIterator<T> implements AsyncIterableIterator<T> {
-  protected readonly peer: PeerHandle;
-
-  constructor(peer: PeerHandle) {
-    this.peer = peer;
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  next(): Promise<IteratorResult<T>> {
-    const value = this.now();
-    return value === undefined ? this.#wait() : Promise.resolve({ done: false, value });
-  }
-
-  async return(): Promise<IteratorResult<T>> {
-    await this.peer.leave();
-    return { done: true, value: undefined };
-  }
-
-  async #wait(): Promise<IteratorResult<T>> {
-    for (;;) {
-      if (this.peer.isOver) return { done: true, value: undefined };
-      const woken = this.peer.woken();
-      // It may have come between the last try and now.
-      const before = this.now();
-      if (before !== undefined) return { done: false, value: before };
-      if (this.peer.isOver) return { done: true, value: undefined };
-      await woken;
-      const value = this.now();
-      if (value !== undefined) return { done: false, value };
-    }
-  }
-
-  /** What is there now; undefined when there is nothing. */
-  protected abstract now(): T | undefined;
 }
 
 /**
  * One copy a batch into ordinary memory; data are subarrays of it. Steps that need no waiting
  * resolve at once.
  */
-class DataIterator extends PacedIterator<Datum> {
+class DataIterator extends PacedIterator<Datum, PeerHandle> {
   readonly #kernel: Kernel;
   readonly #wanted: ReadonlySet<string> | undefined;
   #batch: AssembledBatch | undefined;
@@ -304,7 +312,7 @@ class DataIterator extends PacedIterator<Datum> {
   }
 }
 
-class BatchIterator extends PacedIterator<DatumBatch> {
+class BatchIterator extends PacedIterator<DatumBatch, PeerHandle> {
   readonly #view: BatchView;
 
   constructor(peer: PeerHandle, kernel: Kernel) {

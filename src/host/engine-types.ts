@@ -36,7 +36,14 @@ export interface EngineOptions {
   readonly advertise?: readonly { readonly host: string; readonly port: number }[];
   /** 32 bytes: the seed of this node's Ed25519 key. Default: a new one. */
   readonly identitySeed?: Uint8Array;
+  /** Links of proven peers at most; 1 to 4,096. Default 64. */
   readonly maxLinks?: number;
+  /** DATA sent a second, over all overlays together; 1,024 to 12.5e9. Default: no limit. */
+  readonly uploadLimitBytesPerSecond?: number;
+  /** DATA taken a second, over all overlays together; as above. Default: no limit. */
+  readonly downloadLimitBytesPerSecond?: number;
+  /** Fragments are lent as copies that are detached when their time is over: later use throws. */
+  readonly debug?: boolean;
   readonly logger?: Logger;
   /** Closes the engine when aborted. */
   readonly signal?: AbortSignal;
@@ -151,6 +158,11 @@ export interface JoinOptions extends ServerUrls {
   readonly sourceId?: string;
   readonly dataId?: string;
   readonly from?: StartFrom;
+  /**
+   * False: this peer only forwards. Its fragments count as consumed as soon as they are there;
+   * data(), batches() and fragments() throw USAGE. Default true.
+   */
+  readonly consume?: boolean;
   /** How long an unknown title is waited for. Default 60,000. */
   readonly waitMs?: number;
   readonly node?: NodeSettings;
@@ -184,12 +196,30 @@ export interface DatumBatch {
   payloadOf(i: number): Uint8Array;
 }
 
+/**
+ * A whole DATA frame, lent until the next step of the iterator or release(): header and records as
+ * they came over the wire, [offset, offset + length) of `memory`. Later use throws USAGE; a view
+ * kept from before shows other bytes then, and is detached with the engine option `debug`.
+ */
+export interface Fragment {
+  readonly index: FragmentIndex;
+  readonly offset: number;
+  readonly length: number;
+  readonly memory: Uint8Array;
+  /** The frame as one view. */
+  readonly bytes: Uint8Array;
+  /** Gives it back before the next step. */
+  release(): void;
+}
+
 export interface EnginePeer {
   readonly overlayId: OverlayId;
   readonly title: string;
   /** Data of all sources, or of those named; one iterator a peer. */
   data(options?: { readonly sources?: readonly string[] }): AsyncIterableIterator<Datum>;
   batches(): AsyncIterableIterator<DatumBatch>;
+  /** Whole fragments in index order, for who passes them on: nothing is taken apart or copied. */
+  fragments(): AsyncIterableIterator<Fragment>;
   toReadableStream(options?: { readonly sources?: readonly string[] }): ReadableStream<Datum>;
   status(): OverlayReport;
   on<K extends keyof PeerEvents>(event: K, listener: (value: PeerEvents[K]) => void): () => void;
@@ -245,6 +275,16 @@ export interface EngineReport {
   readonly listening: readonly Address[];
   readonly memory: { readonly segments: number; readonly freeSegments: number };
   readonly kernel: "wasm" | "js";
+  /** Links of proven peers, and links in all. */
+  readonly links: { readonly peers: number; readonly open: number };
+  readonly upload: {
+    /** Undefined: no limit. */
+    readonly limitBytesPerSecond: number | undefined;
+    readonly rateBytesPerSecond: number;
+    /** What could be sent on top; undefined without a limit. */
+    readonly spareBytesPerSecond: number | undefined;
+  };
+  readonly download: { readonly limitBytesPerSecond: number | undefined };
   readonly counters: PeerCounters;
   readonly jobs: { readonly inline: number; readonly pooled: number };
   readonly overlays: readonly OverlayReport[];

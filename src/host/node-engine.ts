@@ -22,6 +22,7 @@ import {
 } from "../kernel/wasm-kernel.ts";
 import type { PeerCommand, PeerEvent } from "../peer/commands.ts";
 import { PeerMachine } from "../peer/peer.ts";
+import { checkRateLimit } from "../peer/upload.ts";
 import { createKernelPool, type KernelPool } from "../pool/kernel-pool.ts";
 import { TcpTransport } from "../transport/tcp.ts";
 import type { Listening, Transport } from "../transport/transport.ts";
@@ -43,7 +44,7 @@ import type {
 import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
 import { NodeIdentity, sha256, systemEntropy, verifySignature } from "./node-identity.ts";
-import { overlayReport } from "./report.ts";
+import { linksReport, overlayReport } from "./report.ts";
 
 const WASM_URL = new URL("../../build/kernel.wasm", import.meta.url);
 const CLOSE_GRACE_MS = 5_000;
@@ -82,6 +83,12 @@ async function createKernel(
   if (!Number.isInteger(workers) || workers < 0 || workers > 64) {
     throw new LocalUsageError("USAGE", { detail: "workers is a whole number from 0 to 64" });
   }
+  const { maxLinks } = options;
+  if (maxLinks !== undefined && !(Number.isInteger(maxLinks) && maxLinks >= 1)) {
+    throw new LocalUsageError("USAGE", { detail: "maxLinks is a whole number from 1" });
+  }
+  checkRateLimit("uploadLimitBytesPerSecond", options.uploadLimitBytesPerSecond);
+  checkRateLimit("downloadLimitBytesPerSecond", options.downloadLimitBytesPerSecond);
   if (!wasmSupported()) {
     return { kernel: createJsKernel({ memoryBytes: memoryMiB * MIB }), pool: undefined };
   }
@@ -136,6 +143,8 @@ class NodeEngine implements Engine {
       entropy: systemEntropy,
       sha256,
       ...(options.maxLinks === undefined ? {} : { maxLinks: options.maxLinks }),
+      uploadLimitBytesPerSecond: options.uploadLimitBytesPerSecond,
+      downloadLimitBytesPerSecond: options.downloadLimitBytesPerSecond,
     });
     // A place for each proven link, and for as many strangers as the machine lets wait.
     const maxInboundLinks =
@@ -240,11 +249,17 @@ class NodeEngine implements Engine {
       dataSourceId: sourceId,
       dataId,
       from: options.from ?? "oldest",
+      consume: options.consume ?? true,
       waitMs: options.waitMs ?? 60_000,
       node: options.node ?? {},
     });
     const session = await opened;
-    const handle = new PeerHandle(this.#outlet(), this.#memory.kernel, { sessionId, ...session });
+    const handle = new PeerHandle(
+      this.#outlet(),
+      this.#memory.kernel,
+      { sessionId, ...session },
+      { consume: options.consume ?? true, debug: this.#options.debug ?? false },
+    );
     this.#adopt(sessionId, handle);
     return handle;
   }
@@ -259,6 +274,7 @@ class NodeEngine implements Engine {
         freeSegments: this.#memory.freeSegments,
       },
       kernel: this.#memory.kernel.name,
+      ...linksReport(this.#machine),
       counters: { ...this.#machine.context.counters },
       jobs: { inline, pooled },
       overlays: [...this.#machine.overlays.values()].map(overlayReport),

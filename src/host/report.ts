@@ -1,8 +1,27 @@
-/** Snapshots of overlays for users, status pages and tables. */
+/** Snapshots of overlays and links for users, status pages and tables. */
 
 import type { Overlay } from "../peer/overlay.ts";
+import type { PeerMachine } from "../peer/peer.ts";
 import { ROLES } from "../protocol/common.ts";
-import type { OverlayReport } from "./engine-types.ts";
+import type { EngineReport, OverlayReport } from "./engine-types.ts";
+
+/** Links and limits of an engine, all overlays together. */
+export function linksReport(
+  machine: PeerMachine,
+): Pick<EngineReport, "links" | "upload" | "download"> {
+  const { upload, download, now } = machine.context;
+  const limited = (bytesPerSecond: number): number | undefined =>
+    Number.isFinite(bytesPerSecond) ? bytesPerSecond : undefined;
+  return {
+    links: { peers: machine.links.provenPeers(), open: machine.links.size },
+    upload: {
+      limitBytesPerSecond: limited(upload.limitBytesPerSecond),
+      rateBytesPerSecond: upload.rateBytesPerSecond(now.monoMs),
+      spareBytesPerSecond: limited(upload.spareBytesPerSecond(now.monoMs)),
+    },
+    download: { limitBytesPerSecond: limited(download.limitBytesPerSecond) },
+  };
+}
 
 export function overlayReport(overlay: Overlay): OverlayReport {
   const { window, consumer, source } = overlay;

@@ -13,6 +13,7 @@ import type {
   TimestampUs,
 } from "../base/units.ts";
 import type { AssembledBatch, Gap } from "../stream/assembler.ts";
+import type { LentFragment } from "../stream/fragment-cursor.ts";
 import type { AssembledSource } from "../stream/source-book.ts";
 import type { SessionCommand, SessionEvent } from "./session/session-types.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
@@ -27,6 +28,8 @@ export interface OpenOverlay {
   /** Source, complete: nothing is freed until no new member came for so long. Default 0. */
   readonly gatherMs?: number;
   readonly from?: StartFrom;
+  /** False: this peer only forwards; nothing is to be taken. Default true. */
+  readonly consume?: boolean;
 }
 
 /**
@@ -94,6 +97,18 @@ export interface Take {
   sourceOf: ((row: number) => AssembledSource) | undefined;
 }
 
+/**
+ * Next whole fragment for the consumer, in place of data; takes back the one lent before. `fragment`
+ * (out) is undefined when there is none, or `release` asked only for the taking back. Throws
+ * LocalUsageError USAGE once data were taken.
+ */
+export interface TakeFragment {
+  readonly kind: "takeFragment";
+  readonly overlayId: OverlayId;
+  readonly release: boolean;
+  fragment: LentFragment | undefined;
+}
+
 /** Leaves the overlay; announced = BYE to all neighbours. */
 export interface LeaveOverlay {
   readonly kind: "leaveOverlay";
@@ -118,6 +133,7 @@ export type PeerCommand =
   | EndSource
   | EndSession
   | Take
+  | TakeFragment
   | LeaveOverlay
   | OverlayEnded
   | SessionCommand;

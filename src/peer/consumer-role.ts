@@ -6,10 +6,12 @@
  * neighbour can fill for `repairMs`, after asking for other holders, is given up and reported.
  */
 
+import { LocalUsageError } from "../base/errors.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { Assembler } from "../stream/assembler.ts";
+import { FragmentCursor } from "../stream/fragment-cursor.ts";
 import type { FragmentWindow } from "../stream/window.ts";
-import type { PeerEvent, Take } from "./commands.ts";
+import type { PeerEvent, Take, TakeFragment } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { confirmedTo } from "./reach.ts";
@@ -24,7 +26,10 @@ export class ConsumerRole {
   readonly #window: FragmentWindow;
   readonly #settings: OverlaySettings;
   readonly #from: StartFrom;
-  readonly #assembler: Assembler;
+  /** Takes data out of fragments, or whole fragments. */
+  #assembler: Assembler | FragmentCursor;
+  readonly #forwards: boolean;
+  #hasTaken = false;
   #startAtMs: MonoMs | undefined;
   #started = false;
   #startIndex: FragmentIndex = 0;
@@ -41,12 +46,16 @@ export class ConsumerRole {
     window: FragmentWindow,
     settings: OverlaySettings,
     from: StartFrom,
+    consume = true,
   ) {
     this.#context = context;
     this.#window = window;
     this.#settings = settings;
     this.#from = from;
-    this.#assembler = new Assembler(window, window.start);
+    this.#forwards = !consume;
+    this.#assembler = consume
+      ? new Assembler(window, window.start)
+      : new FragmentCursor(window, window.start);
   }
 
   get started(): boolean {
@@ -60,7 +69,8 @@ export class ConsumerRole {
   get ended(): boolean {
     return this.#endTaken;
   }
-  get assembler(): Assembler {
+
+  get assembler(): Assembler | FragmentCursor {
     return this.#assembler;
   }
 
@@ -95,7 +105,10 @@ export class ConsumerRole {
     this.#assembler.startAt(index);
   }
 
-  take(command: Take): PeerEvent[] {
+  take(command: Take | TakeFragment): PeerEvent[] {
+    if (this.#forwards) throw new LocalUsageError("USAGE", { detail: "this peer only forwards" });
+    if (command.kind === "takeFragment") return this.#takeFragment(command);
+    this.#hasTaken = true;
     if (!this.#started || this.#endTaken) {
       this.#hungry = !this.#endTaken;
       return [];
@@ -107,6 +120,26 @@ export class ConsumerRole {
     } else {
       this.#hungry = true;
     }
+    return this.#report();
+  }
+
+  #takeFragment(command: TakeFragment): PeerEvent[] {
+    if (this.#assembler instanceof Assembler) {
+      if (this.#hasTaken) throw new LocalUsageError("USAGE", { detail: "data were taken before" });
+      this.#assembler.close();
+      this.#assembler = new FragmentCursor(this.#window, this.#assembler.head);
+    }
+    command.fragment = undefined;
+    if (command.release) this.#assembler.release();
+    else if (this.#started && !this.#endTaken) command.fragment = this.#assembler.nextFragment();
+    this.#hungry = command.fragment === undefined && !command.release && !this.#endTaken;
+    return this.#report();
+  }
+
+  /** A peer that only forwards is done with a fragment as soon as it is there. */
+  forward(): PeerEvent[] {
+    if (!this.#forwards || !this.#started || this.#endTaken) return [];
+    if (this.#assembler instanceof FragmentCursor) this.#assembler.forward();
     return this.#report();
   }
 

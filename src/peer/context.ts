@@ -48,6 +48,8 @@ export interface PeerCounters {
   corruptFragments: number;
   malformedFrames: number;
   refusedLinks: number;
+  /** Links that this node did not open because of its own limit. */
+  unopenedLinks: number;
   /** Inbound links without a proven identity, closed to let others in. */
   evictedLinks: number;
   requestsSent: number;
@@ -74,6 +76,7 @@ export function zeroCounters(): PeerCounters {
     corruptFragments: 0,
     malformedFrames: 0,
     refusedLinks: 0,
+    unopenedLinks: 0,
     evictedLinks: 0,
     requestsSent: 0,
     requestsServed: 0,

@@ -119,6 +119,7 @@ export class Introductions {
     if (row.neighbours.length === 0) return;
     for (const handshake of [...row.handshakes.values()]) {
       if (this.#context.now.monoMs - handshake.sinceMs <= HANDSHAKE_TIMEOUT_MS) continue;
+      row.unansweredMs = this.#context.now.monoMs;
       this.#sayBye(row, handshake.overlay.tag, "TIMEOUT", "no HELLO");
       this.#end(row, handshake, "TIMEOUT", "no HELLO");
     }

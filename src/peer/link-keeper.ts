@@ -99,8 +99,9 @@ export class LinkKeeper {
   }
 
   #dialNew(overlayIds: readonly OverlayId[], address: Address, peerId: PeerId | undefined): void {
-    if (this.#table.provenPeers(peerId) + this.#table.outboundPending >= this.#maxLinks) {
-      this.#context.counters.refusedLinks++;
+    // Links under way do not count: most that are dialled may come to nothing, and one has to be.
+    if (this.#table.provenPeers(peerId) >= this.#maxLinks) {
+      this.#context.counters.unopenedLinks++;
       for (const overlayId of overlayIds) {
         this.linkFailed(overlayId, address, "TOO_MANY_LINKS", "own limit");
       }

@@ -4,7 +4,7 @@
  */
 
 import type { Address, LinkId } from "../base/machine.ts";
-import { type OverlayId, type PeerId, toHex } from "../base/units.ts";
+import { type MonoMs, type OverlayId, type PeerId, toHex } from "../base/units.ts";
 import type { Handshake } from "./handshake.ts";
 import type { PeerLink } from "./link.ts";
 import type { Neighbour } from "./neighbour.ts";
@@ -19,6 +19,8 @@ export interface LinkRow {
   readonly expected: PeerId | undefined;
   /** Overlays to be opened on it once the first one is. */
   readonly waiting: Set<OverlayId>;
+  /** When a HELLO on it was given up; nothing heard since: it may be dead. */
+  unansweredMs: MonoMs;
   /** Tags of overlays that were open or under way on it: what still comes of them is no fault. */
   readonly closedTags: Set<string>;
 }
@@ -82,13 +84,13 @@ export class LinkTable {
   }
 
   /**
-   * An open link to that peer. Without an id only a link that this node itself dialled at that
+   * An open link to that peer, unless it left a HELLO unanswered. Without an id only a link that this node itself dialled at that
    * address: what others say of their addresses proves nothing.
    */
   linkTo(address: Address, peerId: PeerId | undefined): LinkRow | undefined {
     for (const row of this.#rows.values()) {
       const { link } = row;
-      if (!link.isOpen) continue;
+      if (!link.isOpen || link.heardMs <= row.unansweredMs) continue;
       const at = link.outbound ? link.remote : undefined;
       if (leadsTo(address, peerId, at, row.peerId ?? row.expected)) return row;
     }
@@ -104,15 +106,6 @@ export class LinkTable {
     return peers.size;
   }
 
-  /** Links under way, by this node's own wish. */
-  get outboundPending(): number {
-    let pending = this.#dialling.size;
-    for (const { link, neighbours } of this.#rows.values()) {
-      if (link.outbound && link.isOpen && neighbours.length === 0) pending++;
-    }
-    return pending;
-  }
-
   add(link: PeerLink, dialled: Dialling | undefined): LinkRow {
     const row: LinkRow = {
       link,
@@ -121,6 +114,7 @@ export class LinkTable {
       peerId: undefined,
       expected: dialled?.peerId,
       waiting: new Set(dialled?.overlayIds),
+      unansweredMs: Number.NEGATIVE_INFINITY,
       closedTags: new Set(),
     };
     this.#rows.set(link.id, row);

@@ -99,6 +99,10 @@ export class PeerLink {
   get isAborted(): boolean {
     return this.#aborted;
   }
+  /** When something came over it last. */
+  get heardMs(): MonoMs {
+    return this.#heardMs;
+  }
   /** Bytes handed over that have not left this process yet. */
   get queuedBytes(): number {
     return this.#transmitted - this.#sent;

@@ -20,7 +20,7 @@ import { type Accept, BYE, encodeFrame, type Partner } from "../protocol/r10.ts"
 import type { BuffermapHeader } from "../protocol/r10-binary.ts";
 import { FragmentWindow } from "../stream/window.ts";
 import { Advertiser } from "./advertiser.ts";
-import type { PeerEvent, Take, Write } from "./commands.ts";
+import type { PeerEvent, Take, TakeFragment, Write } from "./commands.ts";
 import { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
 import { Pace } from "./download.ts";
@@ -48,6 +48,7 @@ export interface OverlayOptions {
   /** Source, complete: nothing is freed until no new member came for so long. */
   readonly gatherMs: number;
   readonly from: StartFrom;
+  readonly consume: boolean;
   /** Closes a link for what came over it. */
   readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
   /** A neighbour is none any more. */
@@ -117,7 +118,7 @@ export class Overlay {
       this.consumer = undefined;
     } else {
       this.source = undefined;
-      this.consumer = new ConsumerRole(context, this.window, settings, options.from);
+      this.consumer = new ConsumerRole(context, window, settings, options.from, options.consume);
     }
     this.#finale = new Finale(context, this, options);
     this.#deadlines.set("tick", context.now.monoMs + TICK_MS);
@@ -287,7 +288,7 @@ export class Overlay {
     return this.source.write(command) && !this.#wayOutIsIdle();
   }
 
-  take(command: Take): void {
+  take(command: Take | TakeFragment): void {
     assert(this.consumer !== undefined, "only a consumer takes");
     for (const event of this.consumer.take(command)) this.#event(event);
   }
@@ -332,6 +333,7 @@ export class Overlay {
       this.#tick();
       if (this.hasLeft) return;
     }
+    for (const event of this.consumer?.forward() ?? []) this.#event(event);
     const consumedTo = this.#consumedTo();
     this.#retention.free(this.neighbours, consumedTo, this.known, tick);
     if (this.source !== undefined) this.#runSource();

@@ -212,6 +212,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         if (overlay.write(command)) this.#dirty.delete(overlay);
         return;
       case "take":
+      case "takeFragment":
         overlay.take(command);
         return;
       case "registerDataSource":
@@ -246,6 +247,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       waitPeers: command.waitPeers ?? 0,
       gatherMs: command.gatherMs ?? 0,
       from: command.from ?? "oldest",
+      consume: command.consume ?? true,
       blame: (link, error) => this.#keeper.fail(link, error),
       dropped: (neighbour) => {
         this.#table.drop(neighbour, tag);

@@ -104,6 +104,23 @@ describe("options", () => {
     });
   });
 
+  it.each([
+    ["4096", 4_096],
+    ["500k", 500_000],
+    ["500K", 500_000],
+    ["2M", 2_000_000],
+    ["1.5MB", 1_500_000],
+    ["1Ki", 1_024],
+    ["1MiB", 1_048_576],
+    ["2GiB/s", 2 ** 31],
+    ["64kB/s", 64_000],
+  ])("read the rate %s", async (text, bytesPerSecond) => {
+    const line = `--upload-limit ${text} --download-limit ${text}`;
+    const rates = { uploadLimit: bytesPerSecond, downloadLimit: bytesPerSecond };
+    expect((await run(`join ${line}`)).options).toMatchObject(rates);
+    expect((await run(`source ${line}`)).options).toMatchObject(rates);
+  });
+
   it("come from the flag before the environment before the file before the default", async () => {
     const file = configuration({ port: 1, host: "file", "admin-port": 3, "data-dir": "file" });
     process.env.MP2P_PORT = "2";
@@ -152,6 +169,13 @@ describe("wrong usage is exit 2 with the cure", () => {
     ["join --listen h", "Give HOST:PORT"],
     ["join --advertise h:0", "can not be 0"],
     ["source --format xml", "Allowed choices are lines, ndjson, csv, raw, framed."],
+    ["join --upload-limit fast", "Give bytes a second, e.g. 500k, 2M or 1MiB."],
+    ["join --upload-limit 500kb", "Give bytes a second"],
+    ["join --download-limit 2m", "Give bytes a second"],
+    ["source --download-limit -1", "Give bytes a second"],
+    ["source --upload-limit 1023", "Give 1Ki to 12.5G"],
+    ["source --upload-limit 13G", "Give 1Ki to 12.5G"],
+    ["join --max-links 0", "from 1 to 4096"],
     ["source --fragment-bytes 1023", "from 1024 to 262144"],
     ["source --rate 0", "above 0"],
     ["source --title", "argument missing"],

@@ -325,7 +325,7 @@ describe("numbers and codes", () => {
     `nobody holds for ${seconds(limits.REPAIR_MS_DEFAULT)}`,
     `good standing holds for ${seconds(limits.HOLD_MS_DEFAULT)}`,
     `no progress for ${seconds(limits.LINGER_MS_DEFAULT)}`,
-    `limit on links, ${limits.LINKS_MAX_DEFAULT} by default`,
+    `limit on linked peers, ${limits.LINKS_MAX_DEFAULT} by default`,
     `come while ${limits.LINKS_MAX_DEFAULT + limits.LINKS_PENDING_MAX} are open`,
     `A message or body has at most ${n(limits.SIGNALLING_MESSAGE_BYTES_MAX)} bytes`,
     `holds at most ${limits.CANDIDATES_MAX}`,

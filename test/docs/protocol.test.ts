@@ -12,11 +12,13 @@ import { readMsgpack } from "../support/msgpack-reader.ts";
 import { type MsgpackInput, writeMsgpack } from "../support/msgpack-writer.ts";
 import { TinyPeer } from "./tiny-peer.ts";
 import {
+  helloFrame,
   type IndexFile,
   isSigned,
   type Key,
   keyOf,
   message,
+  overlayTag,
   rangesFrame,
   readBuffermap,
   readFields,
@@ -217,6 +219,9 @@ test("GET, GONE, REFRESH, PING and ERROR answer as the page says", async () => {
   expect(first).toBe(0);
   expect(count).toBeGreaterThanOrEqual(3);
 
+  // Asked for before it is granted: let go. What comes after that is answered.
+  peer.get(0, 1);
+  peer.credit(100);
   peer.get(1, 2);
   await peer.until(() => peer.fragments.size === 2, "two fragments");
   expect([...peer.fragments.keys()]).toEqual([1, 2]);
@@ -230,6 +235,17 @@ test("GET, GONE, REFRESH, PING and ERROR answer as the page says", async () => {
   const token = Buffer.from("12345678");
   peer.ping(token);
   expect((await peer.next("PONG")).bytes.subarray(8)).toEqual(token);
+
+  // An overlay that is not shared: BYE with its tag, and the link goes on.
+  const other = { overlayId: Buffer.alloc(16, 3), epoch: 1, role: 1, step: 0 as const };
+  const { publicKey } = keyOf(Buffer.alloc(32, 8));
+  const none = Buffer.alloc(0);
+  peer.send(helloFrame({ ...other, publicKey, nonce: NONCE, signature: none }));
+  const [tag, code] = readFields(await peer.next("BYE"));
+  expect(tag).toEqual(overlayTag(other.overlayId, other.epoch));
+  expect(code).toBe("WRONG_OVERLAY");
+  peer.get(0, 1);
+  await peer.until(() => peer.fragments.size === 3, "one more fragment");
 
   peer.send(rangesFrame("GET", Buffer.alloc(8, 1), 0, [[0, 1]]));
   expect(readFields(await peer.next("ERROR"))[0]).toBe("WRONG_OVERLAY");

@@ -299,10 +299,12 @@ export class Node implements Messenger {
       readonly waitPeers?: number;
       readonly gatherMs?: number;
       readonly from?: "oldest" | "live" | "start";
+      readonly consume?: boolean;
     } = {},
   ): this {
     this.command({ kind: "openOverlay", role, settings, ...more });
-    if (role === "peer") this.take(Number.POSITIVE_INFINITY, settings.overlayId);
+    if (role === "peer" && more.consume !== false)
+      this.take(Number.POSITIVE_INFINITY, settings.overlayId);
     return this;
   }
 

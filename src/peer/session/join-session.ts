@@ -262,6 +262,7 @@ export class JoiningSession extends SessionBase {
       kind: "openOverlay",
       role: "peer",
       from: this.#options.from,
+      consume: this.#options.consume ?? true,
       settings: {
         ...NODE_DEFAULTS,
         ...this.#options.node,

@@ -48,6 +48,8 @@ export interface JoinSession {
   readonly from: StartFrom;
   /** How long an unknown title is waited for. */
   readonly waitMs: number;
+  /** False: this peer only forwards. Default true. */
+  readonly consume?: boolean;
   readonly node: NodeSettings;
 }
 

@@ -1,0 +1,89 @@
+/**
+ * Runs `mp2p join --relay`: a member that passes fragments on and writes nothing. It stays until END
+ * and for its neighbours after that, and tells how much went through it.
+ */
+
+import { OperationError } from "../base/errors.ts";
+import type { Engine, EnginePeer, PeerEvents } from "../host/engine-types.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import type { Progress } from "./reporter.ts";
+import type { RunContext } from "./run-kit.ts";
+import { linkSentence } from "./run-source.ts";
+import { bytesText, countText, secondsText } from "./units.ts";
+
+export async function relay(
+  engine: Engine,
+  peer: EnginePeer,
+  { reporter, signals }: RunContext,
+): Promise<ExitCode> {
+  const { title, overlayId } = peer;
+  const beganMs = performance.now();
+  let startedAt = 0;
+  let gaps = 0;
+  reporter.note("joined", { title, overlayId, peerId: engine.peerId }, `relays "${title}"`);
+  peer.on("started", ({ index }) => {
+    startedAt = index;
+    reporter.note("started", { startedAt }, `starts at fragment ${countText(index)}`);
+  });
+  peer.on("gap", (gap) => {
+    gaps++;
+    reporter.warn("gap", { gap }, gapSentence(gap));
+  });
+  peer.on("link", (link) => reporter.note("link", { ...link }, linkSentence(link)));
+  peer.on("note", (text) => reporter.note("note", { text }, text));
+  signals.onFirst(() => void peer.leave());
+  const stopFollowing = reporter.follow(() => progressOf(engine, peer));
+  try {
+    await sessionOver(peer);
+  } finally {
+    stopFollowing();
+  }
+  const { traffic } = peer.status();
+  const elapsedMs = performance.now() - beganMs;
+  const left = signals.received !== undefined;
+  reporter.note(
+    left ? "left" : "done",
+    { startedAt, gaps, elapsedMs: Math.round(elapsedMs), traffic },
+    `${left ? "left" : "done"}: ${passed(traffic)} in ${secondsText(elapsedMs)}`,
+  );
+  if (left) return signals.exitCode(EXIT.ok);
+  return gaps > 0 ? EXIT.dataLost : EXIT.ok;
+}
+
+/** Rejects with what the session failed with. */
+async function sessionOver(peer: EnginePeer): Promise<void> {
+  let stop = (): void => undefined;
+  const failed = new Promise<never>((_, reject) => {
+    stop = peer.on("failed", ({ code, detail }) => {
+      reject(new OperationError(code, detail === "" ? {} : { detail }));
+    });
+  });
+  try {
+    await Promise.race([peer.closed, failed]);
+  } finally {
+    stop();
+  }
+}
+
+function progressOf(engine: Engine, peer: EnginePeer): Progress {
+  const { missing, lagMs, fragmentsHeld, neighbours, traffic } = peer.status();
+  const { rateBytesPerSecond } = engine.status().upload;
+  return {
+    fields: { fragmentsHeld, missing, lagMs, neighbours: neighbours.length, traffic },
+    sentence: `${passed(traffic)}, ${bytesText(rateBytesPerSecond)}/s out, ${countText(
+      missing,
+    )} missing, ${neighbours.length} neighbours`,
+  };
+}
+
+function passed(traffic: ReturnType<EnginePeer["status"]>["traffic"]): string {
+  const { bytesFromPeers, bytesFromSource, bytesToPeers } = traffic;
+  return `${bytesText(bytesFromPeers + bytesFromSource)} in, ${bytesText(bytesToPeers)} out`;
+}
+
+export function gapSentence(gap: PeerEvents["gap"]): string {
+  if (gap.kind === "fragments") {
+    return `gap: fragments ${countText(gap.from)} to ${countText(gap.to - 1)} are lost`;
+  }
+  return `gap: data ${countText(gap.from)} to ${countText(gap.to)} of ${gap.sourceId} are lost`;
+}
