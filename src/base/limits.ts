@@ -60,6 +60,10 @@ export const HANDSHAKE_TIMEOUT_MS = 5_000;
 
 /** DATA handed to one link's socket and not yet sent: a run of 32 default fragments, doubled. */
 export const LINK_QUEUE_BYTES_MAX = 1 * MIB;
+/** And on a slow link what leaves within this: what waits there could have gone another way. */
+export const LINK_QUEUE_MS = 250;
+/** But at least this: four default fragments. */
+export const LINK_QUEUE_BYTES_MIN = 64 * KIB;
 /**
  * Control frames handed to one link's socket and not yet sent. Twice the DATA: HAVE for a stream of
  * 10 Gbit/s fills it in seconds, so who comes here does not read. Closed with LINK_SLOW.
@@ -73,6 +77,10 @@ export const REFRESHES_PER_SECOND_MAX = 2;
 export const LINK_SLOW_MS = 30_000;
 /** Fragments asked for and not yet answered, per link. */
 export const REQUESTS_IN_FLIGHT_MAX = 64;
+/** Requests of a neighbour none of which could be served for this long are declined: BUSY. */
+export const SERVE_WAIT_MS = 700;
+/** And it is told to come back after this. */
+export const BUSY_RETRY_MS = 500;
 /** Indices per GET, HAVE or GONE frame; more go into further frames. */
 export const RANGES_PER_FRAME_MAX = 512;
 
@@ -112,6 +120,10 @@ export const LINK_DEAD_MS = 25_000;
 /** Substreams of an overlay: bits of one u32 mask. */
 export const SUBSTREAMS_MAX = 32;
 export const SUBSTREAMS_DEFAULT = 8;
+/** Pushed copies of one substream per node but the source: wide trees stay shallow. */
+export const CHILDREN_MAX = 8;
+/** Hops from the source beyond which a substream is not handed on: what runs in a circle ends here. */
+export const DEPTH_MAX = 32;
 /** Fragments of one substream run: one contiguous write. */
 export const SUBSTREAM_RUN = 16;
 

@@ -17,6 +17,8 @@ import {
   LINK_CONTROL_BYTES_MAX,
   LINK_DEAD_MS,
   LINK_QUEUE_BYTES_MAX,
+  LINK_QUEUE_BYTES_MIN,
+  LINK_QUEUE_MS,
   LINK_SLOW_MS,
   PING_MS,
   PINGS_PER_SECOND_MAX,
@@ -25,6 +27,11 @@ import type { Address, LinkId } from "../base/machine.ts";
 import type { MemoryOffset, MonoMs, OverlayId } from "../base/units.ts";
 import { encodePing } from "../protocol/r10-binary.ts";
 import type { EngineMemory } from "../stream/memory.ts";
+
+/** The speed of a link is averaged over so much time in which bytes waited. */
+const RATE_SPAN_MS = 50;
+/** Grows by this each time the queue runs empty. */
+const RATE_GROWTH = 1.1;
 
 export interface LinkOutlet {
   transmit(linkId: LinkId, bytes: Uint8Array): void;
@@ -55,6 +62,12 @@ export class PeerLink {
   #sentMs: MonoMs;
   #heardMs: MonoMs;
   #pingedMs: MonoMs = 0;
+  /** How fast bytes leave while some wait, and what the next sample of it has so far. */
+  #bytesPerMs = Number.POSITIVE_INFINITY;
+  #busyMs = 0;
+  #busyBytes = 0;
+  /** Whether bytes were left when some left last. */
+  #wasBusy = false;
   /** Pinned ranges, in order: triples (transmitted total at their end, offset, bytes). */
   #pins: number[] = [];
   /** The lane of each triple. */
@@ -122,11 +135,36 @@ export class PeerLink {
     return !lane.waits;
   }
   #hasRoom(lane: Lane): boolean {
-    if (this.queuedBytes >= LINK_QUEUE_BYTES_MAX) return false;
+    const most = this.#queueBytesMax();
+    if (this.queuedBytes >= most) return false;
     if (this.#lanes.size < 2) return true;
-    if (lane.queuedBytes < LINK_QUEUE_BYTES_MAX / this.#lanes.size) return true;
+    if (lane.queuedBytes < most / this.#lanes.size) return true;
     for (const other of this.#lanes) if (other !== lane && other.waits) return false;
     return true;
+  }
+
+  /** What leaves within LINK_QUEUE_MS, as far as this link has shown; more would only wait here. */
+  #queueBytesMax(): number {
+    const bytes = this.#bytesPerMs * LINK_QUEUE_MS;
+    return Math.max(LINK_QUEUE_BYTES_MIN, Math.min(LINK_QUEUE_BYTES_MAX, bytes));
+  }
+
+  /** Learns from `bytes` that left since the last time how fast the link is. */
+  #measure(bytes: number, nowMs: MonoMs): void {
+    if (this.#wasBusy) {
+      this.#busyMs += nowMs - this.#sentMs;
+      this.#busyBytes += bytes;
+      if (this.#busyMs >= RATE_SPAN_MS) {
+        const sample = this.#busyBytes / this.#busyMs;
+        const known = this.#bytesPerMs < Number.POSITIVE_INFINITY;
+        this.#bytesPerMs = known ? (this.#bytesPerMs + sample) / 2 : sample;
+        this.#busyMs = 0;
+        this.#busyBytes = 0;
+      }
+    }
+    this.#wasBusy = this.queuedBytes > 0;
+    // All had left before anything more was there: it may be faster than it had to show.
+    if (!this.#wasBusy) this.#bytesPerMs *= RATE_GROWTH;
   }
 
   get isIdle(): boolean {
@@ -163,14 +201,16 @@ export class PeerLink {
   /** `totalBytes` of all that was handed over have left. */
   sent(totalBytes: number, nowMs: MonoMs): void {
     if (totalBytes <= this.#sent) return;
+    const bytes = totalBytes - this.#sent;
     this.#sent = totalBytes;
+    this.#measure(bytes, nowMs);
     this.#sentMs = nowMs;
     const pins = this.#pins;
     while (this.#pinHead < pins.length && (pins[this.#pinHead] as number) <= totalBytes) {
-      const bytes = pins[this.#pinHead + 2] as number;
-      this.#memory.release(pins[this.#pinHead + 1] as number, bytes);
-      this.#pinnedBytes -= bytes;
-      (this.#pinLanes[this.#pinHead / 3] as Lane).queuedBytes -= bytes;
+      const pinned = pins[this.#pinHead + 2] as number;
+      this.#memory.release(pins[this.#pinHead + 1] as number, pinned);
+      this.#pinnedBytes -= pinned;
+      (this.#pinLanes[this.#pinHead / 3] as Lane).queuedBytes -= pinned;
       this.#pinHead += 3;
     }
     if (this.#pinHead === pins.length) {
