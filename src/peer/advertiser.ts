@@ -179,7 +179,11 @@ export class Advertiser {
     const { limit } = this.#pace;
     const grown = limit - neighbour.grantedLimit;
     if (grown <= 0) return;
-    if (!due && grown < (limit - this.#window.start) >> STEP_SHIFT) {
+    // Who has enough for a while need not know of each step.
+    const span = limit - this.#window.start;
+    const left = neighbour.grantedLimit - this.#window.highest;
+    if (left * 2 > span && grown * 4 < span) return;
+    if (!due && grown < span >> STEP_SHIFT) {
       this.#deadlines.setIfEarlier("credit", this.#context.now.monoMs + CREDIT_DELAY_MS);
       return;
     }

@@ -57,6 +57,12 @@ export interface PeerCounters {
   /** Fragments that a neighbour asked for at or above its own credit: not served. */
   requestsBeyondCredit: number;
   requestTimeouts: number;
+  /** Taken back: timed out, or the fragment came another way. */
+  requestsCancelled: number;
+  /** Asked of a second supplier while a first was under way. */
+  requestsDoubled: number;
+  busySent: number;
+  busyReceived: number;
   gaps: number;
   handshakes: number;
   slowLinks: number;
@@ -82,6 +88,10 @@ export function zeroCounters(): PeerCounters {
     requestsServed: 0,
     requestsBeyondCredit: 0,
     requestTimeouts: 0,
+    requestsCancelled: 0,
+    requestsDoubled: 0,
+    busySent: 0,
+    busyReceived: 0,
     gaps: 0,
     handshakes: 0,
     slowLinks: 0,

@@ -229,9 +229,7 @@ export class FrameRouter {
     } else if (type === FRAME_TYPES.BUSY) {
       const message = r10.decodeBusy(memory, offset, bytes);
       const found = to(message.tag);
-      if (found !== undefined) {
-        found[1].gone(found[0], Float64Array.of(message.first, message.count), 1);
-      }
+      found?.[1].busy(found[0], message);
     } else {
       const message = r10.decodeBye(memory, offset, bytes);
       if (this.#outlet.bye(row, message.tag, message.code, message.detail)) return;

@@ -6,11 +6,12 @@
  * rises: `creditLimit` is the neighbour's word, `grantedLimit` ours.
  */
 
-import { RANGES_PER_FRAME_MAX } from "../base/limits.ts";
+import { RANGES_PER_FRAME_MAX, SUBSTREAMS_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
 import { DEPTH_NOT_GRANTED } from "../protocol/r10.ts";
 import type { BuffermapHeader } from "../protocol/r10-binary.ts";
+import type { Picker } from "../stream/picker.ts";
 import type { FragmentWindow, WindowMap } from "../stream/window.ts";
 import type { Lane, PeerLink } from "./link.ts";
 
@@ -25,6 +26,7 @@ export class Neighbour {
   readonly have: WindowMap;
   readonly sent: WindowMap;
   readonly #window: FragmentWindow;
+  readonly #picker: Picker | undefined;
 
   /** Whether its first BUFFERMAP came. */
   mapKnown = false;
@@ -46,19 +48,33 @@ export class Neighbour {
   pushCursor: FragmentIndex = 0;
   /** Substreams it asked us for. */
   wantedMask = 0;
-  /** Substreams it pushes to us, and how many hops it is from the source in each. */
+  /** The ACCEPT it was told last. */
+  toldAccept = "";
+  toldAcceptMs: MonoMs = Number.NEGATIVE_INFINITY;
+  /** When its link had room last, while something is pushed to it. */
+  roomMs: MonoMs;
+
+  /** Substreams it pushes to us, from which index on. */
   pullMask = 0;
-  readonly depths = new Uint8Array(32).fill(DEPTH_NOT_GRANTED);
-  /** Substreams we asked it for, and when it may be asked again for one it did not grant. */
-  askedMask = 0;
-  awaitingAccept = false;
-  readonly refusedUntilMs = new Float64Array(32);
+  pullFrom: FragmentIndex = 0;
   pullSinceMs: MonoMs = 0;
+  /** How many hops it is from the source in each substream, and which it would hand on. */
+  readonly depths = new Uint8Array(SUBSTREAMS_MAX).fill(DEPTH_NOT_GRANTED);
+  openMask = 0;
+  /** How many copies of a substream it could push on top of what it does. */
+  spareCopies = 0;
+  /** Substreams our last PARTNER asked it for, when, and whether its ACCEPT is still to come. */
+  askedMask = 0;
+  askedMs: MonoMs = 0;
+  awaitingAccept = false;
+  /** When it may be asked again for a substream it did not grant or did not serve well. */
+  readonly refusedUntilMs = new Float64Array(SUBSTREAMS_MAX);
 
   /** Requests of ours under way. */
   requestsInFlight = 0;
-  /** Requests of its own to be served: pairs (first, count). */
+  /** Requests of its own to be served: pairs (first, count); since when none was served. */
   readonly toServe: number[] = [];
+  servedMs: MonoMs = 0;
 
   lastDataMs: MonoMs = 0;
   /** Complete: out of good standing; it counts no more for what may be freed. */
@@ -81,6 +97,7 @@ export class Neighbour {
   constructor(
     overlay: object,
     window: FragmentWindow,
+    picker: Picker | undefined,
     link: PeerLink,
     peerId: PeerId,
     role: Role,
@@ -88,12 +105,14 @@ export class Neighbour {
   ) {
     this.overlay = overlay;
     this.#window = window;
+    this.#picker = picker;
     this.link = link;
     this.lane = link.openLane();
     this.peerId = peerId;
     this.role = role;
     this.sinceMs = nowMs;
     this.mapsSinceMs = nowMs;
+    this.roomMs = nowMs;
     this.ackedAdvancedMs = nowMs;
     this.creditAdvancedMs = nowMs;
     this.have = window.createMap();
@@ -104,10 +123,17 @@ export class Neighbour {
     return this.role === ROLES.source;
   }
 
+  /** We push the substreams of `mask` from now on; what is new to it begins at pushFrom. */
+  setPush(mask: number): void {
+    if ((mask & ~this.pushMask) !== 0) this.pushCursor = this.pushFrom;
+    this.pushMask = mask;
+  }
+
   /** Its whole buffermap, in place of what was known; the bits lie in `memory`. */
   buffermap(memory: Uint8Array, header: BuffermapHeader): void {
     this.startMoved(header.start);
-    this.#window.replaceFromWire(this.have, header, memory);
+    if (this.#picker === undefined) this.#window.replaceFromWire(this.have, header, memory);
+    else this.#picker.replaceFromWire(this.have, header, memory);
     const end = endOfBuffermap(memory, header);
     if (end > this.remoteHighest) this.remoteHighest = end;
     this.clipped = end > this.#window.mapEnd;
@@ -119,19 +145,21 @@ export class Neighbour {
     const end = first + count;
     if (end > this.remoteHighest) this.remoteHighest = end;
     if (end > this.#window.mapEnd) this.clipped = true;
-    this.#window.mark(this.have, first, end);
+    if (this.#picker === undefined) this.#window.mark(this.have, first, end);
+    else this.#picker.advertised(this.have, first, end);
   }
 
   /** Withdraws [first, first + count). */
   withdrew(first: FragmentIndex, count: number): void {
-    this.#window.unmark(this.have, first, first + count);
+    this.#unmark(first, first + count);
   }
 
   /**
    * It asks for `pairs` ranges; who asks for more than the limit has lost count. At or above its own
    * credit it has no room: that is let go. Returns how many fragments were.
    */
-  wants(ranges: Float64Array, pairs: number): number {
+  wants(ranges: Float64Array, pairs: number, nowMs: MonoMs): number {
+    if (this.toServe.length === 0) this.servedMs = nowMs;
     let beyond = 0;
     for (let i = 0; i < pairs; i++) {
       const first = ranges[2 * i] as number;
@@ -149,17 +177,21 @@ export class Neighbour {
     return index < this.grantedLimit && this.holds(index);
   }
 
-  /** It takes back what it asked for. */
+  /** It takes back what it asked for in `pairs` ranges. */
   cancelled(ranges: Float64Array, pairs: number): void {
-    for (let i = 0; i < pairs; i++) {
+    for (let i = 0; i < pairs && this.toServe.length > 0; i++) {
       const first = ranges[2 * i] as number;
       const end = first + (ranges[2 * i + 1] as number);
-      for (let j = this.toServe.length - 2; j >= 0; j -= 2) {
+      const kept: number[] = [];
+      for (let j = 0; j < this.toServe.length; j += 2) {
         const low = this.toServe[j] as number;
-        if (low >= first && low + (this.toServe[j + 1] as number) <= end) {
-          this.toServe.splice(j, 2);
-        }
+        const high = low + (this.toServe[j + 1] as number);
+        const before = Math.min(high, first) - low;
+        if (before > 0) kept.push(low, before);
+        const after = high - Math.max(low, end);
+        if (after > 0) kept.push(high - after, after);
       }
+      this.toServe.splice(0, this.toServe.length, ...kept);
     }
   }
 
@@ -168,7 +200,7 @@ export class Neighbour {
     this.remoteStart = start;
     if (start > this.remoteHighest) this.remoteHighest = start;
     // What it dropped it can't send any more.
-    this.#window.unmark(this.have, this.#window.origin, start);
+    this.#unmark(this.#window.origin, start);
   }
 
   holds(index: FragmentIndex): boolean {
@@ -193,9 +225,15 @@ export class Neighbour {
   }
 
   close(): void {
+    this.#unmark(this.#window.origin, this.#window.mapEnd);
     this.link.closeLane(this.lane);
     this.#window.releaseMap(this.have);
     this.#window.releaseMap(this.sent);
+  }
+
+  #unmark(first: FragmentIndex, end: FragmentIndex): void {
+    if (this.#picker === undefined) this.#window.unmark(this.have, first, end);
+    else this.#picker.withdrew(this.have, first, end);
   }
 }
 

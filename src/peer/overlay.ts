@@ -16,18 +16,21 @@ import type { RemoteProtocolError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
 import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
-import { type Accept, BYE, encodeFrame, type Partner } from "../protocol/r10.ts";
+import { type Accept, type Busy, BYE, encodeFrame, type Partner } from "../protocol/r10.ts";
 import type { BuffermapHeader } from "../protocol/r10-binary.ts";
+import { Picker } from "../stream/picker.ts";
 import { FragmentWindow } from "../stream/window.ts";
 import { Advertiser } from "./advertiser.ts";
 import type { PeerEvent, Take, TakeFragment, Write } from "./commands.ts";
 import { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
+import { declineStale } from "./decline.ts";
 import { Pace } from "./download.ts";
 import { Finale } from "./finale.ts";
+import { KnownTimes } from "./known-times.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
-import { Partners } from "./partners.ts";
+import { Partners } from "./partners/partners.ts";
 import { Puller } from "./pull.ts";
 import { pump, reconsider } from "./push.ts";
 import { confirmedTo, knownTo } from "./reach.ts";
@@ -40,6 +43,9 @@ import { addTraffic, noTraffic, type Traffic } from "./traffic.ts";
 const TICK_MS = 50;
 /** Laggards, gaps and partners are looked after every so many ticks. */
 const SLOW_TICKS = 2;
+/** How far back it is remembered what was known when. */
+const KNOWN_SPAN_MS = 3_000;
+
 export interface OverlayOptions {
   readonly settings: OverlaySettings;
   readonly tag: Uint8Array;
@@ -66,7 +72,10 @@ export class Overlay {
   readonly #options: OverlayOptions;
   readonly #receiver: FragmentReceiver;
   readonly #partners: Partners;
-  readonly #puller: Puller;
+  /** What a consumer is to ask for; a source peer asks for nothing. */
+  readonly #picker: Picker | undefined;
+  readonly #puller: Puller | undefined;
+  readonly #times: KnownTimes;
   readonly #retention: Retention;
   readonly #pace: Pace;
   readonly #deadlines = new Deadlines<"tick" | "flush" | "start">();
@@ -78,6 +87,8 @@ export class Overlay {
   #pumpAll = false;
   readonly #pumpSome = new Set<Neighbour>();
   #ticks = 0;
+  /** Start of the window when it was pulled last. */
+  #pulledFrom: FragmentIndex = 0;
 
   constructor(context: PeerContext, options: OverlayOptions) {
     checkSettings(options.settings);
@@ -87,6 +98,7 @@ export class Overlay {
     this.tag = options.tag;
     this.#options = options;
     const { settings, tag } = this;
+    const { substreams } = settings;
     this.window = new FragmentWindow(context.memory, {
       start: 0,
       fragments: settings.windowFragments,
@@ -94,12 +106,19 @@ export class Overlay {
       fragmentBytes: settings.fragmentBytes,
     });
     const isSource = options.role === "source";
+    this.#times = new KnownTimes(KNOWN_SPAN_MS);
+    this.#picker = isSource ? undefined : new Picker(this.window, substreams);
+    this.#puller =
+      this.#picker &&
+      new Puller(context, this.window, this.#picker, this.#times, { tag, substreams });
     this.#receiver = new FragmentReceiver(context, this.window, settings.integrity, {
+      came: (index, from) => this.#puller?.came(index, from),
+      arriving: (index) => this.#puller?.arriving(index),
+      failed: (index) => this.#puller?.failed(index),
       stored: (index, offset, bytes, from) => this.#stored(index, offset, bytes, from),
       corrupt: (from, error) => options.blame(from.link, error),
     });
-    this.#partners = new Partners(context, this.window, tag, settings.substreams, isSource);
-    this.#puller = new Puller(context, this.window, tag, settings.substreams);
+    this.#partners = new Partners(context, this.window, tag, substreams, isSource);
     this.#retention = new Retention(context, this.window, settings, tag);
     const { window, neighbours } = this;
     this.#pace = new Pace(context.download, window);
@@ -146,6 +165,11 @@ export class Overlay {
     return confirmedTo(this.window, this.neighbours);
   }
 
+  /** For checks and reports. */
+  get partners(): Partners {
+    return this.#partners;
+  }
+
   /** Bytes of fragments so far, by where they came from and went to. */
   traffic(): Traffic {
     const sum = { ...this.#past };
@@ -155,19 +179,22 @@ export class Overlay {
 
   /** How far the consumer is behind what is known, in time; 0 when it has all. */
   lagMs(): number {
-    return this.consumer?.started === true ? this.#puller.lagMs(this.consumer.consumedTo) : 0;
+    if (this.consumer?.started !== true) return 0;
+    return this.#times.ageMs(this.consumer.consumedTo, this.#context.now.monoMs);
   }
 
   // ------------------------------------------------------------------------------ neighbours
 
   addNeighbour(link: PeerLink, peerId: string, role: Role): Neighbour {
     const nowMs = this.#context.now.monoMs;
-    const neighbour = new Neighbour(this, this.window, link, peerId, role, nowMs);
+    const picker = role === ROLES.source ? undefined : this.#picker;
+    const neighbour = new Neighbour(this, this.window, picker, link, peerId, role, nowMs);
     // A new link alone is no better standing.
     neighbour.lagging = this.#retention.wasLagging(peerId);
     // What it has is told as a whole; what is still queued for others must not be told twice.
     this.#advertiser.flush();
     this.neighbours.push(neighbour);
+    this.#puller?.add(neighbour);
     this.#finale.memberCame(neighbour);
     this.#advertiser.buffermap(neighbour);
     if (this.#takes) this.#advertiser.grant(neighbour, true);
@@ -189,7 +216,7 @@ export class Overlay {
     this.#finale.memberWent(neighbour);
     addTraffic(this.#past, neighbour);
     this.#pumpSome.delete(neighbour);
-    this.#puller.lost(neighbour);
+    this.#puller?.remove(neighbour);
     this.#partners.gone(neighbour, this.neighbours);
     neighbour.close();
     this.#event({
@@ -237,12 +264,18 @@ export class Overlay {
       const first = ranges[2 * i] as number;
       const count = ranges[2 * i + 1] as number;
       from.withdrew(first, count);
-      this.#puller.lost(from, first, count);
+      this.#puller?.lost(from, first, first + count);
     }
   }
 
+  busy(from: Neighbour, { first, count, retryAfterMs }: Busy): void {
+    this.#context.counters.busyReceived++;
+    this.#puller?.busy(from, first, first + count, retryAfterMs);
+  }
+
   wants(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    this.#context.counters.requestsBeyondCredit += from.wants(ranges, pairs);
+    const { monoMs } = this.#context.now;
+    this.#context.counters.requestsBeyondCredit += from.wants(ranges, pairs, monoMs);
     this.#pumpSome.add(from);
   }
 
@@ -313,7 +346,7 @@ export class Overlay {
     this.source?.close();
     this.consumer?.close();
     this.#receiver.close();
-    this.#puller.close();
+    this.#picker?.close();
     this.#pace.close();
     this.window.close();
     this.#event({ kind: "left", overlayId: this.settings.overlayId });
@@ -342,6 +375,7 @@ export class Overlay {
     }
     if (this.#takes) this.#pace.raise(nowMs);
     this.#advertiser.run(this.#takes, tick);
+    this.#pull(tick);
     for (const neighbour of this.#pumpAll ? this.neighbours : this.#pumpSome) this.turn(neighbour);
     this.#pumpAll = false;
     this.#pumpSome.clear();
@@ -352,12 +386,29 @@ export class Overlay {
     pump(this.#context, this, neighbour);
   }
 
+  /** After credit is told: nobody serves what it was not granted. */
+  #pull(tick: boolean): void {
+    const { window, consumer } = this;
+    const puller = this.#puller;
+    if (puller === undefined || consumer?.started !== true) return;
+    if (window.start !== this.#pulledFrom) puller.advanced(window.start);
+    this.#pulledFrom = window.start;
+    if (consumer.ended || !(tick || puller.due)) return;
+    puller.run({
+      neighbours: this.neighbours,
+      partners: this.#partners.partners,
+      head: consumer.consumedTo,
+      to: Math.min(knownTo(window, this.neighbours), window.limit),
+      overdue: (s) => this.#partners.overdue(s),
+    });
+  }
+
   checkInvariants(): void {
     this.window.checkInvariants();
     for (const neighbour of this.neighbours) {
-      assert(neighbour.requestsInFlight >= 0, "requests in flight");
       assert(neighbour.grantedLimit <= this.window.limit, "credit within the window");
     }
+    this.#puller?.checkInvariants(this.neighbours);
   }
 
   #runSource(): void {
@@ -395,16 +446,16 @@ export class Overlay {
 
   #tick(): void {
     this.#ticks++;
-    const reachable = Math.min(knownTo(this.window, this.neighbours), this.window.limit);
     if (this.consumer?.started === true && !this.consumer.ended) {
-      this.#puller.sample(Math.min(this.known, this.window.limit));
-      this.#puller.run(this.neighbours, this.#partners.partners, this.#receiver.pending, reachable);
+      const known = Math.min(this.known, this.window.limit);
+      this.#times.sample(known, this.#context.now.monoMs);
       if (this.consumer.wakesForScan()) {
         this.#event({ kind: "readable", overlayId: this.settings.overlayId });
       }
     }
+    for (const neighbour of this.neighbours) declineStale(this.#context, this.tag, neighbour);
     if (this.#ticks % SLOW_TICKS !== 0) return;
-    this.#partners.reshare(this.neighbours);
+    this.#partners.watch(this.neighbours);
     this.#seek();
     const confirmed = this.known;
     this.#watchStanding(confirmed);
@@ -483,7 +534,6 @@ export class Overlay {
   ): void {
     const { window } = this;
     window.store(index, offset, bytes);
-    this.#puller.arrived(index);
     const flags = window.kernel.view.getUint16(offset + layout.DATA_FLAGS, true);
     if ((flags & layout.DATA_FLAG_END) !== 0) this.#finale.endKnown(index);
     this.#advertiser.stored(index);

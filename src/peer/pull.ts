@@ -1,242 +1,365 @@
 /**
  * Pulling what is missing (R10.a): what no partner pushes, or what a partner that should push it
- * let lie too long, is asked for where it is advertised, lowest index first. Requests that are not
- * answered in time move elsewhere. The source peer is asked last: its upload is everybody's.
+ * let lie too long, is asked for where it is advertised.
+ *
+ * Who is asked: the supplier that would answer soonest, a few fragments at a time, until all have
+ * as many requests under way as they answer well. What it is asked for: of what it holds the urgent
+ * part of the window by earliest deadline (lowest index), then the rest rarest first.
+ *
+ * A request that is not answered in time is taken back (CANCEL) and moves elsewhere. What holds the
+ * consumer up may be asked for a second time while the first request is under way, out of a small
+ * budget that arriving fragments fill. The source peer is asked last: its upload is everybody's.
  */
 
+import { assert } from "../base/assert.ts";
 import { FRAME_TYPES } from "../base/layout.ts";
-import { REQUESTS_IN_FLIGHT_MAX, SUBSTREAM_RUN } from "../base/limits.ts";
+import { SUBSTREAM_RUN } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { encodeRanges } from "../protocol/r10-binary.ts";
+import type { Picker } from "../stream/picker.ts";
 import type { FragmentWindow, WindowMap } from "../stream/window.ts";
 import type { PeerContext } from "./context.ts";
+import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { substreamOf } from "./settings.ts";
+import { Supplier } from "./supplier.ts";
 
-/** A request that was not answered within this moves elsewhere. */
-const REQUEST_TIMEOUT_MS = 2_000;
 /** A partner that has been silent for this while there was something to push is not waited for. */
 const IDLE_PARTNER_MS = 300;
 /** What an active partner has not pushed after this is asked for elsewhere. */
 const LATE_PUSH_MS = 2_000;
 /** What only the source peer holds is left to its pushes for this long. */
 const SOURCE_GRACE_MS = 1_000;
-/** Samples of the highest known index: one each SAMPLE_MS, long enough for LATE_PUSH_MS. */
-const SAMPLE_MS = 50;
-const SAMPLES = 64;
+/** Fragments that one supplier is given before the next best is looked for. */
+const CHUNK = 4;
+/** Fragments from the consumer's place on that are asked for in order: the urgent part. */
+const URGENT_FRAGMENTS = 64;
+/** Second requests: one for so many fragments that came, and so many at most. */
+const SECONDS_SHARE = 1 / 128;
+const SECONDS_MAX = 2;
+/** A request that holds the consumer up is doubled after so many round trips, and not before. */
+const HURRY_ROUND_TRIPS = 3;
+const HURRY_MS_MIN = 250;
 
-interface Request {
-  readonly neighbour: Neighbour;
-  readonly first: FragmentIndex;
-  readonly count: number;
-  readonly deadlineMs: MonoMs;
+export interface PullView {
+  readonly neighbours: readonly Neighbour[];
+  /** partners[s] pushes substream s; undefined = nobody. */
+  readonly partners: readonly (Neighbour | undefined)[];
+  /** What the consumer takes next. */
+  readonly head: FragmentIndex;
+  /** Ask for nothing from here on. */
+  readonly to: FragmentIndex;
+  /** A fragment of substream s is asked for since its partner let it lie. */
+  readonly overdue: (s: number) => void;
 }
 
 export class Puller {
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
+  readonly #picker: Picker;
   readonly #tag: Uint8Array;
   readonly #substreams: number;
-  /** Fragments asked for and not there yet. */
-  readonly #requested: WindowMap;
-  #requests: Request[] = [];
-  readonly #sampleMs = new Float64Array(SAMPLES).fill(Number.POSITIVE_INFINITY);
-  readonly #sampleIndex = new Float64Array(SAMPLES);
-  #sampleAt = 0;
-  #sampledMs = Number.NEGATIVE_INFINITY;
+  readonly #times: KnownTimes;
+  readonly #suppliers = new Map<Neighbour, Supplier>();
+  /** Requests to be taken back. */
+  readonly #cancels = new Map<Neighbour, FragmentIndex[]>();
+  /** Asked for, or under verification. */
+  readonly #underWay: WindowMap;
+  /** Substreams are left to their partners from these indices on. */
+  readonly #bounds: Float64Array;
+  readonly #picked = new Float64Array(CHUNK);
+  #seconds = 0;
+  #due = false;
 
-  constructor(context: PeerContext, window: FragmentWindow, tag: Uint8Array, substreams: number) {
+  constructor(
+    context: PeerContext,
+    window: FragmentWindow,
+    picker: Picker,
+    times: KnownTimes,
+    overlay: { readonly tag: Uint8Array; readonly substreams: number },
+  ) {
     this.#context = context;
     this.#window = window;
-    this.#tag = tag;
-    this.#substreams = substreams;
-    this.#requested = window.createMap();
+    this.#picker = picker;
+    this.#times = times;
+    this.#tag = overlay.tag;
+    this.#substreams = overlay.substreams;
+    this.#underWay = window.createMap();
+    this.#bounds = new Float64Array(overlay.substreams);
   }
 
-  get inFlight(): number {
-    return this.#requests.length;
+  /** Whether run() has something to do before the next tick. */
+  get due(): boolean {
+    return this.#due;
   }
 
-  /** Fragment `index` is there or under verification: it is not asked for any more. */
-  arrived(index: FragmentIndex): void {
-    this.#window.unmark(this.#requested, index, index + 1);
+  add(neighbour: Neighbour): void {
+    this.#suppliers.set(neighbour, new Supplier(neighbour));
   }
 
-  /** A neighbour withdrew or lost [first, first + count), or it is gone altogether. */
-  lost(neighbour: Neighbour, first = 0, count = Number.POSITIVE_INFINITY): void {
-    const kept: Request[] = [];
-    for (const request of this.#requests) {
-      const outside = request.first >= first + count || request.first + request.count <= first;
-      if (request.neighbour !== neighbour || outside) {
-        kept.push(request);
+  remove(neighbour: Neighbour): void {
+    this.lost(neighbour, 0, Number.POSITIVE_INFINITY);
+    this.#suppliers.delete(neighbour);
+    this.#cancels.delete(neighbour);
+  }
+
+  /** DATA with fragment `index` came from `from`, whether it is of use or not. */
+  came(index: FragmentIndex, from: Neighbour): void {
+    const supplier = this.#suppliers.get(from);
+    if (supplier?.answered(index, this.#context.now.monoMs) === true) this.#due = true;
+  }
+
+  /** Fragment `index` is under verification: nobody else is waited for. */
+  arriving(index: FragmentIndex): void {
+    this.#seconds = Math.min(SECONDS_MAX, this.#seconds + SECONDS_SHARE);
+    if (this.#window.test(this.#underWay, index)) this.#takeBack(index);
+    this.#take(index);
+  }
+
+  /** What came as fragment `index` was none, or is of no use: it is still missing. */
+  failed(index: FragmentIndex): void {
+    this.#window.unmark(this.#underWay, index, index + 1);
+    this.#picker.release(index, index + 1);
+    this.#due = true;
+  }
+
+  /** A neighbour can't send [first, end): it withdrew it, or is gone. */
+  lost(neighbour: Neighbour, first: FragmentIndex, end: FragmentIndex): void {
+    this.#suppliers.get(neighbour)?.forget(first, end, (index) => this.#release(index));
+  }
+
+  /** BUSY: it does not send [first, end) now. */
+  busy(neighbour: Neighbour, first: FragmentIndex, end: FragmentIndex, retryAfterMs: number): void {
+    this.lost(neighbour, first, end);
+    this.#suppliers.get(neighbour)?.busy(this.#context.now.monoMs + retryAfterMs);
+  }
+
+  /** The window moved: what lies below `start` is waited for no more. */
+  advanced(start: FragmentIndex): void {
+    for (const [neighbour, supplier] of this.#suppliers) {
+      supplier.forget(0, start, (index) => this.#cancel(neighbour, index));
+    }
+  }
+
+  /** Asks for what is missing and advertised by someone. */
+  run(view: PullView): void {
+    this.#due = false;
+    const nowMs = this.#context.now.monoMs;
+    this.#expire(nowMs);
+    const asks = new Map<Neighbour, FragmentIndex[]>();
+    this.#setBounds(view.partners, nowMs);
+    this.#askPeers(view, asks, nowMs);
+    this.#askSource(view, asks, nowMs);
+    this.#hurry(view, asks, nowMs);
+    this.#flushCancels();
+    for (const [neighbour, indices] of asks) this.#send(neighbour, indices);
+  }
+
+  checkInvariants(neighbours: readonly Neighbour[]): void {
+    assert(this.#suppliers.size === neighbours.length, "a supplier for each neighbour");
+    for (const supplier of this.#suppliers.values()) {
+      supplier.checkInvariants();
+      for (const index of supplier.asked) {
+        assert(this.#window.test(this.#underWay, index), "what is asked for is under way");
+        assert(!this.#window.holds(index), "what is held is asked for no more");
+      }
+    }
+    this.#picker.checkInvariants(neighbours.filter((n) => !n.isSource).map((n) => n.have));
+  }
+
+  // ------------------------------------------------------------------------------ whom to ask
+
+  #askPeers(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
+    if (this.#picker.candidates === 0) return;
+    const able: { supplier: Supplier; room: number }[] = [];
+    for (const supplier of this.#suppliers.values()) {
+      if (supplier.neighbour.isSource) continue;
+      const room = supplier.room(nowMs);
+      if (room > 0) able.push({ supplier, room });
+    }
+    while (able.length > 0) {
+      let best = 0;
+      let bestMs = Number.POSITIVE_INFINITY;
+      let ties = 1;
+      for (const [i, { supplier }] of able.entries()) {
+        const expectedMs = supplier.expectedMs();
+        if (expectedMs > bestMs) continue;
+        ties = expectedMs < bestMs ? 1 : ties + 1;
+        if (ties > 1 && this.#context.rng.below(ties) !== 0) continue;
+        best = i;
+        bestMs = expectedMs;
+      }
+      const { supplier, room } = able[best] as { supplier: Supplier; room: number };
+      // It serves nothing that it was not granted.
+      const end = Math.min(view.to, supplier.neighbour.grantedLimit);
+      const count = this.#picker.pick(
+        {
+          urgentEnd: Math.min(view.head + URGENT_FRAGMENTS, end),
+          end,
+          max: Math.min(room, CHUNK),
+          random: Math.floor(this.#context.rng.next() * 0x1_0000_0000),
+          have: supplier.neighbour.have,
+        },
+        this.#picked,
+      );
+      for (let i = 0; i < count; i++) {
+        const index = this.#picked[i] as FragmentIndex;
+        this.#ask(supplier, index, asks, nowMs);
+        const s = substreamOf(index, this.#substreams);
+        if (index >= (view.partners[s]?.pullFrom ?? Number.POSITIVE_INFINITY)) view.overdue(s);
+      }
+      (able[best] as { room: number }).room -= count;
+      if (count < CHUNK || room === count) able.splice(best, 1);
+    }
+  }
+
+  /** What nobody but the source peer holds, once its pushes had time; all, if it is alone. */
+  #askSource(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
+    const { neighbours } = view;
+    const source = neighbours.find((neighbour) => neighbour.isSource);
+    const supplier = source === undefined ? undefined : this.#suppliers.get(source);
+    if (source === undefined || supplier === undefined) return;
+    let room = supplier.room(nowMs);
+    const window = this.#window;
+    const alone = neighbours.length === 1;
+    const end = Math.min(view.to, source.grantedLimit);
+    const to = alone ? end : Math.min(end, this.#times.knownAt(nowMs - SOURCE_GRACE_MS));
+    let index = window.firstMissing(window.start, to);
+    while (index < to && room > 0) {
+      if (index >= (this.#bounds[substreamOf(index, this.#substreams)] as FragmentIndex)) {
+        index = window.firstMissing((Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN, to);
         continue;
       }
-      this.#forget(request);
-    }
-    this.#requests = kept;
-  }
-
-  /** Drops finished and timed-out requests. */
-  expire(): void {
-    const nowMs = this.#context.now.monoMs;
-    let timedOut = 0;
-    this.#requests = this.#requests.filter((request) => {
-      const end = request.first + request.count;
-      const open = this.#window.nextSet(this.#requested, request.first, end);
-      if (open >= end) {
-        request.neighbour.requestsInFlight -= request.count;
-        return false;
-      }
-      if (nowMs < request.deadlineMs) return true;
-      timedOut++;
-      this.#forget(request);
-      return false;
-    });
-    this.#context.counters.requestTimeouts += timedOut;
-  }
-
-  /** Notes how far the stream was known at this time; `limit` = what may come at all. */
-  sample(known: FragmentIndex): void {
-    const nowMs = this.#context.now.monoMs;
-    if (nowMs - this.#sampledMs < SAMPLE_MS) return;
-    this.#sampledMs = nowMs;
-    this.#sampleMs[this.#sampleAt] = nowMs;
-    this.#sampleIndex[this.#sampleAt] = known;
-    this.#sampleAt = (this.#sampleAt + 1) % SAMPLES;
-  }
-
-  /** How long ago it was known that fragment `index` exists; 0 when it is not. */
-  lagMs(index: FragmentIndex): number {
-    let firstMs = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < SAMPLES; i++) {
-      const ms = this.#sampleMs[i] as number;
-      if ((this.#sampleIndex[i] as number) > index && ms < firstMs) firstMs = ms;
-    }
-    return Math.max(0, this.#context.now.monoMs - firstMs);
-  }
-
-  /** Everything below this was known `ageMs` ago. */
-  #knownBefore(ageMs: number): FragmentIndex {
-    const boundMs = this.#context.now.monoMs - ageMs;
-    let known = 0;
-    for (let i = 0; i < SAMPLES; i++) {
-      const ms = this.#sampleMs[i] as number;
-      if (ms <= boundMs && (this.#sampleIndex[i] as number) > known) {
-        known = this.#sampleIndex[i] as number;
-      }
-    }
-    return known;
-  }
-
-  /**
-   * Asks for what is missing in [window start, to) and advertised by someone.
-   * `partners[s]` pushes substream s; undefined = nobody.
-   */
-  run(
-    neighbours: readonly Neighbour[],
-    partners: readonly (Neighbour | undefined)[],
-    pending: WindowMap,
-    to: FragmentIndex,
-  ): void {
-    this.expire();
-    const window = this.#window;
-    const idleBefore = this.#knownBefore(IDLE_PARTNER_MS);
-    const lateBefore = this.#knownBefore(LATE_PUSH_MS);
-    const sourceBefore = this.#knownBefore(SOURCE_GRACE_MS);
-    const nowMs = this.#context.now.monoMs;
-    const wanted = new Map<Neighbour, number[]>();
-    let index = window.firstMissing(window.start, to);
-    while (index < to) {
-      const partner = partners[substreamOf(index, this.#substreams)];
-      if (partner !== undefined) {
-        const activeMs = Math.max(partner.lastDataMs, partner.pullSinceMs);
-        const idle = nowMs - activeMs > IDLE_PARTNER_MS;
-        const overdue = index < (idle ? idleBefore : lateBefore);
-        if (!overdue) {
-          const next = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
-          index = window.firstMissing(next, to);
-          continue;
-        }
-      }
-      if (!window.test(this.#requested, index) && !window.test(pending, index)) {
-        const supplier = this.#supplier(neighbours, index, index < sourceBefore);
-        if (supplier !== undefined) this.#add(wanted, supplier, index);
-        else if (neighbours.every((n) => n.requestsInFlight >= REQUESTS_IN_FLIGHT_MAX)) break;
+      const wanted =
+        !this.#window.test(this.#underWay, index) && this.#picker.availabilityOf(index) === 0;
+      if (wanted && source.mayBeAskedFor(index)) {
+        this.#ask(supplier, index, asks, nowMs);
+        room--;
       }
       index = window.firstMissing(index + 1, to);
     }
-    for (const [neighbour, ranges] of wanted) this.#send(neighbour, ranges);
   }
 
-  close(): void {
-    for (const request of this.#requests) {
-      request.neighbour.requestsInFlight -= request.count;
-    }
-    this.#requests = [];
-    this.#window.releaseMap(this.#requested);
-  }
-
-  /** Who advertises `index`, can take a request, and has the fewest under way. */
-  #supplier(
-    neighbours: readonly Neighbour[],
-    index: FragmentIndex,
-    askSource: boolean,
-  ): Neighbour | undefined {
-    let best: Neighbour | undefined;
-    let ties = 0;
-    for (const neighbour of neighbours) {
-      if (!neighbour.mapKnown || neighbour.requestsInFlight >= REQUESTS_IN_FLIGHT_MAX) continue;
-      if (neighbour.isSource && !askSource && neighbours.length > 1) continue;
-      if (!neighbour.mayBeAskedFor(index)) continue;
-      const better =
-        best === undefined ||
-        (best.isSource && !neighbour.isSource) ||
-        (best.isSource === neighbour.isSource &&
-          neighbour.requestsInFlight < best.requestsInFlight);
-      if (better) {
-        best = neighbour;
-        ties = 1;
+  /** Asks a second supplier for what holds the consumer up. */
+  #hurry(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
+    if (this.#seconds < 1) return;
+    const index = this.#window.firstMissing(view.head, view.to);
+    if (index >= view.to) return;
+    let second: Supplier | undefined;
+    let waitedMs = 0;
+    let waits = 0;
+    for (const supplier of this.#suppliers.values()) {
+      if (supplier.asked.includes(index)) {
+        waits++;
+        const due = Math.max(HURRY_MS_MIN, HURRY_ROUND_TRIPS * supplier.roundTripMs);
+        waitedMs = Math.max(waitedMs, supplier.waitedMs(index, nowMs) - due);
       } else if (
-        best !== undefined &&
-        best.isSource === neighbour.isSource &&
-        best.requestsInFlight === neighbour.requestsInFlight
+        !supplier.neighbour.isSource &&
+        supplier.room(nowMs) > 0 &&
+        supplier.neighbour.mayBeAskedFor(index) &&
+        (second === undefined || supplier.expectedMs() < second.expectedMs())
       ) {
-        ties++;
-        if (this.#context.rng.below(ties) === 0) best = neighbour;
+        second = supplier;
       }
     }
-    return best;
+    if (waits !== 1 || waitedMs <= 0 || second === undefined) return;
+    this.#seconds--;
+    this.#context.counters.requestsDoubled++;
+    this.#ask(second, index, asks, nowMs);
   }
 
-  #add(wanted: Map<Neighbour, number[]>, neighbour: Neighbour, index: FragmentIndex): void {
-    let ranges = wanted.get(neighbour);
-    if (ranges === undefined) {
-      ranges = [];
-      wanted.set(neighbour, ranges);
-    }
-    const last = ranges.length - 2;
-    if (last >= 0 && (ranges[last] as number) + (ranges[last + 1] as number) === index) {
-      ranges[last + 1] = (ranges[last + 1] as number) + 1;
-    } else {
-      ranges.push(index, 1);
-    }
-    neighbour.requestsInFlight++;
-    this.#window.mark(this.#requested, index, index + 1);
+  #ask(
+    supplier: Supplier,
+    index: FragmentIndex,
+    asks: Map<Neighbour, FragmentIndex[]>,
+    nowMs: MonoMs,
+  ): void {
+    supplier.ask(index, nowMs);
+    this.#take(index);
+    const indices = asks.get(supplier.neighbour);
+    if (indices === undefined) asks.set(supplier.neighbour, [index]);
+    else indices.push(index);
   }
 
-  #send(neighbour: Neighbour, ranges: number[]): void {
-    neighbour.link.transmit(encodeRanges(FRAME_TYPES.GET, this.#tag, 0, ranges));
-    const deadlineMs = this.#context.now.monoMs + REQUEST_TIMEOUT_MS;
-    for (let i = 0; i < ranges.length; i += 2) {
-      const first = ranges[i] as number;
-      const count = ranges[i + 1] as number;
-      this.#requests.push({ neighbour, first, count, deadlineMs });
-      this.#context.counters.requestsSent += count;
+  /** What partners are to push is not asked for. */
+  #setBounds(partners: readonly (Neighbour | undefined)[], nowMs: MonoMs): void {
+    const idleTo = this.#times.knownAt(nowMs - IDLE_PARTNER_MS);
+    const lateTo = this.#times.knownAt(nowMs - LATE_PUSH_MS);
+    for (let s = 0; s < this.#substreams; s++) {
+      const partner = partners[s];
+      let bound = Number.POSITIVE_INFINITY;
+      if (partner !== undefined) {
+        const activeMs = Math.max(partner.lastDataMs, partner.pullSinceMs);
+        const overdueTo = nowMs - activeMs > IDLE_PARTNER_MS ? idleTo : lateTo;
+        // What it was not asked for it does not push.
+        bound = Math.max(overdueTo, partner.pullFrom);
+      }
+      this.#bounds[s] = bound;
+      this.#picker.pushedFrom(s, bound);
     }
   }
 
-  #forget(request: Request): void {
-    request.neighbour.requestsInFlight -= request.count;
-    this.#window.unmark(this.#requested, request.first, request.first + request.count);
+  // ------------------------------------------------------------------------------ taking back
+
+  #expire(nowMs: MonoMs): void {
+    for (const supplier of this.#suppliers.values()) {
+      if (supplier.dueMs() > nowMs) continue;
+      supplier.expire(nowMs, (index) => {
+        this.#context.counters.requestTimeouts++;
+        this.#cancel(supplier.neighbour, index);
+        this.#release(index);
+      });
+    }
   }
+
+  /** Nobody is asked for `index` any more, unless a second request is under way. */
+  #release(index: FragmentIndex): void {
+    for (const supplier of this.#suppliers.values()) if (supplier.asked.includes(index)) return;
+    this.failed(index);
+  }
+
+  #take(index: FragmentIndex): void {
+    this.#window.mark(this.#underWay, index, index + 1);
+    this.#picker.take(index, index + 1);
+  }
+
+  #takeBack(index: FragmentIndex): void {
+    for (const [neighbour, supplier] of this.#suppliers) {
+      supplier.forget(index, index + 1, () => this.#cancel(neighbour, index));
+    }
+  }
+
+  #cancel(neighbour: Neighbour, index: FragmentIndex): void {
+    const indices = this.#cancels.get(neighbour);
+    if (indices === undefined) this.#cancels.set(neighbour, [index]);
+    else indices.push(index);
+    this.#due = true;
+  }
+
+  #flushCancels(): void {
+    for (const [neighbour, indices] of this.#cancels) {
+      this.#context.counters.requestsCancelled += indices.length;
+      const ranges = rangesOf(indices);
+      neighbour.link.transmit(encodeRanges(FRAME_TYPES.CANCEL, this.#tag, 0, ranges));
+    }
+    this.#cancels.clear();
+  }
+
+  #send(neighbour: Neighbour, indices: FragmentIndex[]): void {
+    this.#context.counters.requestsSent += indices.length;
+    neighbour.link.transmit(encodeRanges(FRAME_TYPES.GET, this.#tag, 0, rangesOf(indices)));
+  }
+}
+
+/** Ascending pairs (first, count) of `indices`, in any order and with repeats. */
+function rangesOf(indices: FragmentIndex[]): number[] {
+  const ranges: number[] = [];
+  let end = -1;
+  for (const index of indices.sort((a, b) => a - b)) {
+    if (index < end) continue;
+    if (index === end) ranges[ranges.length - 1] = (ranges.at(-1) as number) + 1;
+    else ranges.push(index, 1);
+    end = index + 1;
+  }
+  return ranges;
 }

@@ -85,6 +85,7 @@ function serveNext(
     }
     sendRun(context, window, neighbour, first, to);
     context.counters.requestsServed += to - first;
+    neighbour.servedMs = context.now.monoMs;
     from = to;
   }
   if (from >= end) neighbour.toServe.splice(0, 2);

@@ -17,6 +17,11 @@ import type { Neighbour } from "./neighbour.ts";
 import type { Integrity } from "./settings.ts";
 
 export interface ReceiverOutlet {
+  /** DATA came, of use or not. */
+  came(index: FragmentIndex, from: Neighbour): void;
+  /** It is of use: under verification from here on, until `stored` or `failed`. */
+  arriving(index: FragmentIndex): void;
+  failed(index: FragmentIndex): void;
   /** A fragment is verified; its reference passes to the callee. */
   stored(index: FragmentIndex, offset: MemoryOffset, bytes: number, from: Neighbour): void;
   corrupt(from: Neighbour, error: RemoteProtocolError): void;
@@ -86,6 +91,7 @@ export class FragmentReceiver {
         detail: `${index}, granted up to ${from.grantedLimit}`,
       });
     }
+    this.#outlet.came(index, from);
     if (this.#window.holds(index) || this.#window.test(this.pending, index)) {
       counters.duplicates++;
       return;
@@ -95,6 +101,7 @@ export class FragmentReceiver {
     this.#arrivals.indices.push(index);
     this.#arrivals.ranges.push(offset, bytes);
     this.#arrivals.from.push(from);
+    this.#outlet.arriving(index);
   }
 
   /** Has what arrived verified. Called once an input. */
@@ -136,6 +143,7 @@ export class FragmentReceiver {
       if (!intact || !this.#checker.wellFormed(offset, bytes)) {
         this.#context.counters.corruptFragments++;
         this.#window.memory.release(offset, bytes);
+        this.#outlet.failed(index);
         const detail = `fragment ${index}${intact ? ", records" : ""}`;
         this.#outlet.corrupt(from, new RemoteProtocolError("FRAGMENT_CORRUPT", { detail }));
       } else if (index < this.#window.start) {
@@ -151,7 +159,10 @@ export class FragmentReceiver {
   #dropped(arrivals: Arrivals): void {
     for (let i = 0; i < arrivals.indices.length; i++) {
       const index = arrivals.indices[i] as number;
-      if (!this.#closed) this.#window.unmark(this.pending, index, index + 1);
+      if (!this.#closed) {
+        this.#window.unmark(this.pending, index, index + 1);
+        this.#outlet.failed(index);
+      }
       this.#window.memory.release(
         arrivals.ranges[2 * i] as number,
         arrivals.ranges[2 * i + 1] as number,

@@ -36,6 +36,7 @@ import {
   integer,
   type Message,
   type MessageOf,
+  maybe,
   oneOf,
   text,
   u8,
@@ -100,18 +101,27 @@ export const PARTNER = defineMessage({
 });
 export type Partner = Decoded<typeof PARTNER>;
 
-/** Depth in ACCEPT of a substream that was not granted. */
+/** Depth in ACCEPT of a substream that is neither granted nor open. */
 export const DEPTH_NOT_GRANTED = 255;
 
-/** ACCEPT: the substreams granted, and per substream the granter's hops to the source. */
+/**
+ * ACCEPT: the substreams granted, and per substream the granter's hops to the source. Told again
+ * whenever it changes.
+ */
 export const ACCEPT = defineMessage({
   name: "ACCEPT",
   type: FRAME_TYPES.ACCEPT,
   fields: {
     tag,
     mask: u32,
-    /** One byte a substream; 255 = not granted. */
+    /** One byte a substream; 255 = neither granted nor open. */
     depths: bytes(0, SUBSTREAMS_MAX),
+    /** Substreams that the sender would grant now. */
+    open: maybe(u32),
+    /** The mask of the PARTNER that this answers, or that came last. */
+    wanted: maybe(u32),
+    /** How many more copies of a substream the sender could push, about. */
+    spare: maybe(u8),
   },
 });
 export type Accept = Decoded<typeof ACCEPT>;

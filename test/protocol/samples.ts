@@ -102,11 +102,11 @@ sample(
   ],
 );
 sample(r10.PARTNER, { tag, mask: 0xff, from: 4_294_967_296 }, [tag, 0xff, 4_294_967_296]);
-sample(r10.ACCEPT, { tag, mask: 3, depths: Uint8Array.of(1, 2, 255) }, [
-  tag,
-  3,
-  Uint8Array.of(1, 2, 255),
-]);
+sample(
+  r10.ACCEPT,
+  { tag, mask: 3, depths: Uint8Array.of(1, 2, 3, 255), open: 5, wanted: 0x8000_0003 },
+  [tag, 3, Uint8Array.of(1, 2, 3, 255), 5, 0x8000_0003],
+);
 sample(r10.NOTIFY, { tag, index: 70_000 }, [tag, 70_000]);
 sample(r10.REFRESH, { tag }, [tag]);
 sample(r10.BUSY, { tag, first: 128, count: 16, retryAfterMs: 500 }, [tag, 128, 16, 500]);

@@ -23,6 +23,8 @@ import type { Stream } from "./stream.ts";
 /** A wish for members is answered after this: the way to the OMS and back. */
 const ROSTER_MS = 100;
 /** A link that was lost or did not come about is made up for after this. */
+/** Too few links: asked for more this often. */
+const MEMBERS_AGAIN_MS = 2_000;
 const AGAIN_MS = 500;
 
 export interface LargeSetup {
@@ -98,6 +100,17 @@ export class LargeDriver implements Driver {
     }
     this.#consumer.start();
     this.#dial(this.#fanOut);
+    this.#watchLinks(this.#member.node.generation);
+  }
+
+  /** Like a session: who has too few links asks for members again. */
+  #watchLinks(generation: number): void {
+    this.#setup.world.after(MEMBERS_AGAIN_MS, () => {
+      if (generation !== this.#member.node.generation || this.#member.ended) return;
+      const overlay = this.machine?.overlays.get(this.#setup.overlayId);
+      if (overlay !== undefined && overlay.neighbours.length < this.#fanOut) this.#wish(0);
+      this.#watchLinks(generation);
+    });
   }
 
   event(event: unknown): void {

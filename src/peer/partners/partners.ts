@@ -1,0 +1,387 @@
+/**
+ * Partners: who pushes which substream to this node.
+ *
+ * A peer that lacks a partner for some substreams asks neighbours that say they would grant them
+ * (PARTNER; a further PARTNER replaces what was asked of that neighbour before), those nearest to
+ * the source first. The answer (ACCEPT, sent again whenever it changes) says what is pushed and over
+ * how many hops. Now and then a partner is exchanged for one that is nearer to the source by two
+ * hops or more; one that pushes nothing, or too late, is given up.
+ *
+ * No loops: only a node that is itself fed in a substream grants it, and whoever feeds others takes a
+ * partner only where that is nearer to the source than itself ever was since it feeds them (the
+ * feasibility condition of distance-vector routing): so it is none of those that hang on it, however
+ * old the depths are that it knows. Who loses its partner keeps those it feeds for a moment; if it
+ * finds no such partner it withdraws the substream from them and is free to take any. What a race
+ * closes into a circle all the same grows in depth until DEPTH_MAX ends it.
+ */
+
+import { DEPTH_MAX } from "../../base/limits.ts";
+import type { FragmentIndex, MonoMs } from "../../base/units.ts";
+import {
+  ACCEPT,
+  type Accept,
+  DEPTH_NOT_GRANTED,
+  encodeFrame,
+  PARTNER,
+} from "../../protocol/r10.ts";
+import type { FragmentWindow } from "../../stream/window.ts";
+import type { PeerContext } from "../context.ts";
+import type { Neighbour } from "../neighbour.ts";
+import { allSubstreams } from "../settings.ts";
+import { bitCount, Grants } from "./grants.ts";
+import { Shares } from "./shares.ts";
+
+/** A neighbour that refused a substream is asked again after this, jittered. */
+const ASK_AGAIN_MS = 500;
+/** One that served it badly, after this. */
+const BAD_AGAIN_MS = 4_000;
+/** An ACCEPT is waited for so long. */
+const ANSWER_MS = 3_000;
+/** A partner that pushed nothing for this while it had something new is given up. */
+const SILENT_MS = 2_500;
+/** A partner of which so many fragments had to be pulled elsewhere lately is given up. */
+const OVERDUE_MAX = 24;
+const OVERDUE_DECAY = 0.9;
+/** Without a partner those who are fed are kept for this long. */
+const ORPHAN_MS = 1_000;
+/** Without a partner for so long, neighbours are asked that said they grant nothing. */
+const DESPERATE_MS = 2_000;
+/** A better partner is looked for this often, jittered. */
+const IMPROVE_MS = 2_000;
+
+interface Feed {
+  partner: Neighbour | undefined;
+  /** Hops to the source, by the last partner. */
+  depth: number;
+  /** The least that `depth` was since this node feeds somebody; DEPTH_NOT_GRANTED when it does not. */
+  least: number;
+  /** Since when there is no partner. */
+  orphanMs: MonoMs;
+  /** Fragments that were pulled elsewhere because the partner was late, lately. */
+  overdue: number;
+}
+
+export class Partners {
+  readonly #context: PeerContext;
+  readonly #window: FragmentWindow;
+  readonly #tag: Uint8Array;
+  readonly #substreams: number;
+  readonly #shares: Shares | undefined;
+  readonly #grants: Grants | undefined;
+  readonly #feeds: Feed[];
+  /** Who pushes each substream to us. */
+  readonly #partners: (Neighbour | undefined)[];
+  #improveMs: MonoMs = 0;
+
+  constructor(
+    context: PeerContext,
+    window: FragmentWindow,
+    tag: Uint8Array,
+    substreams: number,
+    isSource: boolean,
+  ) {
+    this.#context = context;
+    this.#window = window;
+    this.#tag = tag;
+    this.#substreams = substreams;
+    this.#partners = new Array(substreams).fill(undefined);
+    this.#feeds = Array.from({ length: substreams }, () => ({
+      partner: undefined,
+      depth: DEPTH_NOT_GRANTED,
+      least: DEPTH_NOT_GRANTED,
+      orphanMs: context.now.monoMs,
+      overdue: 0,
+    }));
+    const view = {
+      depth: (s: number) => (this.#feeds[s] as Feed).depth,
+      partner: (s: number) => this.#partners[s],
+    };
+    this.#shares = isSource ? new Shares(context, window, substreams) : undefined;
+    this.#grants = isSource ? undefined : new Grants(context, tag, substreams, view);
+  }
+
+  get partners(): readonly (Neighbour | undefined)[] {
+    return this.#partners;
+  }
+
+  /** Copies of a substream that this node bears; 0 at the source peer. */
+  get copiesMax(): number {
+    return this.#grants?.copiesMax ?? 0;
+  }
+
+  /** Hops to the source in substream s; 0 at the source peer, DEPTH_NOT_GRANTED when not fed. */
+  depth(s: number): number {
+    return this.#shares === undefined ? (this.#feeds[s] as Feed).depth : 0;
+  }
+
+  // ------------------------------------------------------------------------------ granting
+
+  /** PARTNER arrived: `mask` is all that the neighbour wants of us from now on. */
+  wanted(neighbour: Neighbour, mask: number, from: FragmentIndex, all: readonly Neighbour[]): void {
+    neighbour.wantedMask = (mask & allSubstreams(this.#substreams)) >>> 0;
+    neighbour.pushFrom = from;
+    neighbour.pushCursor = from;
+    if (this.#grants === undefined) this.#share(all, neighbour);
+    else this.#grants.wanted(neighbour, all);
+    this.#keepFeasible(all);
+  }
+
+  /** Notes how near to the source this node was since it feeds somebody. */
+  #keepFeasible(all: readonly Neighbour[]): void {
+    let pushed = 0;
+    for (const neighbour of all) pushed |= neighbour.pushMask;
+    for (const [s, feed] of this.#feeds.entries()) {
+      const feeds = (pushed & (1 << s)) !== 0;
+      feed.least = feeds ? Math.min(feed.least, feed.depth) : DEPTH_NOT_GRANTED;
+    }
+  }
+
+  /** A neighbour left: its share goes to others. */
+  gone(neighbour: Neighbour, all: readonly Neighbour[]): void {
+    for (let s = 0; s < this.#substreams; s++) {
+      if (this.#partners[s] === neighbour) this.#lose(s);
+    }
+    if (this.#shares !== undefined) this.#share(all, undefined);
+  }
+
+  /** Called now and then. */
+  watch(all: readonly Neighbour[]): void {
+    if (this.#shares?.isStale(all) === true) this.#share(all, undefined);
+    this.#grants?.watch(all);
+  }
+
+  #share(all: readonly Neighbour[], asker: Neighbour | undefined): void {
+    const masks = (this.#shares as Shares).share(all);
+    for (const neighbour of all) {
+      const mask = masks.get(neighbour) ?? 0;
+      if (neighbour.pushMask === mask && neighbour !== asker) continue;
+      neighbour.setPush(mask);
+      const depths = new Uint8Array(this.#substreams).fill(DEPTH_NOT_GRANTED);
+      for (let s = 0; s < this.#substreams; s++) if ((mask & (1 << s)) !== 0) depths[s] = 0;
+      const accept = {
+        tag: this.#tag,
+        mask,
+        depths,
+        open: 0,
+        wanted: neighbour.wantedMask,
+        spare: 0,
+      };
+      neighbour.link.transmit(encodeFrame(ACCEPT, accept));
+    }
+  }
+
+  // ------------------------------------------------------------------------------ asking
+
+  /** ACCEPT arrived: what the neighbour pushes to us from now on, and what it would. */
+  accepted(neighbour: Neighbour, accept: Accept, all: readonly Neighbour[]): void {
+    const nowMs = this.#context.now.monoMs;
+    const granted = (accept.mask & neighbour.askedMask) >>> 0;
+    // One that crossed our PARTNER says nothing of what that asked for.
+    const answers = accept.wanted === undefined || accept.wanted === neighbour.askedMask;
+    const superseded = new Set<Neighbour>();
+    const before = neighbour.pullMask;
+    neighbour.pullMask = granted;
+    neighbour.openMask = accept.open ?? 0xffff_ffff;
+    neighbour.spareCopies = accept.spare ?? 0;
+    if (answers) neighbour.awaitingAccept = false;
+    for (let s = 0; s < this.#substreams; s++) {
+      const bit = 1 << s;
+      const depth = accept.depths[s] ?? DEPTH_NOT_GRANTED;
+      neighbour.depths[s] = depth;
+      if ((granted & bit) !== 0) {
+        this.#offered(s, neighbour, depth, superseded);
+      } else {
+        if (answers && (neighbour.askedMask & bit) !== 0) {
+          const jitter = 1 + this.#context.rng.next();
+          neighbour.refusedUntilMs[s] = nowMs + ASK_AGAIN_MS * jitter;
+        }
+        if ((before & bit) !== 0 && this.#partners[s] === neighbour) this.#lose(s);
+      }
+    }
+    for (const other of superseded) this.#askFor(other, this.#servedBy(other));
+    this.#grants?.watch(all);
+  }
+
+  /** `neighbour` pushes substream s over `depth` hops: it is the partner, or its depth changed. */
+  #offered(s: number, neighbour: Neighbour, depth: number, superseded: Set<Neighbour>): void {
+    const feed = this.#feeds[s] as Feed;
+    const other = this.#partners[s];
+    if (other === neighbour) {
+      feed.depth = depth + 1;
+      feed.least = Math.min(feed.least, feed.depth);
+      if (feed.depth < DEPTH_MAX) return;
+      // It runs in a circle.
+      superseded.add(neighbour);
+      this.#lose(s);
+      return;
+    }
+    const feasible = depth < feed.least && (neighbour.pushMask & (1 << s)) === 0;
+    if (!feasible || depth + 1 >= DEPTH_MAX) {
+      superseded.add(neighbour);
+      return;
+    }
+    if (other !== undefined) superseded.add(other);
+    this.#partners[s] = neighbour;
+    feed.partner = neighbour;
+    feed.depth = depth + 1;
+    feed.least = Math.min(feed.least, feed.depth);
+    feed.overdue = 0;
+    neighbour.pullSinceMs = this.#context.now.monoMs;
+  }
+
+  /** Asks for the substreams that nobody pushes. Called now and then, and when something changed. */
+  seek(all: readonly Neighbour[], known: FragmentIndex): void {
+    if (this.#grants === undefined) return;
+    const nowMs = this.#context.now.monoMs;
+    this.#keepFeasible(all);
+    this.#dropBad(all, known);
+    const source = all.find((neighbour) => neighbour.isSource && neighbour.mapKnown);
+    if (source !== undefined && source.askedMask === 0) {
+      this.#askFor(source, allSubstreams(this.#substreams));
+      return;
+    }
+    const improves = nowMs >= this.#improveMs;
+    if (improves) this.#improveMs = nowMs + IMPROVE_MS * (1 + this.#context.rng.next());
+    const plans = new Map<Neighbour, number>();
+    for (let s = 0; s < this.#substreams; s++) {
+      const bit = 1 << s;
+      const feed = this.#feeds[s] as Feed;
+      if (feed.partner !== undefined && (!improves || feed.partner.isSource)) continue;
+      if (feed.partner === undefined && nowMs - feed.orphanMs >= ORPHAN_MS) this.#abandon(s, all);
+      const asked = (n: Neighbour) => !n.isSource && n.awaitingAccept && (n.askedMask & bit) !== 0;
+      if (all.some(asked)) continue;
+      const candidate = this.#candidate(all, plans, s, nowMs);
+      if (candidate === undefined) continue;
+      plans.set(candidate, ((plans.get(candidate) ?? 0) | bit) >>> 0);
+    }
+    for (const [neighbour, mask] of plans) {
+      this.#askFor(neighbour, (this.#servedBy(neighbour) | mask) >>> 0);
+    }
+  }
+
+  /** Fragments of substream s were asked for elsewhere since its partner let them lie. */
+  overdue(s: number): void {
+    (this.#feeds[s] as Feed).overdue++;
+  }
+
+  #candidate(
+    all: readonly Neighbour[],
+    plans: ReadonlyMap<Neighbour, number>,
+    s: number,
+    nowMs: MonoMs,
+  ): Neighbour | undefined {
+    const feed = this.#feeds[s] as Feed;
+    const bit = 1 << s;
+    const desperate = feed.partner === undefined && nowMs - feed.orphanMs >= DESPERATE_MS;
+    let best: Neighbour | undefined;
+    let bestScore = Number.POSITIVE_INFINITY;
+    let ties = 1;
+    for (const neighbour of all) {
+      if (neighbour.isSource || !neighbour.mapKnown) continue;
+      if (neighbour.awaitingAccept || (neighbour.pushMask & bit) !== 0) continue;
+      if ((neighbour.refusedUntilMs[s] as number) > nowMs) continue;
+      const isOpen = (neighbour.openMask & bit) !== 0;
+      if (!isOpen && !desperate) continue;
+      const depth = neighbour.depths[s] as number;
+      if (depth >= feed.least && depth < DEPTH_NOT_GRANTED) continue;
+      // A partner is exchanged for one that is better by more than what wavers.
+      if (feed.partner !== undefined && cost(neighbour, s) + 2 > cost(feed.partner, s)) continue;
+      const load = bitCount(neighbour.pullMask) + bitCount(plans.get(neighbour) ?? 0);
+      const score = (isOpen ? cost(neighbour, s) : DEPTH_NOT_GRANTED) * 64 + load;
+      if (score > bestScore) continue;
+      ties = score < bestScore ? 1 : ties + 1;
+      if (ties > 1 && this.#context.rng.below(ties) !== 0) continue;
+      best = neighbour;
+      bestScore = score;
+    }
+    return best;
+  }
+
+  /** Gives up partners that push nothing although there is something new, or too late. */
+  #dropBad(all: readonly Neighbour[], known: FragmentIndex): void {
+    const nowMs = this.#context.now.monoMs;
+    for (const feed of this.#feeds) feed.overdue *= OVERDUE_DECAY;
+    const missing = this.#window.firstMissing(this.#window.start, known) < known;
+    for (const neighbour of all) {
+      const lateAnswer = neighbour.awaitingAccept && nowMs - neighbour.askedMs >= ANSWER_MS;
+      if (lateAnswer && !neighbour.isSource) this.#giveUp(neighbour, neighbour.askedMask);
+      if (!missing) neighbour.pullSinceMs = Math.max(neighbour.pullSinceMs, nowMs);
+      if (neighbour.pullMask === 0 || neighbour.isSource) continue;
+      const activeMs = Math.max(neighbour.lastDataMs, neighbour.pullSinceMs);
+      if (nowMs - activeMs >= SILENT_MS) {
+        this.#giveUp(neighbour, neighbour.pullMask);
+        continue;
+      }
+      let bad = 0;
+      for (let s = 0; s < this.#substreams; s++) {
+        const feed = this.#feeds[s] as Feed;
+        if (feed.partner === neighbour && feed.overdue >= OVERDUE_MAX) bad |= 1 << s;
+      }
+      if (bad !== 0) this.#giveUp(neighbour, bad >>> 0);
+    }
+  }
+
+  #giveUp(neighbour: Neighbour, mask: number): void {
+    const nowMs = this.#context.now.monoMs;
+    for (let s = 0; s < this.#substreams; s++) {
+      if ((mask & (1 << s)) === 0) continue;
+      neighbour.refusedUntilMs[s] = nowMs + BAD_AGAIN_MS * (1 + this.#context.rng.next());
+      if (this.#partners[s] === neighbour) this.#lose(s);
+    }
+    neighbour.pullMask = (neighbour.pullMask & ~mask) >>> 0;
+    neighbour.awaitingAccept = false;
+    this.#askFor(neighbour, this.#servedBy(neighbour));
+  }
+
+  #askFor(neighbour: Neighbour, mask: number): void {
+    if (neighbour.askedMask === mask && (neighbour.awaitingAccept || mask === 0)) return;
+    const adds = (mask & ~neighbour.pullMask) !== 0;
+    neighbour.askedMask = mask;
+    neighbour.askedMs = this.#context.now.monoMs;
+    neighbour.awaitingAccept = adds;
+    neighbour.pullMask = (neighbour.pullMask & mask) >>> 0;
+    const window = this.#window;
+    // A member pushes what is new, what lies behind is pulled from many; the source peer may be the
+    // only one that has it.
+    const missing = window.firstMissing(window.start, window.limit);
+    if (adds) neighbour.pullFrom = neighbour.isSource ? missing : Math.max(missing, window.highest);
+    const { pullFrom: from } = neighbour;
+    neighbour.link.transmit(encodeFrame(PARTNER, { tag: this.#tag, mask, from }));
+  }
+
+  #servedBy(neighbour: Neighbour): number {
+    let mask = 0;
+    for (let s = 0; s < this.#substreams; s++) {
+      if (this.#partners[s] === neighbour) mask |= 1 << s;
+    }
+    return mask >>> 0;
+  }
+
+  /** Substream s has no partner any more; those who are fed are kept while another is sought. */
+  #lose(s: number): void {
+    const feed = this.#feeds[s] as Feed;
+    this.#partners[s] = undefined;
+    feed.partner = undefined;
+    feed.orphanMs = this.#context.now.monoMs;
+    feed.overdue = 0;
+  }
+
+  /** No partner was found for substream s: whom we fed it is told so. */
+  #abandon(s: number, all: readonly Neighbour[]): void {
+    const feed = this.#feeds[s] as Feed;
+    if (feed.depth === DEPTH_NOT_GRANTED) return;
+    feed.depth = DEPTH_NOT_GRANTED;
+    feed.least = DEPTH_NOT_GRANTED;
+    this.#grants?.withdraw(s, all);
+  }
+}
+
+/**
+ * Hops to the source by way of `neighbour`. One with little upload to spare counts as if it were
+ * further away: it is left to those who have no choice.
+ */
+function cost(neighbour: Neighbour, s: number): number {
+  const { spareCopies } = neighbour;
+  const detour = spareCopies >= 8 ? 0 : spareCopies >= 4 ? 1 : 3;
+  return (neighbour.depths[s] as number) + (neighbour.isSource ? 0 : detour);
+}
