@@ -21,7 +21,7 @@ export interface JoinOptions extends PeerOptions {
   readonly dataId?: string;
   readonly out?: string;
   readonly format: (typeof OUTPUT_FORMATS)[number];
-  readonly from: (typeof STARTS)[number];
+  readonly from?: (typeof STARTS)[number];
   readonly waitMs: number;
 }
 
@@ -56,10 +56,9 @@ export function joinCommand(run: Run<JoinOptions>): Command {
     .addOption(
       new Option(
         "--from <where>",
-        "oldest: what is still held; live: what comes; start: all or fail",
-      )
-        .choices(STARTS)
-        .default("oldest"),
+        "oldest: what is still held; live: what comes; start: all or fail " +
+          "(default oldest, in a live session live)",
+      ).choices(STARTS),
     )
     .addOption(
       new Option("--wait-ms <n>", "how long to wait for the session to appear")

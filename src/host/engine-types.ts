@@ -150,7 +150,11 @@ export interface JoinOptions extends ServerUrls {
   readonly title?: string;
   readonly sourceId?: string;
   readonly dataId?: string;
-  readonly from?: StartFrom;
+  /**
+   * `oldest` still held by anybody, `live`: what comes from now on, `start`: fragment 0 or
+   * START_GONE. Default: as the delivery has it, `oldest` in complete, `live` in live.
+   */
+  readonly from?: StartFrom | undefined;
   /** How long an unknown title is waited for. Default 60,000. */
   readonly waitMs?: number;
   readonly node?: NodeSettings;

@@ -239,7 +239,7 @@ class NodeEngine implements Engine {
       title,
       dataSourceId: sourceId,
       dataId,
-      from: options.from ?? "oldest",
+      from: options.from,
       waitMs: options.waitMs ?? 60_000,
       node: options.node ?? {},
     });

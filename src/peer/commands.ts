@@ -26,7 +26,8 @@ export interface OpenOverlay {
   readonly waitPeers?: number;
   /** Source, complete: nothing is freed until no new member came for so long. Default 0. */
   readonly gatherMs?: number;
-  readonly from?: StartFrom;
+  /** Peer: default the oldest held (complete) or the live edge (live). */
+  readonly from?: StartFrom | undefined;
 }
 
 /** Links up with a member of the overlay. */

@@ -2,8 +2,9 @@
  * The consuming side of an overlay: where to start, handing data to the consumer at its own pace,
  * and what to do about fragments that nobody holds any more (rule d).
  *
- * A consumer that does not take holds its window and so (complete) the session back. A hole that no
- * neighbour can fill for `repairMs`, after asking for other holders, is given up and reported.
+ * A consumer that does not take holds its window and so (complete) the session back; in live what
+ * leaves the window meanwhile is dropped. A hole that no neighbour can fill for `repairMs`, after
+ * asking for other holders, is given up and reported; in live so is each that is late.
  */
 
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
@@ -11,19 +12,23 @@ import { Assembler } from "../stream/assembler.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { PeerEvent, Take } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
+import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { confirmedTo } from "./reach.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
 
 /** After the first buffermap others get this long to tell theirs before the start is chosen. */
 const START_DELAY_MS = 100;
+/** Live: maps of newcomers like this one say nothing of the edge: others are waited for so long. */
+const UNINFORMED_MS = 1_000;
 const NEED_AGAIN_MS = 2_000;
 
 export class ConsumerRole {
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
   readonly #settings: OverlaySettings;
-  readonly #from: StartFrom;
+  readonly #from: StartFrom | undefined;
+  readonly #times: KnownTimes;
   readonly #assembler: Assembler;
   #startAtMs: MonoMs | undefined;
   #started = false;
@@ -32,20 +37,23 @@ export class ConsumerRole {
   #endTaken = false;
   #orphan: FragmentIndex = -1;
   #orphanSinceMs: MonoMs = 0;
-  #lateHead: FragmentIndex = -1;
-  #lateSinceMs: MonoMs = 0;
+  /** Its first neighbours held nothing: what they hold since then came after it did. */
+  #sawNothing = false;
   #neededMs: MonoMs = Number.NEGATIVE_INFINITY;
 
+  /** `from` undefined: as the delivery has it, the oldest (complete) or the live edge. */
   constructor(
     context: PeerContext,
     window: FragmentWindow,
     settings: OverlaySettings,
-    from: StartFrom,
+    from: StartFrom | undefined,
+    times: KnownTimes,
   ) {
     this.#context = context;
     this.#window = window;
     this.#settings = settings;
     this.#from = from;
+    this.#times = times;
     this.#assembler = new Assembler(window, window.start);
   }
 
@@ -76,15 +84,21 @@ export class ConsumerRole {
 
   /**
    * Chooses where to start: the oldest fragment held by any neighbour, or the live edge. Undefined
-   * while no neighbour told its map; "gone" when the start of the stream was asked for and is gone.
+   * while no neighbour told a map that says something; "gone" when the start of the stream was asked
+   * for and is gone.
    */
   chooseStart(neighbours: readonly Neighbour[]): FragmentIndex | "gone" | undefined {
     const known = neighbours.filter((neighbour) => neighbour.mapKnown);
     if (known.length === 0) return undefined;
-    const live =
-      this.#from === "live" || (this.#settings.delivery === "live" && this.#from === "oldest");
+    const from = this.#from ?? (this.#settings.delivery === "live" ? "live" : "oldest");
+    const informed = known.some((neighbour) => neighbour.isSource || neighbour.remoteHighest > 0);
+    if (from === "live" && !informed) {
+      this.#sawNothing = true;
+      const waitedMs = this.#context.now.monoMs - (this.#startAtMs ?? 0);
+      if (waitedMs < UNINFORMED_MS) return undefined;
+    }
     let start = confirmedTo(this.#window, neighbours);
-    if (!live) start = oldestCovered(known, start);
+    if (from !== "live" || this.#sawNothing) start = oldestCovered(known, start);
     if (this.#from === "start" && start > 0) return "gone";
     return start;
   }
@@ -100,7 +114,11 @@ export class ConsumerRole {
       this.#hungry = !this.#endTaken;
       return [];
     }
-    const batch = this.#assembler.next(this.#context.now.monoMs);
+    const { monoMs } = this.#context.now;
+    const live = this.#settings.delivery === "live";
+    if (live) this.#passLate();
+    let batch = this.#assembler.next(monoMs);
+    while (batch === undefined && live && this.#passLate()) batch = this.#assembler.next(monoMs);
     if (batch !== undefined) {
       command.batch = batch;
       command.sourceOf = this.#sourceOf;
@@ -136,13 +154,14 @@ export class ConsumerRole {
     } else {
       this.#watchOrphan(missing, neighbours, events);
     }
-    if (this.#settings.delivery === "live") this.#watchLate(head, neighbours, known);
-    const behind = this.#window.start > this.#assembler.head;
-    if (behind) this.#assembler.skipTo(this.#window.start);
+    if (this.#settings.delivery !== "live") this.#assembler.skipTo(this.#window.start);
+    // Who does not take hears of what it lost when it takes again: of all of it at once.
+    else if (this.#hungry) while (this.#passLate());
     if (this.#orphan >= 0 && this.#orphan === this.#assembler.head) {
       const nowMs = this.#context.now.monoMs;
       if (nowMs - this.#orphanSinceMs >= this.#settings.repairMs) {
-        this.#giveUp(head, this.#nextAvailable(head, neighbours, known), events);
+        const from = this.#assembler.head;
+        this.#giveUp(from, this.#nextAvailable(from, neighbours, known), events);
         this.#orphan = -1;
       }
     }
@@ -195,19 +214,24 @@ export class ConsumerRole {
     }
   }
 
-  #watchLate(head: FragmentIndex, neighbours: readonly Neighbour[], known: FragmentIndex): void {
-    const nowMs = this.#context.now.monoMs;
-    if (head >= known || this.#window.holds(head)) {
-      this.#lateHead = -1;
-      return;
+  /**
+   * Live: passes a hole that is late, and what has left the window. Each index has its own time, so
+   * a hole behind another does not wait for it. The newest index stays wanted: nothing waits behind
+   * it, and it may be END. Returns whether the head moved.
+   */
+  #passLate(): boolean {
+    const { head } = this.#assembler;
+    const window = this.#window;
+    let to = window.start;
+    if (to <= head && !this.#assembler.isTaking && !window.holds(head)) {
+      const { monoMs } = this.#context.now;
+      const late = this.#times.knownBefore(this.#settings.maxLagMs, monoMs);
+      const bound = Math.min(late, this.#times.highest - 1);
+      const next = window.nextSet(window.heldMap, head + 1, window.highest);
+      to = Math.min(bound, window.holds(next) ? next : bound);
     }
-    if (this.#lateHead !== head) {
-      this.#lateHead = head;
-      this.#lateSinceMs = nowMs;
-    }
-    if (nowMs - this.#lateSinceMs < this.#settings.maxLagMs) return;
-    this.#assembler.skipTo(this.#nextAvailable(head, neighbours, known));
-    this.#lateHead = -1;
+    this.#assembler.skipTo(to);
+    return this.#assembler.head > head;
   }
 
   /** First index above `from` that is held here or advertised; `known` when there is none. */

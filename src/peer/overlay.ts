@@ -24,6 +24,7 @@ import type { PeerEvent, Take, Write } from "./commands.ts";
 import { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
 import { Finale } from "./finale.ts";
+import { KnownTimes } from "./known-times.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
 import { Partners } from "./partners.ts";
@@ -46,7 +47,8 @@ export interface OverlayOptions {
   readonly waitPeers: number;
   /** Source, complete: nothing is freed until no new member came for so long. */
   readonly gatherMs: number;
-  readonly from: StartFrom;
+  /** Undefined: as the delivery has it. */
+  readonly from: StartFrom | undefined;
   /** Closes a link for what came over it. */
   readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
   /** A neighbour is none any more. */
@@ -69,6 +71,7 @@ export class Overlay {
   readonly #deadlines = new Deadlines<"tick" | "flush" | "start">();
   readonly #advertiser: Advertiser;
   readonly #finale: Finale;
+  readonly #times: KnownTimes;
   /** Traffic with neighbours that are gone. */
   readonly #past = noTraffic();
   #hasLeft = false;
@@ -90,6 +93,7 @@ export class Overlay {
       bytes: settings.windowBytes,
       fragmentBytes: settings.fragmentBytes,
     });
+    this.#times = new KnownTimes(Math.max(settings.windowMs, settings.maxLagMs));
     const isSource = options.role === "source";
     this.#receiver = new FragmentReceiver(context, this.window, settings.integrity, {
       stored: (index, offset, bytes, from) => this.#stored(index, offset, bytes, from),
@@ -119,7 +123,7 @@ export class Overlay {
       this.consumer = undefined;
     } else {
       this.source = undefined;
-      this.consumer = new ConsumerRole(context, this.window, settings, options.from);
+      this.consumer = new ConsumerRole(context, this.window, settings, options.from, this.#times);
     }
     this.#finale = new Finale(context, this, options);
     this.#deadlines.set("tick", context.now.monoMs + TICK_MS);
@@ -156,7 +160,8 @@ export class Overlay {
 
   /** How far the consumer is behind what is known, in time; 0 when it has all. */
   lagMs(): number {
-    return this.consumer?.started === true ? this.#puller.lagMs(this.consumer.consumedTo) : 0;
+    if (this.consumer?.started !== true) return 0;
+    return this.#times.ageMs(this.consumer.consumedTo, this.#context.now.monoMs);
   }
 
   // ------------------------------------------------------------------------------ neighbours
@@ -333,7 +338,8 @@ export class Overlay {
       if (this.hasLeft) return;
     }
     const consumedTo = this.#consumedTo();
-    this.#retention.free(this.neighbours, consumedTo, this.known, tick);
+    const expiredTo = this.#expiredTo(tick);
+    this.#retention.free(this.neighbours, consumedTo, this.known, tick, expiredTo);
     if (this.source !== undefined) this.#runSource();
     if (this.consumer?.wakes() === true) {
       this.#event({ kind: "readable", overlayId: this.settings.overlayId });
@@ -377,6 +383,18 @@ export class Overlay {
     return this.#finale.isAttended ? this.window.highest : 0;
   }
 
+  /**
+   * Live: all below is older than windowMs, looked after at ticks. Never END: a consumer that comes
+   * back late must find it. Undefined: nothing may be dropped, for its age or for want of room.
+   */
+  #expiredTo(tick: boolean): FragmentIndex | undefined {
+    if (this.settings.delivery !== "live") return undefined;
+    if (this.source === undefined ? !this.#takes : !this.#finale.isAttended) return undefined;
+    if (!tick) return 0;
+    const old = this.#times.knownBefore(this.settings.windowMs, this.#context.now.monoMs);
+    return Math.min(old, this.#times.highest - 1, this.endIndex ?? Number.POSITIVE_INFINITY);
+  }
+
   /** Whether DATA is taken now: a consumer that knows where it starts. */
   get #takes(): boolean {
     return this.consumer?.started === true;
@@ -384,6 +402,9 @@ export class Overlay {
 
   #tick(): void {
     this.#ticks++;
+    if (this.settings.delivery === "live" || this.#takes) {
+      this.#times.sample(this.known, this.#context.now.monoMs);
+    }
     const reachable = Math.min(knownTo(this.window, this.neighbours), this.window.limit);
     if (this.consumer?.started === true && !this.consumer.ended) {
       this.#puller.sample(Math.min(this.known, this.window.limit));

@@ -237,7 +237,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       role: command.role,
       waitPeers: command.waitPeers ?? 0,
       gatherMs: command.gatherMs ?? 0,
-      from: command.from ?? "oldest",
+      from: command.from,
       blame: (link, error) => this.#keeper.fail(link, error),
       dropped: (neighbour) => this.#table.drop(neighbour),
     });

@@ -10,7 +10,8 @@
  * counts, and is told what is gone. Who says that it is held back by others is given twice the time:
  * only the neighbours of the one that stands still shall find it lagging. It counts again once it has caught up with the window.
  *
- * Live: what is old makes room for what is new, whoever still lacks it.
+ * Live: what has been known for `windowMs` leaves the window, and what is old makes room for what is
+ * new, whoever still lacks it.
  */
 
 import { FRAME_TYPES } from "../base/layout.ts";
@@ -80,15 +81,18 @@ export class Retention {
 
   /**
    * Frees what may go if room is short. `consumedTo`: the own consumer took all below. In steps of
-   * a sixteenth of the window, unless `all`: credit then grows in steps, too.
+   * a sixteenth of the window, unless `all`: credit then grows in steps, too. `expiredTo`, live: all
+   * below is too old to be kept, whoever lacks it; undefined: nothing may be dropped yet.
    */
   free(
     neighbours: readonly Neighbour[],
     consumedTo: FragmentIndex,
     known: FragmentIndex,
     all: boolean,
+    expiredTo: FragmentIndex | undefined = undefined,
   ): void {
     const window = this.#window;
+    if (expiredTo !== undefined && expiredTo > window.start) this.#advance(neighbours, expiredTo);
     const span = Math.min(
       window.windowFragments,
       Math.floor(window.windowBytes / window.fragmentBytes),
@@ -96,7 +100,7 @@ export class Retention {
     if (this.room(known) * 2 > span) return;
     if (!all && consumedTo - window.start < span >> STEP_SHIFT) return;
     let freeTo = Math.min(consumedTo, this.acknowledgedTo(neighbours));
-    if (this.#settings.delivery === "live") {
+    if (expiredTo !== undefined) {
       const edge = window.highest - Math.floor((span * 3) / 4);
       if (this.room(known) * 8 < span) freeTo = Math.max(freeTo, Math.min(edge, window.highest));
     }

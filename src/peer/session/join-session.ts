@@ -22,7 +22,7 @@ import { JOIN, joinProof, LEAVE, LIST_PEERS, MEMBER_REFRESH } from "../../protoc
 import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
-import { NODE_DEFAULTS } from "../settings.ts";
+import { nodeSettings } from "../settings.ts";
 import { type KnownMember, learn } from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
@@ -263,8 +263,7 @@ export class JoiningSession extends SessionBase {
       role: "peer",
       from: this.#options.from,
       settings: {
-        ...NODE_DEFAULTS,
-        ...this.#options.node,
+        ...nodeSettings(this.#options.node, file.maxLagMs),
         overlayId: file.overlayId,
         sessionEpoch,
         fragmentBytes: file.fragmentBytes,

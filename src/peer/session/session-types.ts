@@ -45,7 +45,8 @@ export interface JoinSession {
   readonly title: string;
   readonly dataSourceId: string;
   readonly dataId: string;
-  readonly from: StartFrom;
+  /** Undefined: as the delivery has it, the oldest held (complete) or the live edge. */
+  readonly from: StartFrom | undefined;
   /** How long an unknown title is waited for. */
   readonly waitMs: number;
   readonly node: NodeSettings;

@@ -26,7 +26,7 @@ import { CREATE, createProof, REFRESH_OVERLAY, REMOVE_SESSION_OVERLAY } from "..
 import { QUERY_INDEX, REGISTER_INDEX, REMOVE_INDEX, removeProof } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
-import { NODE_DEFAULTS } from "../settings.ts";
+import { nodeSettings } from "../settings.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet } from "./session-base.ts";
 import type { CreateSession, SessionDataSource } from "./session-types.ts";
@@ -116,8 +116,7 @@ export class SourceSession extends SessionBase {
               waitPeers: this.#options.waitPeers,
               gatherMs: this.#options.gatherMs ?? 0,
               settings: {
-                ...NODE_DEFAULTS,
-                ...node,
+                ...nodeSettings(node, this.#options.maxLagMs),
                 overlayId: answer.overlayId,
                 sessionEpoch: answer.sessionEpoch,
                 fragmentBytes: this.#options.fragmentBytes,
