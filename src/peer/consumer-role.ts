@@ -19,8 +19,6 @@ import type { OverlaySettings, StartFrom } from "./settings.ts";
 
 /** After the first buffermap others get this long to tell theirs before the start is chosen. */
 const START_DELAY_MS = 100;
-/** Live: maps of newcomers like this one say nothing of the edge: others are waited for so long. */
-const UNINFORMED_MS = 1_000;
 const NEED_AGAIN_MS = 2_000;
 
 export class ConsumerRole {
@@ -37,8 +35,14 @@ export class ConsumerRole {
   #endTaken = false;
   #orphan: FragmentIndex = -1;
   #orphanSinceMs: MonoMs = 0;
-  /** Its first neighbours held nothing: what they hold since then came after it did. */
+  /** Its first neighbours held nothing. */
   #sawNothing = false;
+  /** How far the stream reached when the start was chosen: what came after that is owed. */
+  #edgeIndex: FragmentIndex = 0;
+  /** Something was there for the consumer, whether it took it or not. */
+  #couldTake = false;
+  /** The start has moved, and that is to be told. */
+  #startsLater = false;
   #neededMs: MonoMs = Number.NEGATIVE_INFINITY;
 
   /** `from` undefined: as the delivery has it, the oldest (complete) or the live edge. */
@@ -93,12 +97,20 @@ export class ConsumerRole {
     const from = this.#from ?? (this.#settings.delivery === "live" ? "live" : "oldest");
     const informed = known.some((neighbour) => neighbour.isSource || neighbour.remoteHighest > 0);
     if (from === "live" && !informed) {
+      // Maps of newcomers like this one say nothing of the edge.
       this.#sawNothing = true;
-      const waitedMs = this.#context.now.monoMs - (this.#startAtMs ?? 0);
-      if (waitedMs < UNINFORMED_MS) return undefined;
+      return undefined;
     }
     let start = confirmedTo(this.#window, neighbours);
-    if (from !== "live" || this.#sawNothing) start = oldestCovered(known, start);
+    this.#edgeIndex = start;
+    // What those have who had nothing came after this node did; the source peer knows the edge.
+    const waited = this.#sawNothing && !known.some((neighbour) => neighbour.isSource);
+    if (from !== "live" || waited) {
+      const oldest = oldestCovered(known, start);
+      // Live: the very oldest would be gone before they came.
+      const soonGone = from === "oldest" && this.#settings.delivery === "live";
+      start = soonGone && oldest > 0 ? oldest + Math.ceil((start - oldest) / 4) : oldest;
+    }
     if (this.#from === "start" && start > 0) return "gone";
     return start;
   }
@@ -130,9 +142,12 @@ export class ConsumerRole {
 
   /** Whether the consumer waits and something is there for it now; it is told once. */
   wakes(): boolean {
-    if (!this.#hungry || !this.#started || !this.#assembler.readable) return false;
+    if (!this.#started || (this.#couldTake && !this.#hungry)) return false;
+    if (!this.#assembler.readable) return false;
+    this.#couldTake = true;
+    const waits = this.#hungry;
     this.#hungry = false;
-    return true;
+    return waits;
   }
 
   /** Like wakes(), for data past a hole: only a try shows. Called now and then. */
@@ -161,7 +176,7 @@ export class ConsumerRole {
       const nowMs = this.#context.now.monoMs;
       if (nowMs - this.#orphanSinceMs >= this.#settings.repairMs) {
         const from = this.#assembler.head;
-        this.#giveUp(from, this.#nextAvailable(from, neighbours, known), events);
+        this.#giveUp(from, this.#nextAvailable(from, neighbours, known));
         this.#orphan = -1;
       }
     }
@@ -173,18 +188,17 @@ export class ConsumerRole {
     this.#assembler.close();
   }
 
-  /**
-   * Nobody can fill [head, next) any more: a gap, or for a newcomer that took nothing yet, a later
-   * start.
-   */
-  #giveUp(head: FragmentIndex, next: FragmentIndex, events: PeerEvent[]): void {
-    if (head !== this.#startIndex || this.#from === "start" || this.#assembler.isTaking) {
-      this.#assembler.skipTo(next);
-      return;
+  /** [head, next) will not come: a gap, or for a newcomer that took nothing yet, a later start. */
+  #giveUp(head: FragmentIndex, next: FragmentIndex): void {
+    const owedFrom = this.#settings.delivery === "live" ? this.#edgeIndex : next;
+    const later = Math.min(next, owedFrom);
+    const newcomer = head === this.#startIndex && this.#from !== "start" && !this.#couldTake;
+    if (newcomer && later > head) {
+      this.#startIndex = later;
+      this.#assembler.startAt(later);
+      this.#startsLater = true;
     }
-    this.#startIndex = next;
-    this.#assembler.startAt(next);
-    events.push({ kind: "started", overlayId: this.#settings.overlayId, index: next });
+    this.#assembler.skipTo(next);
   }
 
   readonly #sourceOf = (row: number) => this.#assembler.sourceOf(row);
@@ -230,7 +244,8 @@ export class ConsumerRole {
       const next = window.nextSet(window.heldMap, head + 1, window.highest);
       to = Math.min(bound, window.holds(next) ? next : bound);
     }
-    this.#assembler.skipTo(to);
+    if (to <= head) return false;
+    this.#giveUp(head, to);
     return this.#assembler.head > head;
   }
 
@@ -258,6 +273,10 @@ export class ConsumerRole {
   #report(): PeerEvent[] {
     const events: PeerEvent[] = [];
     const { overlayId } = this.#settings;
+    if (this.#startsLater) {
+      this.#startsLater = false;
+      events.push({ kind: "started", overlayId, index: this.#startIndex });
+    }
     for (const gap of this.#assembler.takeGaps()) {
       this.#context.counters.gaps++;
       events.push({ kind: "gap", overlayId, gap });

@@ -17,6 +17,8 @@ const MEMBERS_COUNTED = 4_096;
 
 /** The source started over: for the members that still may have more to say so. */
 const STARTED_OVER_MS = 500;
+/** Live: those whom the source waited for get this long to begin before old makes room for new. */
+const AUDIENCE_MS = 500;
 /** How often at most the wait for further members begins anew. */
 const GATHERINGS_MAX = 5;
 
@@ -49,6 +51,8 @@ export class Finale {
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
+  /** Live: the source has had its audience. */
+  #audience = false;
   #sessionOver = false;
   #startedOver = false;
   #hasEnded = false;
@@ -80,7 +84,11 @@ export class Finale {
   /** Whether a source may free: as many members were there as it was told to wait for. */
   get isAttended(): boolean {
     if (this.#membersSeen.size < this.#waitPeers) return false;
-    if (this.#view.settings.delivery === "live") return true;
+    if (this.#view.settings.delivery === "live") {
+      const settled = this.#context.now.monoMs - this.#newMemberMs >= AUDIENCE_MS;
+      this.#audience ||= this.#waitPeers === 0 || settled;
+      return this.#audience;
+    }
     if (this.#isGathering()) return false;
     return this.#view.neighbours.some((neighbour) => !neighbour.lagging);
   }

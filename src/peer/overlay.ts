@@ -402,7 +402,8 @@ export class Overlay {
 
   #tick(): void {
     this.#ticks++;
-    if (this.settings.delivery === "live" || this.#takes) {
+    // What a source keeps until its audience is there gets no older meanwhile.
+    if (this.source === undefined ? this.#takes : this.#finale.isAttended) {
       this.#times.sample(this.known, this.#context.now.monoMs);
     }
     const reachable = Math.min(knownTo(this.window, this.neighbours), this.window.limit);

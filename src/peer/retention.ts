@@ -25,6 +25,9 @@ import type { OverlaySettings } from "./settings.ts";
 /** Freed, and granted, in sixteenths of the window. */
 export const STEP_SHIFT = 4;
 
+/** Fragments held whose mean size says something of the others. */
+const MEAN_OF_MIN = 8;
+
 /** A new neighbour that stands far behind is given this long to move. */
 const CAME_LATE_MS = 2_500;
 
@@ -97,15 +100,29 @@ export class Retention {
       window.windowFragments,
       Math.floor(window.windowBytes / window.fragmentBytes),
     );
-    if (this.room(known) * 2 > span) return;
-    if (!all && consumedTo - window.start < span >> STEP_SHIFT) return;
-    let freeTo = Math.min(consumedTo, this.acknowledgedTo(neighbours));
-    if (expiredTo !== undefined) {
-      const edge = window.highest - Math.floor((span * 3) / 4);
-      if (this.room(known) * 8 < span) freeTo = Math.max(freeTo, Math.min(edge, window.highest));
+    const edge = expiredTo === undefined ? 0 : this.#edge(Math.max(known, window.highest));
+    if (edge <= window.start) {
+      if (this.room(known) * 2 > span) return;
+      if (!all && consumedTo - window.start < span >> STEP_SHIFT) return;
     }
+    const freeTo = Math.max(edge, Math.min(consumedTo, this.acknowledgedTo(neighbours)));
     const step = all ? 1 : Math.max(1, span >> STEP_SHIFT);
     if (freeTo - window.start >= step) this.#advance(neighbours, freeTo);
+  }
+
+  /**
+   * Live: where the window has to start so that what reaches up to `reach` fits, with a quarter to
+   * spare; 0 while it fits. What is missing counts like what is held, and like nothing while hardly
+   * anything is: whoever catches up with small fragments has room for more of them than credit says.
+   */
+  #edge(reach: FragmentIndex): FragmentIndex {
+    const window = this.#window;
+    const { start, heldCount } = window;
+    const meanBytes = heldCount < MEAN_OF_MIN ? 1 : window.heldBytes / heldCount;
+    const capacity = Math.min(window.windowFragments, Math.floor(window.windowBytes / meanBytes));
+    const stuck = window.limit <= reach && heldCount === reach - start;
+    if (!stuck && reach - start <= capacity) return 0;
+    return reach - Math.floor((capacity * 3) / 4);
   }
 
   /** Everything below this was advertised or left behind by all that count. */
