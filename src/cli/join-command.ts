@@ -23,6 +23,7 @@ export interface JoinOptions extends PeerOptions {
   readonly format: (typeof OUTPUT_FORMATS)[number];
   readonly from?: (typeof STARTS)[number];
   readonly waitMs: number;
+  readonly onRestart: "follow" | "end";
 }
 
 const HELP = `
@@ -35,7 +36,8 @@ Examples:
   mp2p join --server ws://127.0.0.1:7900 --title weather --source-id wind,rain --format ndjson
 
 Exit 0 means: everything from where it started to the end was written. What was sent before that
-start is told, not counted as lost. A gap after it, or a session that broke off, is exit 3.`;
+start is told, not counted as lost. A gap after it, or a session that broke off, is exit 3. So is a
+source that was killed and started over, though its new data are written, too (--on-restart).`;
 
 export function joinCommand(run: Run<JoinOptions>): Command {
   const command = newCommand(
@@ -64,6 +66,14 @@ export function joinCommand(run: Run<JoinOptions>): Command {
       new Option("--wait-ms <n>", "how long to wait for the session to appear")
         .argParser(integer(0, MS_MAX))
         .default(60_000),
+    )
+    .addOption(
+      new Option(
+        "--on-restart <what>",
+        "when the source was killed and starts over: follow it, or end with what came",
+      )
+        .choices(["follow", "end"] as const)
+        .default("follow"),
     );
   return finish(addPeerOptions(command), run, HELP);
 }

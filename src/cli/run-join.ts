@@ -47,6 +47,7 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
           ...(dataId === undefined ? {} : { dataId }),
           from: options.from,
           waitMs: options.waitMs,
+          followRestarts: options.onRestart === "follow",
           node: options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs },
           signal: signals.signal,
         }),
@@ -82,6 +83,10 @@ async function receive(
       const missed = `fragments 0 to ${countText(index - 1)} went before and are missed`;
       reporter.warn("started", { startedAt: index }, `starts at fragment ${index}: ${missed}`);
     }
+  });
+  peer.on("restarted", ({ sessionEpoch, before }) => {
+    received.restarted();
+    reporter.warn("restarted", { sessionEpoch, before }, restartSentence(sessionEpoch, before));
   });
   peer.on("gap", (gap) => {
     received.gaps++;
@@ -119,7 +124,7 @@ async function receive(
   }
   sayDone(peer, received, performance.now() - beganMs, context);
   await peer.closed;
-  return received.gaps > 0 ? EXIT.dataLost : EXIT.ok;
+  return received.gaps > 0 || received.restarts > 0 ? EXIT.dataLost : EXIT.ok;
 }
 
 function sayDone(
@@ -130,11 +135,13 @@ function sayDone(
 ): void {
   const { traffic } = peer.status();
   const share = traffic.bytesFromPeers / (traffic.bytesFromPeers + traffic.bytesFromSource || 1);
-  const { startedAt, gaps } = received;
-  const loss = gaps === 0 ? "" : `, ${countText(gaps)} gaps`;
+  const { startedAt, gaps, restarts } = received;
+  const loss =
+    (gaps === 0 ? "" : `, ${countText(gaps)} gaps`) +
+    (restarts === 0 ? "" : `, ${countText(restarts)} restarts of the source`);
   reporter.note(
     "done",
-    { ...received.totals, startedAt, gaps, elapsedMs: Math.round(elapsedMs), traffic },
+    { ...received.totals, startedAt, gaps, restarts, elapsedMs: Math.round(elapsedMs), traffic },
     `done: ${received} in ${secondsText(elapsedMs)}, ${percentText(share)} from peers${loss}`,
   );
 }
@@ -160,6 +167,12 @@ function progressOf(
       missing,
     )} missing, lag ${Math.round(lagMs)} ms, ${neighbours.length} neighbours`,
   };
+}
+
+function restartSentence(epoch: number, before: PeerEvents["restarted"]["before"]): string {
+  const came = before.sources.map(({ sourceId, last }) => `${sourceId} up to ${countText(last)}`);
+  const had = came.length === 0 ? "nothing came" : `came ${came.join(", ")}`;
+  return `the source started over (epoch ${epoch}): of epoch ${before.sessionEpoch} ${had}; what it sent beyond is lost`;
 }
 
 function gapSentence(gap: PeerEvents["gap"]): string {

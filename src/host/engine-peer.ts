@@ -14,14 +14,15 @@ import { overlayReport } from "./report.ts";
 type Failure = { readonly code: OperationError["code"]; readonly detail: string };
 
 export class PeerHandle implements EnginePeer {
-  readonly overlayId: string;
+  /** Another one after the source peer started over in it. */
+  overlayId: string;
   readonly title: string;
   readonly sessionId: number;
   readonly closed: Promise<void>;
   readonly #outlet: SessionOutlet;
   readonly #kernel: Kernel;
   readonly #listeners = new Listeners<PeerEvents>();
-  readonly #take: Take;
+  #take: Take;
   #resolveClosed: () => void = () => undefined;
   #wake: (() => void) | undefined;
   #iterating = false;
@@ -158,6 +159,14 @@ export class PeerHandle implements EnginePeer {
         this.#over = true;
         this.#wakeUp();
         break;
+      case "sessionRestarted": {
+        const { overlayId, sessionEpoch, before } = event;
+        this.overlayId = overlayId;
+        this.#take = { kind: "take", overlayId, batch: undefined, sourceOf: undefined };
+        this.#listeners.emit("restarted", { overlayId, sessionEpoch, before });
+        this.#wakeUp();
+        break;
+      }
       case "sessionNote":
         this.#listeners.emit("note", event.text);
         break;

@@ -13,6 +13,7 @@ import type {
   TimestampUs,
 } from "../base/units.ts";
 import type { PeerCounters } from "../peer/context.ts";
+import type { EpochEnd } from "../peer/session/session-types.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../peer/settings.ts";
 import type { Traffic } from "../peer/traffic.ts";
 import type { Gap } from "../stream/assembler.ts";
@@ -34,7 +35,10 @@ export interface EngineOptions {
   readonly listen?: { readonly host?: string; readonly port?: number };
   /** What others are told to dial, when it differs from where this engine listens. */
   readonly advertise?: readonly { readonly host: string; readonly port: number }[];
-  /** 32 bytes: the seed of this node's Ed25519 key. Default: a new one. */
+  /**
+   * 32 bytes: the seed of this node's Ed25519 key. Default: a new one. With it a source that was
+   * killed goes on in the next epoch of its session, and its peers with it.
+   */
   readonly identitySeed?: Uint8Array;
   readonly maxLinks?: number;
   readonly logger?: Logger;
@@ -157,6 +161,8 @@ export interface JoinOptions extends ServerUrls {
   readonly from?: StartFrom | undefined;
   /** How long an unknown title is waited for. Default 60,000. */
   readonly waitMs?: number;
+  /** Goes on when the source peer starts over with the same key. Default true; else SESSION_LOST. */
+  readonly followRestarts?: boolean;
   readonly node?: NodeSettings;
   readonly signal?: AbortSignal;
 }
@@ -204,6 +210,15 @@ export interface EnginePeer {
 }
 
 export interface PeerEvents {
+  /**
+   * The source peer was killed and started over: all data from here on are of the new epoch, whose
+   * sequence numbers and fragments begin anew. What it had sent beyond `before` never came.
+   */
+  restarted: {
+    readonly overlayId: OverlayId;
+    readonly sessionEpoch: number;
+    readonly before: EpochEnd;
+  };
   started: { readonly index: FragmentIndex };
   gap: Gap;
   link: LinkEvent;

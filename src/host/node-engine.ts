@@ -207,6 +207,7 @@ class NodeEngine implements Engine {
       maxLagMs: options.maxLagMs ?? limits.MAX_LAG_MS_DEFAULT,
       gatherMs: options.gatherMs ?? 0,
       waitMs: options.waitMs ?? 0,
+      resumes: this.#options.identitySeed !== undefined,
       waitPeers: options.waitPeers ?? (delivery === "complete" ? 1 : 0),
       node: options.node ?? {},
     });
@@ -241,6 +242,7 @@ class NodeEngine implements Engine {
       dataId,
       from: options.from,
       waitMs: options.waitMs ?? 60_000,
+      followsRestarts: options.followRestarts ?? true,
       node: options.node ?? {},
     });
     const session = await opened;

@@ -96,6 +96,8 @@ export interface LeaveOverlay {
   readonly kind: "leaveOverlay";
   readonly overlayId: OverlayId;
   readonly announced: boolean;
+  /** The session goes on in another epoch: no event "left". */
+  readonly movesOn?: boolean;
 }
 
 /** No new members will come: what nobody holds now stays lost. Told by the session part. */
@@ -104,6 +106,8 @@ export interface OverlayEnded {
   readonly overlayId: OverlayId;
   /** The source goes on in another overlay: nothing more will ever come here. */
   readonly startedOver?: boolean;
+  /** And this node will go on there: it is told "drained" when it has taken all there is here. */
+  readonly movesOn?: boolean;
 }
 
 export type PeerCommand =
@@ -129,6 +133,8 @@ export type PeerEvent =
   | { readonly kind: "gap"; readonly overlayId: OverlayId; readonly gap: Gap }
   /** END was taken (peer) or every neighbour has all up to END or left (source). */
   | { readonly kind: "ended"; readonly overlayId: OverlayId }
+  /** The source goes on elsewhere, and what there is of it here was taken. */
+  | { readonly kind: "drained"; readonly overlayId: OverlayId }
   /** The overlay is left; nothing more comes of it. */
   | { readonly kind: "left"; readonly overlayId: OverlayId }
   | {

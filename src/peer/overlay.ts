@@ -299,11 +299,11 @@ export class Overlay {
   }
 
   /** The session is over at the servers: who has nobody left to ask gives up. */
-  sessionOver(startedOver: boolean): void {
-    this.#finale.sessionOver(startedOver);
+  sessionOver(startedOver: boolean, movesOn: boolean): void {
+    this.#finale.sessionOver(startedOver, movesOn);
   }
 
-  leave(announced: boolean): void {
+  leave(announced: boolean, movesOn = false): void {
     if (this.#hasLeft) return;
     this.#hasLeft = true;
     // Who has all and leaves says so first: a source that waits for it must not miss that.
@@ -320,7 +320,7 @@ export class Overlay {
     this.#receiver.close();
     this.#puller.close();
     this.window.close();
-    this.#event({ kind: "left", overlayId: this.settings.overlayId });
+    if (!movesOn) this.#event({ kind: "left", overlayId: this.settings.overlayId });
   }
 
   // ------------------------------------------------------------------------------ settling
@@ -482,7 +482,7 @@ export class Overlay {
     if (step === undefined) return;
     const { overlayId } = this.settings;
     if (step.kind === "leave") this.leave(true);
-    else if (step.kind === "ended") this.#event({ kind: "ended", overlayId });
+    else if (step.kind !== "failed") this.#event({ kind: step.kind, overlayId });
     else this.#event({ kind: "failed", overlayId, code: step.code, detail: step.detail });
   }
 

@@ -216,10 +216,10 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         this.#sourceOf(overlay).endSession();
         return;
       case "overlayEnded":
-        overlay.sessionOver(command.startedOver ?? false);
+        overlay.sessionOver(command.startedOver ?? false, command.movesOn ?? false);
         return;
       case "leaveOverlay":
-        overlay.leave(command.announced);
+        overlay.leave(command.announced, command.movesOn ?? false);
         this.#forget(overlay);
         return;
     }
