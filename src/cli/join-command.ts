@@ -23,6 +23,7 @@ export interface JoinOptions extends PeerOptions {
   readonly format: (typeof OUTPUT_FORMATS)[number];
   readonly from?: (typeof STARTS)[number];
   readonly waitMs: number;
+  readonly dial?: readonly string[];
   readonly onRestart: "follow" | "end";
 }
 
@@ -67,6 +68,7 @@ export function joinCommand(run: Run<JoinOptions>): Command {
         .argParser(integer(0, MS_MAX))
         .default(60_000),
     )
+    .option("--dial <peer id,..>", "link up with these members only (who dials is let in)", words)
     .addOption(
       new Option(
         "--on-restart <what>",

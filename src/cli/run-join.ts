@@ -20,7 +20,7 @@ import {
   serverUrls,
   usingEngine,
 } from "./run-kit.ts";
-import { linkSentence } from "./run-source.ts";
+import { heldSentence, linkSentence } from "./run-source.ts";
 import { bytesText, countText, percentText, secondsText } from "./units.ts";
 
 export async function runJoin(options: JoinOptions): Promise<ExitCode> {
@@ -48,7 +48,11 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
           from: options.from,
           waitMs: options.waitMs,
           followRestarts: options.onRestart === "follow",
-          node: options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs },
+          ...(options.dial === undefined ? {} : { dial: options.dial }),
+          node: {
+            ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),
+            ...(options.stallMs === undefined ? {} : { stallMs: options.stallMs }),
+          },
           signal: signals.signal,
         }),
       );
@@ -150,7 +154,8 @@ function progressOf(
   peer: EnginePeer,
   received: Received,
 ): { fields: Record<string, unknown>; sentence: string } {
-  const { missing, lagMs, fragmentsHeld, neighbours, traffic } = peer.status();
+  const { missing, lagMs, fragmentsHeld, neighbours, traffic, heldBackBy } = peer.status();
+  const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
   const { rate, byteRate } = received.rates();
   return {
     fields: {
@@ -161,11 +166,12 @@ function progressOf(
       missing,
       lagMs,
       neighbours: neighbours.length,
+      heldBackBy,
       traffic,
     },
     sentence: `${received}, ${countText(rate)} data/s, ${bytesText(byteRate)}/s, ${countText(
       missing,
-    )} missing, lag ${Math.round(lagMs)} ms, ${neighbours.length} neighbours`,
+    )} missing, lag ${Math.round(lagMs)} ms, ${neighbours.length} neighbours${held}`,
   };
 }
 

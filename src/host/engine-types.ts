@@ -161,6 +161,8 @@ export interface JoinOptions extends ServerUrls {
   readonly from?: StartFrom | undefined;
   /** How long an unknown title is waited for. Default 60,000. */
   readonly waitMs?: number;
+  /** Links up with these members only; others may link up with this one all the same. */
+  readonly dial?: readonly PeerId[];
   /** Goes on when the source peer starts over with the same key. Default true; else SESSION_LOST. */
   readonly followRestarts?: boolean;
   readonly node?: NodeSettings;
@@ -248,6 +250,13 @@ export interface OverlayReport {
   readonly consumedTo: FragmentIndex;
   readonly lagMs: number;
   readonly ended: boolean;
+  /**
+   * Complete: the neighbour that fills this node's window and so sets its pace, how many fragments
+   * it is behind, and whether it says that others hold it back in turn.
+   */
+  readonly heldBackBy:
+    | { readonly peerId: PeerId; readonly behind: number; readonly byOthers: boolean }
+    | undefined;
   readonly neighbours: readonly {
     readonly peerId: PeerId;
     readonly role: "source" | "peer" | "virtual";

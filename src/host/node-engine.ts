@@ -243,6 +243,7 @@ class NodeEngine implements Engine {
       from: options.from,
       waitMs: options.waitMs ?? 60_000,
       followsRestarts: options.followRestarts ?? true,
+      ...(options.dial === undefined ? {} : { dial: options.dial }),
       node: options.node ?? {},
     });
     const session = await opened;

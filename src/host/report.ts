@@ -6,7 +6,7 @@ import type { OverlayReport } from "./engine-types.ts";
 
 export function overlayReport(overlay: Overlay): OverlayReport {
   const { window, consumer, source } = overlay;
-  const { known } = overlay;
+  const { known, heldBackBy } = overlay;
   return {
     overlayId: overlay.settings.overlayId,
     role: source === undefined ? "peer" : "source",
@@ -18,6 +18,14 @@ export function overlayReport(overlay: Overlay): OverlayReport {
     missing: Math.max(0, known - window.start - window.heldCount),
     consumedTo: consumer?.consumedTo ?? source?.produced ?? 0,
     lagMs: overlay.lagMs(),
+    heldBackBy:
+      heldBackBy === undefined
+        ? undefined
+        : {
+            peerId: heldBackBy.peerId,
+            behind: Math.max(0, window.highest - heldBackBy.ackedTo),
+            byOthers: heldBackBy.heldBack,
+          },
     ended: overlay.hasEnded,
     neighbours: overlay.neighbours.map((neighbour) => ({
       peerId: neighbour.peerId,

@@ -164,6 +164,12 @@ export class Overlay {
     return this.#times.ageMs(this.consumer.consumedTo, this.#context.now.monoMs);
   }
 
+  /** Complete: the neighbour whose pace this node keeps now, its window being full because of it. */
+  get heldBackBy(): Neighbour | undefined {
+    const holder = this.#retention.heldBackBy;
+    return holder !== undefined && this.neighbours.includes(holder) ? holder : undefined;
+  }
+
   // ------------------------------------------------------------------------------ neighbours
 
   addNeighbour(link: PeerLink, peerId: string, role: Role): Neighbour {

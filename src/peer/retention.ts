@@ -31,6 +31,9 @@ const MEAN_OF_MIN = 8;
 /** A new neighbour that stands far behind is given this long to move. */
 const CAME_LATE_MS = 2_500;
 
+/** Who filled the window within this is named as the one that sets the pace. */
+const HOLDER_MS = 1_000;
+
 /** Laggards remembered after their link is gone. */
 const LAGGARDS_MAX = 1_024;
 
@@ -41,6 +44,8 @@ export class Retention {
   readonly #tag: Uint8Array;
   #fullSinceMs: MonoMs | undefined;
   #heldBack = false;
+  #holder: Neighbour | undefined;
+  #holderMs: MonoMs = Number.NEGATIVE_INFINITY;
   readonly #laggards = new Set<PeerId>();
 
   constructor(
@@ -75,6 +80,14 @@ export class Retention {
   /** Whether this node is full because neighbours that count have not advanced. */
   get isHeldBack(): boolean {
     return this.#heldBack;
+  }
+
+  /**
+   * Complete: the neighbour that this node's full window waits for; undefined when it waits for none.
+   * One that always gets on a little is within its rights (rule c) and sets everybody's pace.
+   */
+  get heldBackBy(): Neighbour | undefined {
+    return this.#context.now.monoMs - this.#holderMs < HOLDER_MS ? this.#holder : undefined;
   }
 
   /** Indices between the highest known one and the limit. */
@@ -160,6 +173,10 @@ export class Retention {
     }
     const full = this.#settings.delivery === "complete" && this.room(known) <= 0;
     this.#heldBack = full && acked < consumedTo;
+    if (this.#heldBack) {
+      this.#holder = neighbours.find(({ lagging, ackedTo }) => !lagging && ackedTo === acked);
+      this.#holderMs = nowMs;
+    }
     if (!this.#heldBack) {
       this.#fullSinceMs = undefined;
       return this.#remember(changed);

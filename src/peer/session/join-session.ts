@@ -518,8 +518,10 @@ export class JoiningSession extends SessionBase {
     const nowMs = this.context.now.monoMs;
     const linked = new Set(overlay.neighbours.map((neighbour) => neighbour.peerId));
     let wanted = LINKS_WANTED - linked.size;
+    const { dial } = this.#options;
     const candidates = [...this.#members.values()].filter(
-      (member) => !linked.has(member.peerId) && member.candidates.length > 0,
+      ({ peerId, candidates: addresses }) =>
+        !linked.has(peerId) && addresses.length > 0 && (dial?.includes(peerId) ?? true),
     );
     // The source peer first: it always has what is newest; then whoever, by lot.
     const order = candidates

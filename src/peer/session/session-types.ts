@@ -56,6 +56,8 @@ export interface JoinSession {
   readonly waitMs: number;
   /** Goes on when the source peer starts over with the same key. Default true; else SESSION_LOST. */
   readonly followsRestarts?: boolean;
+  /** Opens links to these members only. Default: to any. */
+  readonly dial?: readonly PeerId[];
   readonly node: NodeSettings;
 }
 
