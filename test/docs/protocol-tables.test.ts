@@ -488,7 +488,15 @@ describe("examples in hex", () => {
   });
 
   test("no other example", () => {
-    const known = ["helloProof", "createProof", "joinProof", "takeOverProof", "removeProof", "indexFile", "failure"];
+    const known = [
+      "helloProof",
+      "createProof",
+      "joinProof",
+      "takeOverProof",
+      "removeProof",
+      "indexFile",
+      "failure",
+    ];
     for (const { label } of examples) {
       const ok =
         label in wire.TYPES ||

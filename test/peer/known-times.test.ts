@@ -46,7 +46,8 @@ describe("KnownTimes", () => {
           times.sample(known, nowMs);
           const bound = times.knownBefore(spanMs, nowMs);
           // All it names are so old, and all that are much older it names.
-          if (bound > 0) expect(nowMs - (learnedMs[bound - 1] as number)).toBeGreaterThanOrEqual(spanMs);
+          if (bound > 0)
+            expect(nowMs - (learnedMs[bound - 1] as number)).toBeGreaterThanOrEqual(spanMs);
           const next = learnedMs[bound];
           if (next !== undefined) expect(nowMs - next).toBeLessThanOrEqual(spanMs + slackMs);
         }

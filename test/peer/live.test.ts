@@ -29,7 +29,11 @@ const have = (s: Stranger, ...ranges: number[]): Uint8Array =>
   encodeRanges(FRAME_TYPES.HAVE, s.tag, 0, ranges);
 
 /** A peer whose source peer is played by hand. */
-function scene(more: Partial<OverlaySettings> = {}): { world: World; node: Node; source: Stranger } {
+function scene(more: Partial<OverlaySettings> = {}): {
+  world: World;
+  node: Node;
+  source: Stranger;
+} {
   const world = new World();
   const keys = new Keys();
   const settings = settingsOf(keys.peerId, { delivery: "live", maxLagMs: 2_000, ...more });

@@ -79,7 +79,9 @@ function joined(world: World, count: number): Node[] {
 }
 
 const taken = (node: Node, from = 0): string[] =>
-  node.taken.slice(from).map(({ sourceId, sequence, digest }) => `${sourceId}/${sequence}/${digest}`);
+  node.taken
+    .slice(from)
+    .map(({ sourceId, sequence, digest }) => `${sourceId}/${sequence}/${digest}`);
 
 describe("a source peer that was killed and starts over with its key", () => {
   it("takes its overlay over in the next epoch; its peers lose nothing of what there was", () => {

@@ -214,10 +214,7 @@ both(
 );
 both(
   r5.TAKE_OVER,
-  [
-    { overlayId, nonce, signature, candidates },
-    [overlay, nonce, signature, candidateWire],
-  ],
+  [{ overlayId, nonce, signature, candidates }, [overlay, nonce, signature, candidateWire]],
   [
     {
       sessionEpoch: 2,

@@ -181,13 +181,7 @@ export class SourceSession extends SessionBase {
           title,
           pams: true,
         };
-        this.ask(
-          oms,
-          CREATE,
-          request,
-          (answer) => this.#own(answer, 0),
-          retry,
-        );
+        this.ask(oms, CREATE, request, (answer) => this.#own(answer, 0), retry);
       },
       retry,
     );
@@ -226,7 +220,10 @@ export class SourceSession extends SessionBase {
     this.#ending = true;
     const overlayId = this.overlayId as string;
     this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
-    super.fail({ code: "NOT_OWNER", detail: "a source peer with the same key took the session over" });
+    super.fail({
+      code: "NOT_OWNER",
+      detail: "a source peer with the same key took the session over",
+    });
   }
 
   #retry(failure: ServerFailure, action: () => void): void {
