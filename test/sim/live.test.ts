@@ -8,8 +8,9 @@ import { peerDriver } from "./peer-driver.ts";
 import { explain, type Report, type Run, simulate } from "./run.ts";
 
 const KIB = 1024;
-const PEERS = 30;
-const CHURN_PER_MINUTE = 0.1 * PEERS;
+const PEERS = 16;
+/** Twice the 10 % a minute that the goal names: a run is short. */
+const CHURN_PER_MINUTE = 0.2 * PEERS;
 
 const LIVE: Partial<SwarmOptions> = {
   peers: PEERS,
@@ -17,7 +18,7 @@ const LIVE: Partial<SwarmOptions> = {
   delivery: "live",
   integrity: "checksum",
   dataSources: 1,
-  dataPerSource: 1_200,
+  dataPerSource: 600,
   everyMs: 100,
   sizes: { bytesMin: 700, bytesMax: 900, emptyRate: 0, bigRate: 0, bigBytes: 0 },
   fragmentBytes: 1 * KIB,
@@ -36,14 +37,14 @@ const LIVE: Partial<SwarmOptions> = {
   lateJobRate: 0,
   faults: {
     ...NO_FAULTS,
-    faultMs: 120_000,
+    faultMs: 60_000,
     // Half crash, half leave, as many come.
     crashesPerMinute: CHURN_PER_MINUTE / 2,
     silentCrashRate: 0.5,
     leavesPerMinute: CHURN_PER_MINUTE / 2,
     joinsPerMinute: CHURN_PER_MINUTE,
   },
-  healMs: 120_000,
+  healMs: 40_000,
 };
 
 interface Ending {
@@ -73,41 +74,41 @@ const faults = (report: Report): readonly { readonly checker: string }[] =>
   report.violations.filter(({ checker }) => checker !== "completeness");
 
 describe("live", () => {
-  for (const seed of [101, 102, 103]) {
-    test(`seed ${seed}: at 10 % churn a minute 99.9 % of what can be delivered is`, () => {
+  for (const seed of [101, 102]) {
+    test(`seed ${seed}: at 20 % churn a minute 99.9 % of what can be delivered is`, () => {
       const { report, deliverable } = play(seed, {});
       const { deliverable: all, lost } = deliverable.sums;
       expect(faults(report), explain(report)).toEqual([]);
       expect(report.faultHits.crash ?? 0, explain(report)).toBeGreaterThan(0);
       expect(report.faultHits.join ?? 0, explain(report)).toBeGreaterThan(0);
-      expect(all, explain(report)).toBeGreaterThan(25_000);
+      expect(all, explain(report)).toBeGreaterThan(5_000);
       expect(lost / all, `${lost} of ${all} lost\n${explain(report)}`).toBeLessThanOrEqual(0.001);
-    });
+    }, 120_000);
   }
 
   test("consumers that stand still or crawl cost nobody else anything", () => {
     const { report, deliverable, run } = play(104, {
       faults: NO_FAULTS,
-      dataPerSource: 600,
+      dataPerSource: 400,
       everyMs: 20,
       uplinkBytesPerMsMin: 1_000,
       uplinkBytesPerMsMax: 1_001,
-      slowConsumers: 4,
+      slowConsumers: 3,
       slowConsumerPauseMs: 400,
-      stuckConsumers: 2,
+      stuckConsumers: 1,
       stuckAtMs: 1_000,
     });
     expect(faults(report), explain(report)).toEqual([]);
-    expect(report.excuses, explain(report)).toMatchObject({ stuck: 2 });
+    expect(report.excuses, explain(report)).toMatchObject({ stuck: 1 });
     expect(report.excuses.lagging, explain(report)).toBeUndefined();
-    // 12 s of data: the others are through at once, whoever crawls.
-    const quick = run.swarm.members.slice(7);
+    // 8 s of data: the others are through at once, whoever crawls.
+    const quick = run.swarm.members.slice(5);
     expect(quick.every(({ ended }) => ended)).toBe(true);
     const sums = deliverable.sums;
     expect(sums.lost / sums.deliverable, explain(report)).toBeLessThan(0.2);
     for (const member of quick) {
       const got = run.delivery.seen(member, "sensor-0");
-      expect(got, `${member.name}\n${explain(report)}`).toEqual({ first: 1, next: 601 });
+      expect(got, `${member.name}\n${explain(report)}`).toEqual({ first: 1, next: 401 });
     }
-  });
+  }, 120_000);
 });
