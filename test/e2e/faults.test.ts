@@ -160,7 +160,7 @@ describe("a source", () => {
     }
     expect(keeps.output.toString() === sofar).toBe(true);
     expect(keeps.said).toContain("SESSION_LOST");
-  });
+  }, 60_000);
 });
 
 describe("servers", () => {

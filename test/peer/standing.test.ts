@@ -63,7 +63,7 @@ describe("retention and standing (complete)", () => {
   });
 
   it("(c) who gets on a little at a time keeps its standing, sets the pace, and is named", () => {
-    const { world, source, peers } = swarm(3, { links: "source", stallMs: 2_000 });
+    const { world, source, peers } = swarm(3, { links: "source", stallMs: 4_000 });
     const slow = peers[0];
     if (slow === undefined) throw new Error("no peer");
     slow.takes = false;
