@@ -38,6 +38,7 @@ export interface PeerOptions extends CommonOptions {
   readonly workers: number;
   readonly identity?: string;
   readonly lingerMs?: number;
+  readonly stallMs?: number;
 }
 
 export const WORKERS_MAX = 64;
@@ -136,5 +137,10 @@ export function addPeerOptions(command: Command): Command {
       "--linger-ms <n>",
       "how long to stay for others after the end, at most",
       integer(0, MS_MAX),
+    )
+    .option(
+      "--stall-ms <n>",
+      "complete: who holds a full window so long without getting on is left behind (default 10000)",
+      integer(1, MS_MAX),
     );
 }

@@ -21,9 +21,11 @@ export interface JoinOptions extends PeerOptions {
   readonly dataId?: string;
   readonly out?: string;
   readonly format: (typeof OUTPUT_FORMATS)[number];
-  readonly from: (typeof STARTS)[number];
+  readonly from?: (typeof STARTS)[number];
   readonly waitMs: number;
   readonly relay: boolean;
+  readonly dial?: readonly string[];
+  readonly onRestart: "follow" | "end";
 }
 
 const HELP = `
@@ -37,7 +39,8 @@ Examples:
   mp2p join --server ws://127.0.0.1:7900 --title demo --relay --upload-limit 20M
 
 Exit 0 means: everything from where it started to the end was written. What was sent before that
-start is told, not counted as lost. A gap after it, or a session that broke off, is exit 3.`;
+start is told, not counted as lost. A gap after it, or a session that broke off, is exit 3. So is a
+source that was killed and started over, though its new data are written, too (--on-restart).`;
 
 export function joinCommand(run: Run<JoinOptions>): Command {
   const command = newCommand(
@@ -58,16 +61,24 @@ export function joinCommand(run: Run<JoinOptions>): Command {
     .addOption(
       new Option(
         "--from <where>",
-        "oldest: what is still held; live: what comes; start: all or fail",
-      )
-        .choices(STARTS)
-        .default("oldest"),
+        "oldest: what is still held; live: what comes; start: all or fail " +
+          "(default oldest, in a live session live)",
+      ).choices(STARTS),
     )
     .option("--relay", "write nothing: only pass fragments on to other peers", false)
     .addOption(
       new Option("--wait-ms <n>", "how long to wait for the session to appear")
         .argParser(integer(0, MS_MAX))
         .default(60_000),
+    )
+    .option("--dial <peer id,..>", "link up with these members only (who dials is let in)", words)
+    .addOption(
+      new Option(
+        "--on-restart <what>",
+        "when the source was killed and starts over: follow it, or end with what came",
+      )
+        .choices(["follow", "end"] as const)
+        .default("follow"),
     );
   return finish(addPeerOptions(command), run, HELP);
 }

@@ -12,6 +12,7 @@ export interface MissedBefore {
 export class Received {
   startedAt = 0;
   gaps = 0;
+  restarts = 0;
   #data = 0;
   #bytes = 0;
   readonly #begun = new Set<string>();
@@ -21,6 +22,13 @@ export class Received {
 
   get totals(): { readonly data: number; readonly bytes: number } {
     return { data: this.#data, bytes: this.#bytes };
+  }
+
+  /** A new epoch: sequence numbers begin anew. */
+  restarted(): void {
+    this.restarts++;
+    this.startedAt = 0;
+    this.#begun.clear();
   }
 
   /** Counts the data of a batch of the wanted sources; tells sources that did not begin with 1. */

@@ -5,7 +5,7 @@
  */
 
 import { LocalUsageError, OperationError } from "../base/errors.ts";
-import type { Engine, EnginePeer } from "../host/engine-types.ts";
+import type { Engine, EnginePeer, PeerEvents } from "../host/engine-types.ts";
 import { drain } from "../host/node-drain.ts";
 import { fileSink, type OutputSink, standardOutput } from "../host/node-output.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
@@ -21,7 +21,7 @@ import {
   usingEngine,
 } from "./run-kit.ts";
 import { gapSentence, relay } from "./run-relay.ts";
-import { linkSentence } from "./run-source.ts";
+import { heldSentence, linkSentence } from "./run-source.ts";
 import { bytesText, countText, percentText, secondsText } from "./units.ts";
 
 export async function runJoin(options: JoinOptions): Promise<ExitCode> {
@@ -52,7 +52,12 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
           from: options.from,
           consume: !options.relay,
           waitMs: options.waitMs,
-          node: options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs },
+          followRestarts: options.onRestart === "follow",
+          ...(options.dial === undefined ? {} : { dial: options.dial }),
+          node: {
+            ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),
+            ...(options.stallMs === undefined ? {} : { stallMs: options.stallMs }),
+          },
           signal: signals.signal,
         }),
       );
@@ -88,6 +93,10 @@ async function receive(
       const missed = `fragments 0 to ${countText(index - 1)} went before and are missed`;
       reporter.warn("started", { startedAt: index }, `starts at fragment ${index}: ${missed}`);
     }
+  });
+  peer.on("restarted", ({ sessionEpoch, before }) => {
+    received.restarted();
+    reporter.warn("restarted", { sessionEpoch, before }, restartSentence(sessionEpoch, before));
   });
   peer.on("gap", (gap) => {
     received.gaps++;
@@ -125,7 +134,7 @@ async function receive(
   }
   sayDone(peer, received, performance.now() - beganMs, context);
   await peer.closed;
-  return received.gaps > 0 ? EXIT.dataLost : EXIT.ok;
+  return received.gaps > 0 || received.restarts > 0 ? EXIT.dataLost : EXIT.ok;
 }
 
 function sayDone(
@@ -136,11 +145,13 @@ function sayDone(
 ): void {
   const { traffic } = peer.status();
   const share = traffic.bytesFromPeers / (traffic.bytesFromPeers + traffic.bytesFromSource || 1);
-  const { startedAt, gaps } = received;
-  const loss = gaps === 0 ? "" : `, ${countText(gaps)} gaps`;
+  const { startedAt, gaps, restarts } = received;
+  const loss =
+    (gaps === 0 ? "" : `, ${countText(gaps)} gaps`) +
+    (restarts === 0 ? "" : `, ${countText(restarts)} restarts of the source`);
   reporter.note(
     "done",
-    { ...received.totals, startedAt, gaps, elapsedMs: Math.round(elapsedMs), traffic },
+    { ...received.totals, startedAt, gaps, restarts, elapsedMs: Math.round(elapsedMs), traffic },
     `done: ${received} in ${secondsText(elapsedMs)}, ${percentText(share)} from peers${loss}`,
   );
 }
@@ -149,7 +160,8 @@ function progressOf(
   peer: EnginePeer,
   received: Received,
 ): { fields: Record<string, unknown>; sentence: string } {
-  const { missing, lagMs, fragmentsHeld, neighbours, traffic } = peer.status();
+  const { missing, lagMs, fragmentsHeld, neighbours, traffic, heldBackBy } = peer.status();
+  const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
   const { rate, byteRate } = received.rates();
   return {
     fields: {
@@ -160,10 +172,17 @@ function progressOf(
       missing,
       lagMs,
       neighbours: neighbours.length,
+      heldBackBy,
       traffic,
     },
     sentence: `${received}, ${countText(rate)} data/s, ${bytesText(byteRate)}/s, ${countText(
       missing,
-    )} missing, lag ${Math.round(lagMs)} ms, ${neighbours.length} neighbours`,
+    )} missing, lag ${Math.round(lagMs)} ms, ${neighbours.length} neighbours${held}`,
   };
+}
+
+function restartSentence(epoch: number, before: PeerEvents["restarted"]["before"]): string {
+  const came = before.sources.map(({ sourceId, last }) => `${sourceId} up to ${countText(last)}`);
+  const had = came.length === 0 ? "nothing came" : `came ${came.join(", ")}`;
+  return `the source started over (epoch ${epoch}): of epoch ${before.sessionEpoch} ${had}; what it sent beyond is lost`;
 }

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { OperationError } from "../base/errors.ts";
 import { DATA_ID_BYTES_MAX } from "../base/limits.ts";
-import type { EngineSource } from "../host/engine-types.ts";
+import type { EngineSource, OverlayReport } from "../host/engine-types.ts";
 import {
   assertReadable,
   contentTypeOf,
@@ -67,10 +67,12 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
           fragmentBytes: options.fragmentBytes,
           integrity: options.integrity,
           delivery: options.delivery,
+          ...(options.maxLagMs === undefined ? {} : { maxLagMs: options.maxLagMs }),
           ...(options.waitPeers === undefined ? {} : { waitPeers: options.waitPeers }),
           gatherMs: options.gatherMs ?? (options.waitPeers === undefined ? GATHER_MS : 0),
           node: {
             maxDelayMs: options.maxDelayMs,
+            ...(options.stallMs === undefined ? {} : { stallMs: options.stallMs }),
             ...(options.holdMs === undefined ? {} : { holdMs: options.holdMs }),
             ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),
           },
@@ -170,13 +172,24 @@ async function send(
 }
 
 function progressOf(session: EngineSource, sent: Sent): Progress | undefined {
-  const { neighbours, traffic, lagMs } = session.status();
+  const { neighbours, traffic, lagMs, heldBackBy } = session.status();
+  const { bytesToPeers } = traffic;
+  const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
   return {
-    fields: { ...sent, peers: neighbours.length, bytesToPeers: traffic.bytesToPeers, lagMs },
-    sentence: `${amount(sent)} read, ${bytesText(traffic.bytesToPeers)} sent to ${countText(
+    fields: { ...sent, peers: neighbours.length, bytesToPeers, lagMs, heldBackBy },
+    sentence: `${amount(sent)} read, ${bytesText(bytesToPeers)} sent to ${countText(
       neighbours.length,
-    )} peers`,
+    )} peers${held}`,
   };
+}
+
+/** Who sets the pace of a complete session, as far as this node sees. */
+export function heldSentence({
+  peerId,
+  byOthers,
+}: NonNullable<OverlayReport["heldBackBy"]>): string {
+  const others = byOthers ? ", which is held back by others" : "";
+  return `held back by peer ${peerId.slice(0, 8)}${others}`;
 }
 
 function amount({ data, bytes }: Sent): string {

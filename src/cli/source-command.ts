@@ -33,6 +33,7 @@ export interface SourceOptions extends PeerOptions {
   readonly integrity: "signed" | "checksum" | "none";
   readonly waitPeers?: number;
   readonly holdMs?: number;
+  readonly maxLagMs?: number;
   readonly gatherMs?: number;
   readonly lateJoinMs?: number;
   readonly rate?: number;
@@ -95,6 +96,11 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
       "--wait-peers <n>",
       "peers that must have been there before anything is let go (default 1, live 0)",
       integer(0, PEERS_MAX),
+    )
+    .option(
+      "--max-lag-ms <n>",
+      "live: what a peer lacks so long after it heard of it is dropped (default 10000)",
+      integer(1, MS_MAX),
     )
     .option(
       "--hold-ms <n>",

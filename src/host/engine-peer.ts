@@ -24,15 +24,16 @@ import { overlayReport } from "./report.ts";
 type Failure = { readonly code: OperationError["code"]; readonly detail: string };
 
 export class PeerHandle implements EnginePeer {
-  readonly overlayId: string;
+  /** Another one after the source peer started over in it. */
+  overlayId: string;
   readonly title: string;
   readonly sessionId: number;
   readonly closed: Promise<void>;
   readonly #outlet: SessionOutlet;
   readonly #kernel: Kernel;
   readonly #listeners = new Listeners<PeerEvents>();
-  readonly #take: Take;
-  readonly #takeFragment: TakeFragment & { release: boolean };
+  #take: Take;
+  #takeFragment: TakeFragment & { release: boolean };
   readonly #consume: boolean;
   readonly #debug: boolean;
   #resolveClosed: () => void = () => undefined;
@@ -199,6 +200,15 @@ export class PeerHandle implements EnginePeer {
         this.#over = true;
         this.#wakeUp();
         break;
+      case "sessionRestarted": {
+        const { overlayId, sessionEpoch, before } = event;
+        this.overlayId = overlayId;
+        this.#take = { ...this.#take, overlayId, batch: undefined, sourceOf: undefined };
+        this.#takeFragment = { ...this.#takeFragment, overlayId, fragment: undefined };
+        this.#listeners.emit("restarted", { overlayId, sessionEpoch, before });
+        this.#wakeUp();
+        break;
+      }
       case "sessionNote":
         this.#listeners.emit("note", event.text);
         break;

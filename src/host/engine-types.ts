@@ -13,6 +13,7 @@ import type {
   TimestampUs,
 } from "../base/units.ts";
 import type { PeerCounters } from "../peer/context.ts";
+import type { EpochEnd } from "../peer/session/session-types.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../peer/settings.ts";
 import type { Traffic } from "../peer/traffic.ts";
 import type { Gap } from "../stream/assembler.ts";
@@ -34,7 +35,10 @@ export interface EngineOptions {
   readonly listen?: { readonly host?: string; readonly port?: number };
   /** What others are told to dial, when it differs from where this engine listens. */
   readonly advertise?: readonly { readonly host: string; readonly port: number }[];
-  /** 32 bytes: the seed of this node's Ed25519 key. Default: a new one. */
+  /**
+   * 32 bytes: the seed of this node's Ed25519 key. Default: a new one. With it a source that was
+   * killed goes on in the next epoch of its session, and its peers with it.
+   */
   readonly identitySeed?: Uint8Array;
   /** Links of proven peers at most; 1 to 4,096. Default 64. */
   readonly maxLinks?: number;
@@ -157,7 +161,11 @@ export interface JoinOptions extends ServerUrls {
   readonly title?: string;
   readonly sourceId?: string;
   readonly dataId?: string;
-  readonly from?: StartFrom;
+  /**
+   * `oldest` still held by anybody, `live`: what comes from now on, `start`: fragment 0 or
+   * START_GONE. Default: as the delivery has it, `oldest` in complete, `live` in live.
+   */
+  readonly from?: StartFrom | undefined;
   /**
    * False: this peer only forwards. Its fragments count as consumed as soon as they are there;
    * data(), batches() and fragments() throw USAGE. Default true.
@@ -165,6 +173,10 @@ export interface JoinOptions extends ServerUrls {
   readonly consume?: boolean;
   /** How long an unknown title is waited for. Default 60,000. */
   readonly waitMs?: number;
+  /** Links up with these members only; others may link up with this one all the same. */
+  readonly dial?: readonly PeerId[];
+  /** Goes on when the source peer starts over with the same key. Default true; else SESSION_LOST. */
+  readonly followRestarts?: boolean;
   readonly node?: NodeSettings;
   readonly signal?: AbortSignal;
 }
@@ -230,6 +242,15 @@ export interface EnginePeer {
 }
 
 export interface PeerEvents {
+  /**
+   * The source peer was killed and started over: all data from here on are of the new epoch, whose
+   * sequence numbers and fragments begin anew. What it had sent beyond `before` never came.
+   */
+  restarted: {
+    readonly overlayId: OverlayId;
+    readonly sessionEpoch: number;
+    readonly before: EpochEnd;
+  };
   started: { readonly index: FragmentIndex };
   gap: Gap;
   link: LinkEvent;
@@ -259,6 +280,13 @@ export interface OverlayReport {
   readonly consumedTo: FragmentIndex;
   readonly lagMs: number;
   readonly ended: boolean;
+  /**
+   * Complete: the neighbour that fills this node's window and so sets its pace, how many fragments
+   * it is behind, and whether it says that others hold it back in turn.
+   */
+  readonly heldBackBy:
+    | { readonly peerId: PeerId; readonly behind: number; readonly byOthers: boolean }
+    | undefined;
   readonly neighbours: readonly {
     readonly peerId: PeerId;
     readonly role: "source" | "peer" | "virtual";

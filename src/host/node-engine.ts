@@ -216,6 +216,7 @@ class NodeEngine implements Engine {
       maxLagMs: options.maxLagMs ?? limits.MAX_LAG_MS_DEFAULT,
       gatherMs: options.gatherMs ?? 0,
       waitMs: options.waitMs ?? 0,
+      resumes: this.#options.identitySeed !== undefined,
       waitPeers: options.waitPeers ?? (delivery === "complete" ? 1 : 0),
       node: options.node ?? {},
     });
@@ -248,9 +249,11 @@ class NodeEngine implements Engine {
       title,
       dataSourceId: sourceId,
       dataId,
-      from: options.from ?? "oldest",
+      from: options.from,
       consume: options.consume ?? true,
       waitMs: options.waitMs ?? 60_000,
+      followsRestarts: options.followRestarts ?? true,
+      ...(options.dial === undefined ? {} : { dial: options.dial }),
       node: options.node ?? {},
     });
     const session = await opened;

@@ -25,7 +25,7 @@ export function linksReport(
 
 export function overlayReport(overlay: Overlay): OverlayReport {
   const { window, consumer, source } = overlay;
-  const { known } = overlay;
+  const { known, heldBackBy } = overlay;
   return {
     overlayId: overlay.settings.overlayId,
     role: source === undefined ? "peer" : "source",
@@ -37,6 +37,14 @@ export function overlayReport(overlay: Overlay): OverlayReport {
     missing: Math.max(0, known - window.start - window.heldCount),
     consumedTo: consumer?.consumedTo ?? source?.produced ?? 0,
     lagMs: overlay.lagMs(),
+    heldBackBy:
+      heldBackBy === undefined
+        ? undefined
+        : {
+            peerId: heldBackBy.peerId,
+            behind: Math.max(0, window.highest - heldBackBy.ackedTo),
+            byOthers: heldBackBy.heldBack,
+          },
     ended: overlay.hasEnded,
     neighbours: overlay.neighbours.map((neighbour) => ({
       peerId: neighbour.peerId,

@@ -27,7 +27,8 @@ export interface OpenOverlay {
   readonly waitPeers?: number;
   /** Source, complete: nothing is freed until no new member came for so long. Default 0. */
   readonly gatherMs?: number;
-  readonly from?: StartFrom;
+  /** Peer: default the oldest held (complete) or the live edge (live). */
+  readonly from?: StartFrom | undefined;
   /** False: this peer only forwards; nothing is to be taken. Default true. */
   readonly consume?: boolean;
 }
@@ -114,6 +115,8 @@ export interface LeaveOverlay {
   readonly kind: "leaveOverlay";
   readonly overlayId: OverlayId;
   readonly announced: boolean;
+  /** The session goes on in another epoch: no event "left". */
+  readonly movesOn?: boolean;
 }
 
 /** No new members will come: what nobody holds now stays lost. Told by the session part. */
@@ -122,6 +125,8 @@ export interface OverlayEnded {
   readonly overlayId: OverlayId;
   /** The source goes on in another overlay: nothing more will ever come here. */
   readonly startedOver?: boolean;
+  /** And this node will go on there: it is told "drained" when it has taken all there is here. */
+  readonly movesOn?: boolean;
 }
 
 export type PeerCommand =
@@ -148,6 +153,8 @@ export type PeerEvent =
   | { readonly kind: "gap"; readonly overlayId: OverlayId; readonly gap: Gap }
   /** END was taken (peer) or every neighbour has all up to END or left (source). */
   | { readonly kind: "ended"; readonly overlayId: OverlayId }
+  /** The source goes on elsewhere, and what there is of it here was taken. */
+  | { readonly kind: "drained"; readonly overlayId: OverlayId }
   /** The overlay is left; nothing more comes of it. */
   | { readonly kind: "left"; readonly overlayId: OverlayId }
   | {

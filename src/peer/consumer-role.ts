@@ -2,8 +2,9 @@
  * The consuming side of an overlay: where to start, handing data to the consumer at its own pace,
  * and what to do about fragments that nobody holds any more (rule d).
  *
- * A consumer that does not take holds its window and so (complete) the session back. A hole that no
- * neighbour can fill for `repairMs`, after asking for other holders, is given up and reported.
+ * A consumer that does not take holds its window and so (complete) the session back; in live what
+ * leaves the window meanwhile is dropped. A hole that no neighbour can fill for `repairMs`, after
+ * asking for other holders, is given up and reported; in live so is each that is late.
  */
 
 import { LocalUsageError } from "../base/errors.ts";
@@ -13,6 +14,7 @@ import { FragmentCursor } from "../stream/fragment-cursor.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { PeerEvent, Take, TakeFragment } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
+import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { confirmedTo } from "./reach.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
@@ -25,7 +27,8 @@ export class ConsumerRole {
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
   readonly #settings: OverlaySettings;
-  readonly #from: StartFrom;
+  readonly #from: StartFrom | undefined;
+  readonly #times: KnownTimes;
   /** Takes data out of fragments, or whole fragments. */
   #assembler: Assembler | FragmentCursor;
   readonly #forwards: boolean;
@@ -37,21 +40,30 @@ export class ConsumerRole {
   #endTaken = false;
   #orphan: FragmentIndex = -1;
   #orphanSinceMs: MonoMs = 0;
-  #lateHead: FragmentIndex = -1;
-  #lateSinceMs: MonoMs = 0;
+  /** Its first neighbours held nothing. */
+  #sawNothing = false;
+  /** How far the stream reached when the start was chosen: what came after that is owed. */
+  #edgeIndex: FragmentIndex = 0;
+  /** Something was there for the consumer, whether it took it or not. */
+  #couldTake = false;
+  /** The start has moved, and that is to be told. */
+  #startsLater = false;
   #neededMs: MonoMs = Number.NEGATIVE_INFINITY;
 
+  /** `from` undefined: as the delivery has it, the oldest (complete) or the live edge. */
   constructor(
     context: PeerContext,
     window: FragmentWindow,
     settings: OverlaySettings,
-    from: StartFrom,
+    from: StartFrom | undefined,
+    times: KnownTimes,
     consume = true,
   ) {
     this.#context = context;
     this.#window = window;
     this.#settings = settings;
     this.#from = from;
+    this.#times = times;
     this.#forwards = !consume;
     this.#assembler = consume
       ? new Assembler(window, window.start)
@@ -86,15 +98,29 @@ export class ConsumerRole {
 
   /**
    * Chooses where to start: the oldest fragment held by any neighbour, or the live edge. Undefined
-   * while no neighbour told its map; "gone" when the start of the stream was asked for and is gone.
+   * while no neighbour told a map that says something; "gone" when the start of the stream was asked
+   * for and is gone.
    */
   chooseStart(neighbours: readonly Neighbour[]): FragmentIndex | "gone" | undefined {
     const known = neighbours.filter((neighbour) => neighbour.mapKnown);
     if (known.length === 0) return undefined;
-    const live =
-      this.#from === "live" || (this.#settings.delivery === "live" && this.#from === "oldest");
+    const from = this.#from ?? (this.#settings.delivery === "live" ? "live" : "oldest");
+    const informed = known.some((neighbour) => neighbour.isSource || neighbour.remoteHighest > 0);
+    if (from === "live" && !informed) {
+      // Maps of newcomers like this one say nothing of the edge.
+      this.#sawNothing = true;
+      return undefined;
+    }
     let start = confirmedTo(this.#window, neighbours);
-    if (!live) start = oldestCovered(known, start);
+    this.#edgeIndex = start;
+    // What those have who had nothing came after this node did; the source peer knows the edge.
+    const waited = this.#sawNothing && !known.some((neighbour) => neighbour.isSource);
+    if (from !== "live" || waited) {
+      const oldest = oldestCovered(known, start);
+      // Live: the very oldest would be gone before they came.
+      const soonGone = from === "oldest" && this.#settings.delivery === "live";
+      start = soonGone && oldest > 0 ? oldest + Math.ceil((start - oldest) / 4) : oldest;
+    }
     if (this.#from === "start" && start > 0) return "gone";
     return start;
   }
@@ -113,7 +139,11 @@ export class ConsumerRole {
       this.#hungry = !this.#endTaken;
       return [];
     }
-    const batch = this.#assembler.next(this.#context.now.monoMs);
+    const { monoMs } = this.#context.now;
+    const live = this.#settings.delivery === "live";
+    if (live) this.#passLate();
+    let batch = this.#assembler.next(monoMs);
+    while (batch === undefined && live && this.#passLate()) batch = this.#assembler.next(monoMs);
     if (batch !== undefined) {
       command.batch = batch;
       command.sourceOf = this.#sourceOf;
@@ -145,9 +175,12 @@ export class ConsumerRole {
 
   /** Whether the consumer waits and something is there for it now; it is told once. */
   wakes(): boolean {
-    if (!this.#hungry || !this.#started || !this.#assembler.readable) return false;
+    if (!this.#started || (this.#couldTake && !this.#hungry)) return false;
+    if (!this.#assembler.readable) return false;
+    this.#couldTake = true;
+    const waits = this.#hungry;
     this.#hungry = false;
-    return true;
+    return waits;
   }
 
   /** Like wakes(), for data past a hole: only a try shows. Called now and then. */
@@ -169,13 +202,14 @@ export class ConsumerRole {
     } else {
       this.#watchOrphan(missing, neighbours, events);
     }
-    if (this.#settings.delivery === "live") this.#watchLate(head, neighbours, known);
-    const behind = this.#window.start > this.#assembler.head;
-    if (behind) this.#assembler.skipTo(this.#window.start);
+    if (this.#settings.delivery !== "live") this.#assembler.skipTo(this.#window.start);
+    // Who does not take hears of what it lost when it takes again: of all of it at once.
+    else if (this.#hungry) while (this.#passLate());
     if (this.#orphan >= 0 && this.#orphan === this.#assembler.head) {
       const nowMs = this.#context.now.monoMs;
       if (nowMs - this.#orphanSinceMs >= this.#settings.repairMs) {
-        this.#giveUp(head, this.#nextAvailable(head, neighbours, known), events);
+        const from = this.#assembler.head;
+        this.#giveUp(from, this.#nextAvailable(from, neighbours, known));
         this.#orphan = -1;
       }
     }
@@ -187,18 +221,17 @@ export class ConsumerRole {
     this.#assembler.close();
   }
 
-  /**
-   * Nobody can fill [head, next) any more: a gap, or for a newcomer that took nothing yet, a later
-   * start.
-   */
-  #giveUp(head: FragmentIndex, next: FragmentIndex, events: PeerEvent[]): void {
-    if (head !== this.#startIndex || this.#from === "start" || this.#assembler.isTaking) {
-      this.#assembler.skipTo(next);
-      return;
+  /** [head, next) will not come: a gap, or for a newcomer that took nothing yet, a later start. */
+  #giveUp(head: FragmentIndex, next: FragmentIndex): void {
+    const owedFrom = this.#settings.delivery === "live" ? this.#edgeIndex : next;
+    const later = Math.min(next, owedFrom);
+    const newcomer = head === this.#startIndex && this.#from !== "start" && !this.#couldTake;
+    if (newcomer && later > head) {
+      this.#startIndex = later;
+      this.#assembler.startAt(later);
+      this.#startsLater = true;
     }
-    this.#startIndex = next;
-    this.#assembler.startAt(next);
-    events.push({ kind: "started", overlayId: this.#settings.overlayId, index: next });
+    this.#assembler.skipTo(next);
   }
 
   readonly #sourceOf = (row: number) => this.#assembler.sourceOf(row);
@@ -228,19 +261,25 @@ export class ConsumerRole {
     }
   }
 
-  #watchLate(head: FragmentIndex, neighbours: readonly Neighbour[], known: FragmentIndex): void {
-    const nowMs = this.#context.now.monoMs;
-    if (head >= known || this.#window.holds(head)) {
-      this.#lateHead = -1;
-      return;
+  /**
+   * Live: passes a hole that is late, and what has left the window. Each index has its own time, so
+   * a hole behind another does not wait for it. The newest index stays wanted: nothing waits behind
+   * it, and it may be END. Returns whether the head moved.
+   */
+  #passLate(): boolean {
+    const { head } = this.#assembler;
+    const window = this.#window;
+    let to = window.start;
+    if (to <= head && !this.#assembler.isTaking && !window.holds(head)) {
+      const { monoMs } = this.#context.now;
+      const late = this.#times.knownBefore(this.#settings.maxLagMs, monoMs);
+      const bound = Math.min(late, this.#times.highest - 1);
+      const next = window.nextSet(window.heldMap, head + 1, window.highest);
+      to = Math.min(bound, window.holds(next) ? next : bound);
     }
-    if (this.#lateHead !== head) {
-      this.#lateHead = head;
-      this.#lateSinceMs = nowMs;
-    }
-    if (nowMs - this.#lateSinceMs < this.#settings.maxLagMs) return;
-    this.#assembler.skipTo(this.#nextAvailable(head, neighbours, known));
-    this.#lateHead = -1;
+    if (to <= head) return false;
+    this.#giveUp(head, to);
+    return this.#assembler.head > head;
   }
 
   /** First index above `from` that is held here or advertised; `known` when there is none. */
@@ -267,6 +306,10 @@ export class ConsumerRole {
   #report(): PeerEvent[] {
     const events: PeerEvent[] = [];
     const { overlayId } = this.#settings;
+    if (this.#startsLater) {
+      this.#startsLater = false;
+      events.push({ kind: "started", overlayId, index: this.#startIndex });
+    }
     for (const gap of this.#assembler.takeGaps()) {
       this.#context.counters.gaps++;
       events.push({ kind: "gap", overlayId, gap });

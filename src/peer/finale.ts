@@ -17,6 +17,8 @@ const MEMBERS_COUNTED = 4_096;
 
 /** The source started over: for the members that still may have more to say so. */
 const STARTED_OVER_MS = 500;
+/** Live: those whom the source waited for get this long to begin before old makes room for new. */
+const AUDIENCE_MS = 500;
 /** How often at most the wait for further members begins anew. */
 const GATHERINGS_MAX = 5;
 
@@ -28,9 +30,13 @@ export interface FinaleView {
   readonly consumer: ConsumerRole | undefined;
 }
 
-/** `ended`: a source's members have all; `leave`: a peer has and gave all. */
+/**
+ * `ended`: a source's members have all; `leave`: a peer has and gave all; `drained`: the source goes
+ * on elsewhere, and all that there is of it here was taken.
+ */
 export type FinaleStep =
   | { readonly kind: "ended" }
+  | { readonly kind: "drained" }
   | { readonly kind: "leave" }
   | {
       readonly kind: "failed";
@@ -49,8 +55,11 @@ export class Finale {
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
+  /** Live: the source has had its audience. */
+  #audience = false;
   #sessionOver = false;
   #startedOver = false;
+  #movesOn = false;
   #hasEnded = false;
   #hasFailed = false;
   #holdSinceMs: MonoMs | undefined;
@@ -80,7 +89,11 @@ export class Finale {
   /** Whether a source may free: as many members were there as it was told to wait for. */
   get isAttended(): boolean {
     if (this.#membersSeen.size < this.#waitPeers) return false;
-    if (this.#view.settings.delivery === "live") return true;
+    if (this.#view.settings.delivery === "live") {
+      const settled = this.#context.now.monoMs - this.#newMemberMs >= AUDIENCE_MS;
+      this.#audience ||= this.#waitPeers === 0 || settled;
+      return this.#audience;
+    }
     if (this.#isGathering()) return false;
     return this.#view.neighbours.some((neighbour) => !neighbour.lagging);
   }
@@ -112,11 +125,14 @@ export class Finale {
       this.#membersCompleted.add(neighbour.peerId);
   }
 
-  /** The servers say that the session is over. */
-  /** `startedOver`: the source goes on elsewhere, so there is no use in waiting for it. */
-  sessionOver(startedOver: boolean): void {
+  /**
+   * The servers say that the session is over. `startedOver`: the source goes on elsewhere, so there
+   * is no use in waiting for it; `movesOn`: and this node will go on there.
+   */
+  sessionOver(startedOver: boolean, movesOn: boolean): void {
     this.#sessionOver = true;
     this.#startedOver ||= startedOver;
+    this.#movesOn ||= movesOn;
   }
 
   /** What follows now; undefined: nothing. */
@@ -154,8 +170,8 @@ export class Finale {
     const nowMs = this.#context.now.monoMs;
     const stuck =
       this.#sessionOver &&
-      !neighbours.some((n) => n.isSource || n.remoteHighest > window.highest) &&
-      !window.holds(consumer.consumedTo);
+      !neighbours.some((n) => this.#mayHaveMore(n)) &&
+      consumer.consumedTo >= window.highest;
     if (!stuck) {
       this.#lostSinceMs = undefined;
       return undefined;
@@ -164,6 +180,7 @@ export class Finale {
     const { repairMs } = settings;
     const waitMs = this.#startedOver ? Math.min(repairMs, STARTED_OVER_MS) : repairMs;
     if (nowMs - this.#lostSinceMs < waitMs) return undefined;
+    if (this.#movesOn) return this.#hasFailed ? undefined : this.#drained();
     const why = this.#startedOver ? "the source started over: " : "";
     return this.#failed("SESSION_LOST", `${why}no END up to fragment ${window.highest}`);
   }
@@ -191,6 +208,16 @@ export class Finale {
     if (this.#hasEnded || (settings.delivery !== "live" && !served)) return undefined;
     this.#hasEnded = true;
     return { kind: "ended" };
+  }
+
+  #mayHaveMore(neighbour: Neighbour): boolean {
+    if (neighbour.isSource && !this.#startedOver) return true;
+    return neighbour.remoteHighest > this.#view.window.highest;
+  }
+
+  #drained(): FinaleStep {
+    this.#hasFailed = true;
+    return { kind: "drained" };
   }
 
   #failed(code: "NO_PEERS" | "SESSION_LOST", detail: string): FinaleStep | undefined {

@@ -1,67 +1,82 @@
 /**
- * When this node first knew that the stream reaches so far, by its own monotonic clock: samples of
- * (time, one past the highest index known), a fixed number of them. What was known at a sample was
- * learned in the SAMPLE_MS before it. Never compares a creation time with a local clock.
+ * When this node first learned how far the stream reaches: samples of "all below this index exist",
+ * by its own monotonic clock. An index counts as known from when it, or a higher one, was heard of;
+ * a creation time never comes into it.
+ *
+ * What was learned later never has an earlier time. So the lowest hole is always the first to be
+ * late, and one bound tells of any number of holes which are: they do not wait for each other.
+ *
+ * O(1) a sample, O(log SAMPLES) a question, whatever the number of fragments.
  */
 
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 
-const SAMPLE_MS = 50;
+const SAMPLES = 256;
+/** Finer than a tick is of no use to anybody. */
+const SPACING_MS_MIN = 25;
 
 export class KnownTimes {
-  readonly #ms: Float64Array;
-  readonly #known: Float64Array;
-  /** Samples taken so far. */
+  readonly #spacingMs: number;
+  readonly #ms = new Float64Array(SAMPLES);
+  readonly #index = new Float64Array(SAMPLES);
+  /** Samples ever taken: sample n lies at n modulo SAMPLES. */
   #count = 0;
-  #lastMs: MonoMs = Number.NEGATIVE_INFINITY;
 
-  /** Looks back as far as `spanMs` at least. */
+  /** `spanMs`: the longest age that is asked for. What is told is late by spanMs / 254 at most. */
   constructor(spanMs: number) {
-    const samples = Math.ceil(spanMs / SAMPLE_MS) + 2;
-    this.#ms = new Float64Array(samples);
-    this.#known = new Float64Array(samples);
+    this.#spacingMs = Math.max(SPACING_MS_MIN, spanMs / (SAMPLES - 2));
   }
 
-  /** Notes that everything below `known` is known to exist at `nowMs`. */
+  /** One past the highest index that was known at the last sample. */
+  get highest(): FragmentIndex {
+    return this.#count === 0 ? 0 : this.#indexAt(this.#count - 1);
+  }
+
+  /**
+   * All below `known` exist, as this node knows at `nowMs`. Called at every tick: what came too soon
+   * after the last sample is taken with the next, so nothing counts as older than it is.
+   */
   sample(known: FragmentIndex, nowMs: MonoMs): void {
-    if (nowMs - this.#lastMs < SAMPLE_MS) return;
-    this.#lastMs = nowMs;
-    const at = this.#count % this.#ms.length;
-    const before = this.#count === 0 ? 0 : this.#at(this.#count - 1, this.#known);
-    this.#ms[at] = nowMs;
-    this.#known[at] = Math.max(known, before);
+    if (known <= this.highest) return;
+    if (this.#count > 0 && nowMs - this.#msAt(this.#count - 1) < this.#spacingMs) return;
+    this.#ms[this.#count % SAMPLES] = nowMs;
+    this.#index[this.#count % SAMPLES] = known;
     this.#count++;
   }
 
-  /** Everything below this was known at `ms`; 0 when nothing was, or it is too long ago. */
-  knownAt(ms: MonoMs): FragmentIndex {
-    const sample = this.#first((at) => this.#at(at, this.#ms) > ms) - 1;
-    return sample < this.#oldest ? 0 : this.#at(sample, this.#known);
+  /** All below this was known `ageMs` before `nowMs` already; 0 when nothing was, or none is left. */
+  knownBefore(ageMs: number, nowMs: MonoMs): FragmentIndex {
+    const boundMs = nowMs - ageMs;
+    const at = this.#first((n) => this.#msAt(n) > boundMs) - 1;
+    return at < this.#oldest ? 0 : this.#indexAt(at);
   }
 
-  /** How long ago at `nowMs` it was known that fragment `index` exists; 0 when it is not. */
+  /** How long fragment `index` has been known to exist, as far as samples reach; 0: not at all. */
   ageMs(index: FragmentIndex, nowMs: MonoMs): number {
-    const sample = this.#first((at) => this.#at(at, this.#known) > index);
-    return sample >= this.#count ? 0 : nowMs - this.#at(sample, this.#ms);
+    const at = this.#first((n) => this.#indexAt(n) > index);
+    return at >= this.#count ? 0 : Math.max(0, nowMs - this.#msAt(at));
   }
 
   get #oldest(): number {
-    return Math.max(0, this.#count - this.#ms.length);
+    return Math.max(0, this.#count - SAMPLES);
   }
 
-  /** The first sample for which `holds`; both columns ascend. The count when there is none. */
-  #first(holds: (at: number) => boolean): number {
+  /** The first sample for which `holds`, which holds for all after it; their number if none. */
+  #first(holds: (n: number) => boolean): number {
     let low = this.#oldest;
     let high = this.#count;
     while (low < high) {
-      const middle = (low + high) >>> 1;
+      const middle = Math.floor((low + high) / 2);
       if (holds(middle)) high = middle;
       else low = middle + 1;
     }
     return low;
   }
 
-  #at(sample: number, column: Float64Array): number {
-    return column[sample % column.length] as number;
+  #msAt(n: number): MonoMs {
+    return this.#ms[n % SAMPLES] as number;
+  }
+  #indexAt(n: number): FragmentIndex {
+    return this.#index[n % SAMPLES] as number;
   }
 }

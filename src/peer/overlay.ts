@@ -43,8 +43,8 @@ import { addTraffic, noTraffic, type Traffic } from "./traffic.ts";
 const TICK_MS = 50;
 /** Laggards, gaps and partners are looked after every so many ticks. */
 const SLOW_TICKS = 2;
-/** How far back it is remembered what was known when. */
-const KNOWN_SPAN_MS = 3_000;
+/** How far back it is remembered what had room here when. */
+const REACHED_SPAN_MS = 3_000;
 
 export interface OverlayOptions {
   readonly settings: OverlaySettings;
@@ -53,7 +53,8 @@ export interface OverlayOptions {
   readonly waitPeers: number;
   /** Source, complete: nothing is freed until no new member came for so long. */
   readonly gatherMs: number;
-  readonly from: StartFrom;
+  /** Undefined: as the delivery has it. */
+  readonly from: StartFrom | undefined;
   readonly consume: boolean;
   /** Closes a link for what came over it. */
   readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
@@ -75,12 +76,14 @@ export class Overlay {
   /** What a consumer is to ask for; a source peer asks for nothing. */
   readonly #picker: Picker | undefined;
   readonly #puller: Puller | undefined;
-  readonly #times: KnownTimes;
+  /** When what was known came to have room here: before that nobody could push it. */
+  readonly #reached: KnownTimes;
   readonly #retention: Retention;
   readonly #pace: Pace;
   readonly #deadlines = new Deadlines<"tick" | "flush" | "start">();
   readonly #advertiser: Advertiser;
   readonly #finale: Finale;
+  readonly #times: KnownTimes;
   /** Traffic with neighbours that are gone. */
   readonly #past = noTraffic();
   #hasLeft = false;
@@ -105,12 +108,13 @@ export class Overlay {
       bytes: settings.windowBytes,
       fragmentBytes: settings.fragmentBytes,
     });
+    this.#times = new KnownTimes(Math.max(settings.windowMs, settings.maxLagMs));
     const isSource = options.role === "source";
-    this.#times = new KnownTimes(KNOWN_SPAN_MS);
+    this.#reached = new KnownTimes(REACHED_SPAN_MS);
     this.#picker = isSource ? undefined : new Picker(this.window, substreams);
     this.#puller =
       this.#picker &&
-      new Puller(context, this.window, this.#picker, this.#times, { tag, substreams });
+      new Puller(context, this.window, this.#picker, this.#reached, { tag, substreams });
     this.#receiver = new FragmentReceiver(context, this.window, settings.integrity, {
       came: (index, from) => this.#puller?.came(index, from),
       arriving: (index) => this.#puller?.arriving(index),
@@ -137,7 +141,8 @@ export class Overlay {
       this.consumer = undefined;
     } else {
       this.source = undefined;
-      this.consumer = new ConsumerRole(context, window, settings, options.from, options.consume);
+      const { from, consume } = options;
+      this.consumer = new ConsumerRole(context, window, settings, from, this.#times, consume);
     }
     this.#finale = new Finale(context, this, options);
     this.#deadlines.set("tick", context.now.monoMs + TICK_MS);
@@ -181,6 +186,12 @@ export class Overlay {
   lagMs(): number {
     if (this.consumer?.started !== true) return 0;
     return this.#times.ageMs(this.consumer.consumedTo, this.#context.now.monoMs);
+  }
+
+  /** Complete: the neighbour whose pace this node keeps now, its window being full because of it. */
+  get heldBackBy(): Neighbour | undefined {
+    const holder = this.#retention.heldBackBy;
+    return holder !== undefined && this.neighbours.includes(holder) ? holder : undefined;
   }
 
   // ------------------------------------------------------------------------------ neighbours
@@ -327,11 +338,11 @@ export class Overlay {
   }
 
   /** The session is over at the servers: who has nobody left to ask gives up. */
-  sessionOver(startedOver: boolean): void {
-    this.#finale.sessionOver(startedOver);
+  sessionOver(startedOver: boolean, movesOn: boolean): void {
+    this.#finale.sessionOver(startedOver, movesOn);
   }
 
-  leave(announced: boolean): void {
+  leave(announced: boolean, movesOn = false): void {
     if (this.#hasLeft) return;
     this.#hasLeft = true;
     // Who has all and leaves says so first: a source that waits for it must not miss that.
@@ -349,7 +360,7 @@ export class Overlay {
     this.#picker?.close();
     this.#pace.close();
     this.window.close();
-    this.#event({ kind: "left", overlayId: this.settings.overlayId });
+    if (!movesOn) this.#event({ kind: "left", overlayId: this.settings.overlayId });
   }
 
   // ------------------------------------------------------------------------------ settling
@@ -368,7 +379,8 @@ export class Overlay {
     }
     for (const event of this.consumer?.forward() ?? []) this.#event(event);
     const consumedTo = this.#consumedTo();
-    this.#retention.free(this.neighbours, consumedTo, this.known, tick);
+    const expiredTo = this.#expiredTo(tick);
+    this.#retention.free(this.neighbours, consumedTo, this.known, tick, expiredTo);
     if (this.source !== undefined) this.#runSource();
     if (this.consumer?.wakes() === true) {
       this.#event({ kind: "readable", overlayId: this.settings.overlayId });
@@ -439,6 +451,18 @@ export class Overlay {
     return this.#finale.isAttended ? this.window.highest : 0;
   }
 
+  /**
+   * Live: all below is older than windowMs, looked after at ticks. Never END: a consumer that comes
+   * back late must find it. Undefined: nothing may be dropped, for its age or for want of room.
+   */
+  #expiredTo(tick: boolean): FragmentIndex | undefined {
+    if (this.settings.delivery !== "live") return undefined;
+    if (this.source === undefined ? !this.#takes : !this.#finale.isAttended) return undefined;
+    if (!tick) return 0;
+    const old = this.#times.knownBefore(this.settings.windowMs, this.#context.now.monoMs);
+    return Math.min(old, this.#times.highest - 1, this.endIndex ?? Number.POSITIVE_INFINITY);
+  }
+
   /** Whether DATA is taken now: a consumer that knows where it starts. */
   get #takes(): boolean {
     return this.consumer?.started === true;
@@ -446,9 +470,13 @@ export class Overlay {
 
   #tick(): void {
     this.#ticks++;
+    // What a source keeps until its audience is there gets no older meanwhile.
+    if (this.source === undefined ? this.#takes : this.#finale.isAttended) {
+      this.#times.sample(this.known, this.#context.now.monoMs);
+    }
     if (this.consumer?.started === true && !this.consumer.ended) {
       const known = Math.min(this.known, this.window.limit);
-      this.#times.sample(known, this.#context.now.monoMs);
+      this.#reached.sample(known, this.#context.now.monoMs);
       if (this.consumer.wakesForScan()) {
         this.#event({ kind: "readable", overlayId: this.settings.overlayId });
       }
@@ -522,7 +550,7 @@ export class Overlay {
     if (step === undefined) return;
     const { overlayId } = this.settings;
     if (step.kind === "leave") this.leave(true);
-    else if (step.kind === "ended") this.#event({ kind: "ended", overlayId });
+    else if (step.kind !== "failed") this.#event({ kind: step.kind, overlayId });
     else this.#event({ kind: "failed", overlayId, code: step.code, detail: step.detail });
   }
 

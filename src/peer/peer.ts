@@ -225,10 +225,10 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         this.#sourceOf(overlay).endSession();
         return;
       case "overlayEnded":
-        overlay.sessionOver(command.startedOver ?? false);
+        overlay.sessionOver(command.startedOver ?? false, command.movesOn ?? false);
         return;
       case "leaveOverlay":
-        overlay.leave(command.announced);
+        overlay.leave(command.announced, command.movesOn ?? false);
         this.#forget(overlay);
         return;
     }
@@ -246,7 +246,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       role: command.role,
       waitPeers: command.waitPeers ?? 0,
       gatherMs: command.gatherMs ?? 0,
-      from: command.from ?? "oldest",
+      from: command.from,
       consume: command.consume ?? true,
       blame: (link, error) => this.#keeper.fail(link, error),
       dropped: (neighbour) => {

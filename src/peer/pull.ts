@@ -223,7 +223,7 @@ export class Puller {
     const window = this.#window;
     const alone = neighbours.length === 1;
     const end = Math.min(view.to, source.grantedLimit);
-    const to = alone ? end : Math.min(end, this.#times.knownAt(nowMs - SOURCE_GRACE_MS));
+    const to = alone ? end : Math.min(end, this.#times.knownBefore(SOURCE_GRACE_MS, nowMs));
     let index = window.firstMissing(window.start, to);
     while (index < to && room > 0) {
       if (index >= (this.#bounds[substreamOf(index, this.#substreams)] as FragmentIndex)) {
@@ -283,8 +283,8 @@ export class Puller {
 
   /** What partners are to push is not asked for. */
   #setBounds(partners: readonly (Neighbour | undefined)[], nowMs: MonoMs): void {
-    const idleTo = this.#times.knownAt(nowMs - IDLE_PARTNER_MS);
-    const lateTo = this.#times.knownAt(nowMs - LATE_PUSH_MS);
+    const idleTo = this.#times.knownBefore(IDLE_PARTNER_MS, nowMs);
+    const lateTo = this.#times.knownBefore(LATE_PUSH_MS, nowMs);
     for (let s = 0; s < this.#substreams; s++) {
       const partner = partners[s];
       let bound = Number.POSITIVE_INFINITY;

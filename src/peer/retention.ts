@@ -10,7 +10,8 @@
  * counts, and is told what is gone. Who says that it is held back by others is given twice the time:
  * only the neighbours of the one that stands still shall find it lagging. It counts again once it has caught up with the window.
  *
- * Live: what is old makes room for what is new, whoever still lacks it.
+ * Live: what has been known for `windowMs` leaves the window, and what is old makes room for what is
+ * new, whoever still lacks it.
  */
 
 import { FRAME_TYPES } from "../base/layout.ts";
@@ -24,8 +25,14 @@ import type { OverlaySettings } from "./settings.ts";
 /** Freed, and granted, in sixteenths of the window. */
 export const STEP_SHIFT = 4;
 
+/** Fragments held whose mean size says something of the others. */
+const MEAN_OF_MIN = 8;
+
 /** A new neighbour that stands far behind is given this long to move. */
 const CAME_LATE_MS = 2_500;
+
+/** Who filled the window within this is named as the one that sets the pace. */
+const HOLDER_MS = 1_000;
 
 /** Laggards remembered after their link is gone. */
 const LAGGARDS_MAX = 1_024;
@@ -37,6 +44,8 @@ export class Retention {
   readonly #tag: Uint8Array;
   #fullSinceMs: MonoMs | undefined;
   #heldBack = false;
+  #holder: Neighbour | undefined;
+  #holderMs: MonoMs = Number.NEGATIVE_INFINITY;
   readonly #laggards = new Set<PeerId>();
 
   constructor(
@@ -73,6 +82,14 @@ export class Retention {
     return this.#heldBack;
   }
 
+  /**
+   * Complete: the neighbour that this node's full window waits for; undefined when it waits for none.
+   * One that always gets on a little is within its rights (rule c) and sets everybody's pace.
+   */
+  get heldBackBy(): Neighbour | undefined {
+    return this.#context.now.monoMs - this.#holderMs < HOLDER_MS ? this.#holder : undefined;
+  }
+
   /** Indices between the highest known one and the limit. */
   room(known: FragmentIndex): number {
     return this.#window.limit - Math.max(known, this.#window.highest);
@@ -80,28 +97,45 @@ export class Retention {
 
   /**
    * Frees what may go if room is short. `consumedTo`: the own consumer took all below. In steps of
-   * a sixteenth of the window, unless `all`: credit then grows in steps, too.
+   * a sixteenth of the window, unless `all`: credit then grows in steps, too. `expiredTo`, live: all
+   * below is too old to be kept, whoever lacks it; undefined: nothing may be dropped yet.
    */
   free(
     neighbours: readonly Neighbour[],
     consumedTo: FragmentIndex,
     known: FragmentIndex,
     all: boolean,
+    expiredTo: FragmentIndex | undefined = undefined,
   ): void {
     const window = this.#window;
+    if (expiredTo !== undefined && expiredTo > window.start) this.#advance(neighbours, expiredTo);
     const span = Math.min(
       window.windowFragments,
       Math.floor(window.windowBytes / window.fragmentBytes),
     );
-    if (this.room(known) * 2 > span) return;
-    if (!all && consumedTo - window.start < span >> STEP_SHIFT) return;
-    let freeTo = Math.min(consumedTo, this.acknowledgedTo(neighbours));
-    if (this.#settings.delivery === "live") {
-      const edge = window.highest - Math.floor((span * 3) / 4);
-      if (this.room(known) * 8 < span) freeTo = Math.max(freeTo, Math.min(edge, window.highest));
+    const edge = expiredTo === undefined ? 0 : this.#edge(Math.max(known, window.highest));
+    if (edge <= window.start) {
+      if (this.room(known) * 2 > span) return;
+      if (!all && consumedTo - window.start < span >> STEP_SHIFT) return;
     }
+    const freeTo = Math.max(edge, Math.min(consumedTo, this.acknowledgedTo(neighbours)));
     const step = all ? 1 : Math.max(1, span >> STEP_SHIFT);
     if (freeTo - window.start >= step) this.#advance(neighbours, freeTo);
+  }
+
+  /**
+   * Live: where the window has to start so that what reaches up to `reach` fits, with a quarter to
+   * spare; 0 while it fits. What is missing counts like what is held, and like nothing while hardly
+   * anything is: whoever catches up with small fragments has room for more of them than credit says.
+   */
+  #edge(reach: FragmentIndex): FragmentIndex {
+    const window = this.#window;
+    const { start, heldCount } = window;
+    const meanBytes = heldCount < MEAN_OF_MIN ? 1 : window.heldBytes / heldCount;
+    const capacity = Math.min(window.windowFragments, Math.floor(window.windowBytes / meanBytes));
+    const stuck = window.limit <= reach && heldCount === reach - start;
+    if (!stuck && reach - start <= capacity) return 0;
+    return reach - Math.floor((capacity * 3) / 4);
   }
 
   /** Everything below this was advertised or left behind by all that count. */
@@ -139,6 +173,10 @@ export class Retention {
     }
     const full = this.#settings.delivery === "complete" && this.room(known) <= 0;
     this.#heldBack = full && acked < consumedTo;
+    if (this.#heldBack) {
+      this.#holder = neighbours.find(({ lagging, ackedTo }) => !lagging && ackedTo === acked);
+      this.#holderMs = nowMs;
+    }
     if (!this.#heldBack) {
       this.#fullSinceMs = undefined;
       return this.#remember(changed);

@@ -14,7 +14,7 @@ const LINK_SEGMENTS = 4;
 const ENTRY_SHARE = 3;
 
 export type Delivery = "complete" | "live";
-/** Where a newcomer starts: `oldest` held by anybody, the live edge, or index 0. */
+/** Where a newcomer starts: with the `oldest` held by anybody, the live edge, or index 0. */
 export type StartFrom = "oldest" | "live" | "start";
 export type Integrity = "signed" | "checksum" | "none";
 
@@ -64,6 +64,18 @@ export const NODE_DEFAULTS = {
   lingerMs: limits.LINGER_MS_DEFAULT,
   maxDelayMs: limits.MAX_DELAY_MS_DEFAULT,
 } as const;
+
+/**
+ * This node's settings for an overlay: what it set itself, else the defaults. A window is as long as
+ * the session may lag, unless the node wants it shorter.
+ */
+export function nodeSettings(
+  own: NodeSettings,
+  maxLagMs: number,
+): Pick<OverlaySettings, keyof NodeSettings> {
+  const windowMs = Math.max(NODE_DEFAULTS.windowMs, maxLagMs);
+  return { ...NODE_DEFAULTS, windowMs, ...own };
+}
 
 /** Throws LocalUsageError USAGE (naming the field) or INTEGRITY_UNSUPPORTED. */
 export function checkSettings(settings: OverlaySettings): void {

@@ -97,12 +97,36 @@ export const REMOVE_SESSION_OVERLAY = defineOperation({
   answer: {},
 });
 
-/** The source peer starts over: indices restart at 0 in the next session epoch. */
+/** The source peer starts over: indices restart at 0 in the next session epoch, members join anew. */
 export const RESTART = defineOperation({
   name: "r5/restart",
   type: 0x44,
   request: { overlayId, ownerToken: token },
   answer: { sessionEpoch: u32, refreshMs: durationMs },
+});
+
+/**
+ * As RESTART, by a source peer that was killed and has lost its token: it proves its key instead.
+ * The tokens of the answer replace those of before, so whoever still holds them owns nothing.
+ */
+export const TAKE_OVER = defineOperation({
+  name: "r5/take-over",
+  type: 0x4d,
+  request: {
+    overlayId,
+    nonce,
+    /** By the key that created the overlay, over takeOverProof(nonce, overlayId). */
+    signature,
+    candidates: addresses,
+  },
+  answer: {
+    sessionEpoch: u32,
+    refreshMs: durationMs,
+    ownerToken: token,
+    memberToken: token,
+    pamsUrl: url,
+    reportIntervalMs: durationMs,
+  },
 });
 
 /** R5.0: joins an overlay; the answer has a first list of members. Joining again is harmless. */
@@ -177,6 +201,7 @@ export const R5_OPERATIONS = [
   REFRESH_OVERLAY,
   REMOVE_SESSION_OVERLAY,
   RESTART,
+  TAKE_OVER,
   JOIN,
   MEMBER_REFRESH,
   LIST_PEERS,
@@ -185,6 +210,7 @@ export const R5_OPERATIONS = [
 
 const CREATE_DOMAIN = "mp2p-r5-create-1";
 const JOIN_DOMAIN = "mp2p-r5-join-1";
+const TAKE_OVER_DOMAIN = "mp2p-r5-take-over-1";
 
 /** The bytes signed for CREATE. */
 export function createProof(challenge: Uint8Array): Uint8Array {
@@ -193,9 +219,18 @@ export function createProof(challenge: Uint8Array): Uint8Array {
 
 /** The bytes signed for JOIN. */
 export function joinProof(challenge: Uint8Array, overlay: string): Uint8Array {
+  return proof(JOIN_DOMAIN, challenge, overlayBytes(overlay));
+}
+
+/** The bytes signed for TAKE_OVER. */
+export function takeOverProof(challenge: Uint8Array, overlay: string): Uint8Array {
+  return proof(TAKE_OVER_DOMAIN, challenge, overlayBytes(overlay));
+}
+
+function overlayBytes(overlay: string): Uint8Array {
   const bytes = fromHex(overlay);
   assert(bytes?.length === OVERLAY_ID_BYTES, "overlay id of 16 bytes in hex");
-  return proof(JOIN_DOMAIN, challenge, bytes);
+  return bytes;
 }
 
 function proof(domain: string, challenge: Uint8Array, rest: Uint8Array): Uint8Array {

@@ -70,6 +70,13 @@ export class Membership {
     for (const peerId of members.keys()) this.#leases.drop(`${record.overlayId}/${peerId}`);
   }
 
+  /** The source peer starts over: who was a member joins again, and learns the new epoch by it. */
+  startOver(row: OverlayRow): void {
+    this.forget(row);
+    for (const peerId of [...row.members.keys()]) row.members.delete(peerId);
+    this.admitOwner(row);
+  }
+
   /** Members whose lease ended go. */
   onTime(now: Now, rowOf: (overlayId: string) => OverlayRow | undefined): void {
     for (;;) {

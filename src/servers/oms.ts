@@ -98,6 +98,7 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.#remove(request, reply, now),
     );
     this.router.on(r5.RESTART, (request, reply, now) => this.#restart(request, reply, now));
+    this.router.on(r5.TAKE_OVER, (request, reply, now) => this.#takeOver(request, reply, now));
     this.#membership = new Membership(
       {
         options,
@@ -286,11 +287,67 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
     this.#asOwner(request, reply, now, (row, then, done) => {
       const sessionEpoch = row.record.sessionEpoch + 1;
       this.#overlays.change(row, { ...row.record, sessionEpoch }, then, (failure, later) => {
-        if (failure === undefined) this.#overlays.renew(row, later);
+        if (failure === undefined) this.#startedOver(row, later);
         settle(reply, failure, { sessionEpoch, refreshMs: row.record.leaseMs });
         done(later);
       });
     });
+  }
+
+  /** The same by the key that created the overlay, when its process lost the token. */
+  #takeOver(
+    request: RequestOf<typeof r5.TAKE_OVER>,
+    reply: Reply<(typeof r5.TAKE_OVER)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const { overlayId, nonce, signature } = request;
+    if (!this.#answersChallenge(nonce, reply, now)) return;
+    const claimed = this.#standing(overlayId, reply, now);
+    if (claimed === undefined) return;
+    const { publicKey } = claimed.record;
+    const claim = { publicKey, bytes: r5.takeOverProof(nonce, overlayId), signature };
+    this.proven(claim, reply, (proven) => {
+      this.#overlays.inTurn(overlayId, proven, (then, done) => {
+        // It may have ended while the signature was checked, or a write was under way.
+        const row = this.#standing(overlayId, reply, then);
+        if (row === undefined) done(then);
+        else this.#takeOverProven(row, request.candidates, reply, then, done);
+      });
+    });
+  }
+
+  #takeOverProven(
+    row: OverlayRow,
+    candidates: readonly Address[],
+    reply: Reply<(typeof r5.TAKE_OVER)["answer"]["fields"]>,
+    now: Now,
+    done: (now: Now) => void,
+  ): void {
+    const ownerToken = this.options.entropy.bytes(TOKEN_BYTES);
+    const memberToken = this.options.entropy.bytes(TOKEN_BYTES);
+    const record: OverlayRecord = {
+      ...row.record,
+      sessionEpoch: row.record.sessionEpoch + 1,
+      ownerTokenHash: this.#hash(ownerToken),
+      memberTokenHash: this.#hash(memberToken),
+      candidates: observed(candidates, reply.remote),
+    };
+    this.#overlays.change(row, record, now, (failure, later) => {
+      if (failure === undefined) this.#startedOver(row, later);
+      settle(reply, failure, {
+        sessionEpoch: record.sessionEpoch,
+        refreshMs: record.leaseMs,
+        ownerToken,
+        memberToken,
+        ...this.#pamsOf(record),
+      });
+      done(later);
+    });
+  }
+
+  #startedOver(row: OverlayRow, now: Now): void {
+    this.#overlays.renew(row, now);
+    this.#membership.startOver(row);
   }
 
   /** P3.2. */

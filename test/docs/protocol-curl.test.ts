@@ -118,6 +118,11 @@ test("every curl line does what it says", async () => {
 
   // The end.
   expect(await succeed("r5/restart")).toEqual({ sessionEpoch: 2, refreshMs: 60_000 });
+  await prove(1, "mp2p-r5-take-over-1", overlayId);
+  const taken = await succeed("r5/take-over");
+  expect(taken).toMatchObject({ sessionEpoch: 3, refreshMs: 60_000, reportIntervalMs: 10_000 });
+  expect(await curl("r5/refresh")).toMatchObject({ code: "NOT_OWNER" });
+  variables.OWNER_TOKEN = String(taken.ownerToken);
   const token = variables.OWNER_TOKEN;
   variables.OWNER_TOKEN = "00".repeat(16);
   expect(await curl("r5/remove")).toMatchObject({ code: "NOT_OWNER" });

@@ -7,7 +7,7 @@ import * as limits from "../../src/base/limits.ts";
 import { defineMessage, type Field } from "../../src/protocol/codec.ts";
 import { decodeIndexFile } from "../../src/protocol/index-file.ts";
 import { OPERATIONS } from "../../src/protocol/operations.ts";
-import { createProof, joinProof } from "../../src/protocol/r5.ts";
+import { createProof, joinProof, takeOverProof } from "../../src/protocol/r5.ts";
 import { removeProof } from "../../src/protocol/r6.ts";
 import * as r10 from "../../src/protocol/r10.ts";
 import * as binary from "../../src/protocol/r10-binary.ts";
@@ -467,6 +467,8 @@ describe("examples in hex", () => {
     expect(bytesOf(block("createProof"))).toEqual(Buffer.from(createProof(nonce)));
     const join = Buffer.from(joinProof(nonce, OVERLAY.toString("hex")));
     expect(bytesOf(block("joinProof"))).toEqual(join);
+    const takeOver = Buffer.from(takeOverProof(nonce, OVERLAY.toString("hex")));
+    expect(bytesOf(block("takeOverProof"))).toEqual(takeOver);
     const statement = { version: 4, dataSourceId: "t", dataId: "2014" };
     expect(bytesOf(block("removeProof"))).toEqual(Buffer.from(removeProof(statement)));
     const file = wire.readIndexFile(bytesOf(block("indexFile")));
@@ -486,7 +488,15 @@ describe("examples in hex", () => {
   });
 
   test("no other example", () => {
-    const known = ["helloProof", "createProof", "joinProof", "removeProof", "indexFile", "failure"];
+    const known = [
+      "helloProof",
+      "createProof",
+      "joinProof",
+      "takeOverProof",
+      "removeProof",
+      "indexFile",
+      "failure",
+    ];
     for (const { label } of examples) {
       const ok =
         label in wire.TYPES ||

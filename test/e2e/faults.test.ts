@@ -2,6 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { openSync } from "node:fs";
+import path from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { cleanUp, freePort, join, Mp2p, serve, source, temporaryDirectory } from "./processes.ts";
 
@@ -123,6 +124,43 @@ describe("a peer", () => {
     expect([await other.exit, await sender.exit]).toEqual([0, 0]);
     expect(other.output.toString() === numberedLines(1, 101_000)).toBe(true);
   });
+});
+
+describe("a source", () => {
+  async function started(url: string, ...flags: readonly string[]): Promise<Mp2p> {
+    const sender = source(url, "t", ...flags);
+    await sender.event("open");
+    return sender;
+  }
+
+  it("killed and started over with its key is followed, and its peers end with 3", async () => {
+    const { url } = await serve();
+    const key = path.join(temporaryDirectory(), "source.key");
+    expect(await new Mp2p(["key", key]).exit).toBe(0);
+    const peers = [join(url, "t"), join(url, "t")] as const;
+    const keeps = join(url, "t", "--on-restart", "end");
+    const first = await started(url, "--identity", key, "--wait-peers", "3");
+    await first.feed(Buffer.from(numberedLines(1, 1_000)));
+    const sofar = numberedLines(1, 1_000);
+    await Promise.all([...peers, keeps].map((peer) => peer.wrote(sofar.length)));
+    first.kill("SIGKILL");
+    await first.exit;
+    const again = await started(url, "--identity", key);
+    await Promise.all(peers.map((peer) => peer.event("restarted")));
+    again.stdin.end(numberedLines(5_001, 1_000));
+    expect(await Promise.all([again, ...peers, keeps].map((one) => one.exit))).toEqual([
+      0, 3, 3, 3,
+    ]);
+    for (const peer of peers) {
+      expect(peer.output.toString() === sofar + numberedLines(5_001, 1_000)).toBe(true);
+      expect(peer.events.find(({ event }) => event === "restarted")).toMatchObject({
+        sessionEpoch: 2,
+        before: { sessionEpoch: 1, sources: [{ sourceId: "source", last: 1_000 }] },
+      });
+    }
+    expect(keeps.output.toString() === sofar).toBe(true);
+    expect(keeps.said).toContain("SESSION_LOST");
+  }, 60_000);
 });
 
 describe("servers", () => {

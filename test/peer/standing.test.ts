@@ -62,6 +62,31 @@ describe("retention and standing (complete)", () => {
     for (const peer of peers) expect(received(peer)).toEqual(feed.written);
   });
 
+  it("(c) who gets on a little at a time keeps its standing, sets the pace, and is named", () => {
+    const { world, source, peers } = swarm(3, { links: "source", stallMs: 4_000 });
+    const slow = peers[0];
+    if (slow === undefined) throw new Error("no peer");
+    slow.takes = false;
+    const feed = new Feed(source, 2_000, () => 1_000);
+    for (let turn = 0; turn < 12; turn++) {
+      world.advance(1_500);
+      slow.take(1);
+    }
+    const { written } = feed;
+    expect(written.length).toBeLessThan(600);
+    expect(source.eventsOf("neighbour").some(({ state }) => state === "lagging")).toBe(false);
+    expect(source.overlay.heldBackBy?.peerId).toBe(slow.keys.peerId);
+    expect(source.overlay.heldBackBy?.heldBack).toBe(false);
+    // The others wait for the source, not for each other.
+    expect(peers[1]?.overlay.heldBackBy).toBeUndefined();
+    slow.takes = true;
+    slow.take();
+    world.run(() => peers.every((peer) => peer.has("ended")), 60_000);
+    world.advance(1_500);
+    expect(source.overlay.heldBackBy).toBeUndefined();
+    for (const peer of peers) expect(received(peer)).toEqual(feed.written);
+  });
+
   it("(c) who stands still with a full window is lagging, is told what is gone, reports a gap", () => {
     const { world, source, peers } = swarm(3, { stallMs: 2_000 });
     const [stuck, ...others] = peers;

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { FRAME_TYPES, FRAME_VERSION } from "../../src/base/layout.ts";
 import { decodeIndexFile, encodeIndexFile, indexFileBytes } from "../../src/protocol/index-file.ts";
 import { OPERATIONS } from "../../src/protocol/operations.ts";
-import { createProof, joinProof } from "../../src/protocol/r5.ts";
+import { createProof, joinProof, takeOverProof } from "../../src/protocol/r5.ts";
 import { removeProof } from "../../src/protocol/r6.ts";
 import * as r10 from "../../src/protocol/r10.ts";
 import * as binary from "../../src/protocol/r10-binary.ts";
@@ -157,7 +157,10 @@ describe("golden bytes of signed statements", () => {
     );
   });
 
-  it("CREATE, JOIN and REMOVE", () => {
+  it("CREATE, TAKE_OVER, JOIN and REMOVE", () => {
+    expect(hex(takeOverProof(nonceA, overlayId))).toBe(
+      Buffer.from("mp2p-r5-take-over-1").toString("hex") + "a1".repeat(32) + overlayId,
+    );
     expect(hex(createProof(nonceA))).toBe(
       Buffer.from("mp2p-r5-create-1").toString("hex") + "a1".repeat(32),
     );

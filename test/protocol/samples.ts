@@ -213,6 +213,21 @@ both(
   [{ sessionEpoch: 2, refreshMs: 60_000 }, [2, 60_000]],
 );
 both(
+  r5.TAKE_OVER,
+  [{ overlayId, nonce, signature, candidates }, [overlay, nonce, signature, candidateWire]],
+  [
+    {
+      sessionEpoch: 2,
+      refreshMs: 60_000,
+      ownerToken: token,
+      memberToken: fill(0x69, 16),
+      pamsUrl: "",
+      reportIntervalMs: 10_000,
+    },
+    [2, 60_000, token, fill(0x69, 16), "", 10_000],
+  ],
+);
+both(
   r5.JOIN,
   [
     { overlayId, nonce, publicKey: key, signature, candidates, role: 1, exclude: [peerId] },

@@ -248,6 +248,85 @@ describe("R5.d: the source peer refreshes before the expiration", () => {
   });
 });
 
+describe("a source peer that starts over", () => {
+  function takingOver(driver: ServerDriver, linkId: number, overlayId: string, who: Identity) {
+    const { nonce } = driver.ask(linkId, r5.CHALLENGE, {});
+    const signature = who.sign(r5.takeOverProof(nonce, overlayId));
+    const candidates = [{ transport: "tcp", host: "0.0.0.0", port: 9_009 }] as const;
+    return { overlayId, nonce, signature, candidates };
+  }
+
+  it("proves its key: the next epoch, new tokens, and members that have to join again", () => {
+    const driver = oms({ refreshMs: 20_000, memberLeaseMs: 10_000 });
+    const link = driver.link("203.0.113.7");
+    const [owner, member] = [new Identity(), new Identity()];
+    const made = create(driver, link, owner);
+    const { overlayId } = made;
+    const before = join(driver, link, overlayId, member);
+    expect(before.sessionEpoch).toBe(1);
+    driver.advance(19_000);
+    const taken = driver.ask(link, r5.TAKE_OVER, takingOver(driver, link, overlayId, owner));
+    expect(taken).toMatchObject({ sessionEpoch: 2, refreshMs: 20_000 });
+    expect(driver.refusal(link, r5.REFRESH_OVERLAY, made).code).toBe("NOT_OWNER");
+    expect(driver.refusal(link, r5.REMOVE_SESSION_OVERLAY, made).code).toBe("NOT_OWNER");
+    const asMember = { overlayId, peerId: member.peerId, memberToken: before.memberToken };
+    expect(
+      driver.refusal(link, r5.MEMBER_REFRESH, { ...asMember, candidates: undefined }).code,
+    ).toBe("UNKNOWN_PEER");
+    // The lease runs at full length again.
+    driver.advance(19_000);
+    driver.ask(link, r5.REFRESH_OVERLAY, { overlayId, ownerToken: taken.ownerToken });
+    // And all of it is on disk.
+    driver.crash();
+    const again = join(driver, driver.link(), overlayId, member);
+    expect(again.sessionEpoch).toBe(2);
+    expect(again.members).toEqual([
+      {
+        peerId: owner.peerId,
+        role: ROLES.source,
+        candidates: [{ transport: "tcp", host: "203.0.113.7", port: 9_009 }],
+      },
+    ]);
+    driver.ask(driver.link(), r5.REFRESH_OVERLAY, { overlayId, ownerToken: taken.ownerToken });
+  });
+
+  it("nobody else can, no nonce counts twice, and what is gone stays gone", () => {
+    const driver = oms({ refreshMs: 20_000 });
+    const link = driver.link();
+    const owner = new Identity();
+    const made = create(driver, link, owner);
+    const { overlayId } = made;
+    const forged = takingOver(driver, link, overlayId, new Identity());
+    expect(driver.refusal(link, r5.TAKE_OVER, forged).code).toBe("IDENTITY_UNPROVEN");
+    const right = takingOver(driver, link, overlayId, owner);
+    driver.ask(link, r5.TAKE_OVER, right);
+    expect(driver.refusal(link, r5.TAKE_OVER, right).code).toBe("IDENTITY_UNPROVEN");
+    const elsewhere = takingOver(driver, link, "77".repeat(16), owner);
+    expect(driver.refusal(link, r5.TAKE_OVER, elsewhere).code).toBe("UNKNOWN_OVERLAY");
+    // A proof to join is none to take over.
+    const { nonce } = driver.ask(link, r5.CHALLENGE, {});
+    const signature = owner.sign(r5.joinProof(nonce, overlayId));
+    const request = { overlayId, nonce, signature, candidates: [] };
+    expect(driver.refusal(link, r5.TAKE_OVER, request).code).toBe("IDENTITY_UNPROVEN");
+    driver.advance(21_000);
+    const late = takingOver(driver, link, overlayId, owner);
+    expect(driver.refusal(link, r5.TAKE_OVER, late).code).toBe("OVERLAY_GONE");
+  });
+
+  it("with its token has members join again as well", () => {
+    const driver = oms();
+    const link = driver.link();
+    const member = new Identity();
+    const made = create(driver, link, new Identity());
+    const { overlayId } = made;
+    const { memberToken } = join(driver, link, overlayId, member);
+    expect(driver.ask(link, r5.RESTART, made).sessionEpoch).toBe(2);
+    const asMember = { overlayId, peerId: member.peerId, memberToken, candidates: undefined };
+    expect(driver.refusal(link, r5.MEMBER_REFRESH, asMember).code).toBe("UNKNOWN_PEER");
+    expect(join(driver, link, overlayId, member).sessionEpoch).toBe(2);
+  });
+});
+
 describe("R5.0: a peer joins an overlay, gets a list of its peers, leaves it", () => {
   it("R5.0: join, list, leave, as decoded by independent code", () => {
     const driver = oms();

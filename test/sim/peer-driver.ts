@@ -106,7 +106,6 @@ export class PeerDriver implements Driver {
       settings: this.#settings(),
       role: member.role,
       waitPeers: 1,
-      from: "oldest",
     });
     if (this.#producer !== undefined) {
       this.#producer.start();

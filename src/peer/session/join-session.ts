@@ -4,14 +4,17 @@
  *
  * A title that is not registered yet is waited for. An index file is believed only with the
  * signature of the key it names, and never an older version than one seen before. Membership is
- * Without END and without the source peer it looks for a newer index file: a source that was killed
- * and started over is in another overlay, and the present one ends at once. Membership is
  * refreshed at a third of its lease; an OMS that forgot this member (it restarted) is joined again.
+ *
+ * Without END and without the source peer, or when the OMS tells of a later epoch, it looks for a
+ * newer index file of the same key: a source peer that was killed and started over is in the next
+ * epoch of the overlay, or in another overlay. What there is of the present one is taken first; then
+ * this node goes on there, and says how far it came here.
  */
 
 import { type Address, parseAddress } from "../../base/machine.ts";
 import type { PeerId } from "../../base/units.ts";
-import { toHex } from "../../base/units.ts";
+import { bytesEqual, toHex } from "../../base/units.ts";
 import { ROLES } from "../../protocol/common.ts";
 import {
   decodeIndexFile,
@@ -22,11 +25,11 @@ import { JOIN, joinProof, LEAVE, LIST_PEERS, MEMBER_REFRESH } from "../../protoc
 import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
-import { NODE_DEFAULTS } from "../settings.ts";
+import { nodeSettings, type StartFrom } from "../settings.ts";
 import { type KnownMember, learn } from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
-import type { JoinSession } from "./session-types.ts";
+import type { EpochEnd, JoinSession } from "./session-types.ts";
 
 /** Links this node opens or has before it stops opening more. */
 const LINKS_WANTED = 6;
@@ -47,7 +50,7 @@ const TERMINATION_MS = 3_000;
 /** When the source peer went: asked soon whether it started over, then ever more seldom ... */
 const SUCCESSOR_MS = 300;
 const SUCCESSOR_GROWTH = 1.5;
-const SUCCESSOR_MS_MAX = 10_000;
+const SUCCESSOR_MS_MAX = 3_000;
 /** ... and no more after this: then its overlay expires. */
 const SUCCESSOR_UNTIL_MS = 60_000;
 
@@ -66,6 +69,13 @@ export class JoiningSession extends SessionBase {
   /** Since when it is looked for an overlay that the source goes on in. */
   #orphanSinceMs = Number.NEGATIVE_INFINITY;
   #saidWaiting = false;
+  #sessionEpoch = 0;
+  /** The OMS told of a later epoch: the source peer of this one is of no use any more. */
+  #isPast = false;
+  /** Where the source goes on, once known. */
+  #successor: IndexFile | undefined;
+  /** Joining the successor. */
+  #moving = false;
 
   constructor(context: PeerContext, outlet: SessionOutlet, options: JoinSession) {
     super(context, outlet, options.sessionId);
@@ -85,6 +95,7 @@ export class JoiningSession extends SessionBase {
       // Without the source peer it is worth knowing soon whether the session goes on.
       if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
     } else if (event.kind === "linkFailed") this.#dialMore();
+    else if (event.kind === "drained") this.#moveOn();
     else if (event.kind === "ended") this.reportEvent("completed");
     else if (event.kind === "left") this.leave();
   }
@@ -209,7 +220,8 @@ export class JoiningSession extends SessionBase {
     const file = this.#file as IndexFile;
     const failed = (failure: ServerFailure): void => {
       if (this.#leaving) return;
-      if (again) {
+      if (this.#moving) this.#movingFailed(failure);
+      else if (again) {
         if (failure.code === "OVERLAY_GONE") {
           this.#overlayGone();
           return;
@@ -240,7 +252,9 @@ export class JoiningSession extends SessionBase {
             if (this.#leaving) return;
             this.#memberToken = answer.memberToken;
             this.#joined = true;
-            if (!again) this.#open(file, answer.sessionEpoch);
+            if (again) this.#epochTold(answer.sessionEpoch);
+            else if (this.#moving) this.#openNext(file, answer.sessionEpoch);
+            else this.#open(file, answer.sessionEpoch, this.#options.from);
             if (this.isOver) return;
             learn(this.#members, answer.members, this.context.identity.peerId);
             this.#scheduleRefresh(answer.leaseMs);
@@ -254,18 +268,18 @@ export class JoiningSession extends SessionBase {
     );
   }
 
-  #open(file: IndexFile, sessionEpoch: number): void {
+  #open(file: IndexFile, sessionEpoch: number, from: StartFrom | undefined): boolean {
     this.overlayId = file.overlayId;
+    this.#sessionEpoch = sessionEpoch;
     const sourcePeerId = toHex(this.context.sha256(file.sourcePublicKey));
     this.#sourcePeerId = sourcePeerId;
     const opened = this.openOverlay({
       kind: "openOverlay",
       role: "peer",
-      from: this.#options.from,
+      from,
       consume: this.#options.consume ?? true,
       settings: {
-        ...NODE_DEFAULTS,
-        ...this.#options.node,
+        ...nodeSettings(this.#options.node, file.maxLagMs),
         overlayId: file.overlayId,
         sessionEpoch,
         fragmentBytes: file.fragmentBytes,
@@ -276,7 +290,7 @@ export class JoiningSession extends SessionBase {
         sourcePeerId,
       },
     });
-    if (!opened) return;
+    if (!opened || this.#moving) return opened;
     this.outlet.event({
       kind: "sessionOpen",
       sessionId: this.sessionId,
@@ -284,6 +298,7 @@ export class JoiningSession extends SessionBase {
       sourcePeerId,
       title: file.title,
     });
+    return true;
   }
 
   #scheduleRefresh(leaseMs: number): void {
@@ -306,7 +321,10 @@ export class JoiningSession extends SessionBase {
         heldStart: window?.start ?? 0,
         heldEnd: window === undefined ? 0 : window.firstMissing(window.start, window.highest),
       },
-      (answer) => this.#scheduleRefresh(answer.leaseMs),
+      (answer) => {
+        this.#scheduleRefresh(answer.leaseMs);
+        this.#epochTold(answer.sessionEpoch);
+      },
       (failure) => {
         if (failure.code === "OVERLAY_GONE") {
           this.#overlayGone();
@@ -339,7 +357,16 @@ export class JoiningSession extends SessionBase {
     const overlay = this.overlayId === undefined ? undefined : this.outlet.overlay(this.overlayId);
     if (overlay === undefined || overlay.hasLeft || this.#leaving) return false;
     if (overlay.endIndex !== undefined || overlay.consumer?.ended === true) return false;
+    if (this.#isPast) return true;
     return !overlay.neighbours.some((neighbour) => neighbour.isSource);
+  }
+
+  /** The epoch of the overlay as the OMS has it. */
+  #epochTold(sessionEpoch: number): void {
+    if (sessionEpoch <= this.#sessionEpoch || this.#isPast || this.#moving) return;
+    this.#isPast = true;
+    this.#orphanSinceMs = this.context.now.monoMs;
+    this.#successorSoon(0);
   }
 
   /** Members that never met the source peer see only others go: that counts once a minute. */
@@ -379,14 +406,14 @@ export class JoiningSession extends SessionBase {
     );
   }
 
-  /** Whether the file is of the same data, newer than this session's, and names another overlay. */
+  /** Whether the file is of the same data and newer: of another overlay, or of a later epoch. */
   #succeeds(file: IndexFile): boolean {
     const own = this.#file as IndexFile;
     return (
       file.dataSourceId === own.dataSourceId &&
       file.dataId === own.dataId &&
       file.version > own.version &&
-      file.overlayId !== own.overlayId
+      (file.overlayId !== own.overlayId || file.sessionEpoch > this.#sessionEpoch)
     );
   }
 
@@ -404,10 +431,83 @@ export class JoiningSession extends SessionBase {
         again();
         return;
       }
-      this.note("the source started over in another overlay");
       const overlayId = this.overlayId as string;
-      this.outlet.command({ kind: "overlayEnded", overlayId, startedOver: true });
+      const { file } = received;
+      const own = this.#file as IndexFile;
+      // Another key may hold these ids by now: its data are not what this session was joined for.
+      const sameKey = bytesEqual(file.sourcePublicKey, own.sourcePublicKey);
+      const movesOn = sameKey && (this.#options.followsRestarts ?? true);
+      if (movesOn) this.#successor = file;
+      this.note(
+        file.overlayId === overlayId
+          ? `the source started over in epoch ${file.sessionEpoch}`
+          : "the source started over in another overlay",
+      );
+      if (this.#moving) this.#moveOn();
+      else this.outlet.command({ kind: "overlayEnded", overlayId, startedOver: true, movesOn });
     });
+  }
+
+  /** All there is of the epoch before was taken: joins where the source goes on. */
+  #moveOn(): void {
+    const file = this.#successor;
+    if (file === undefined || this.#leaving) return;
+    const oms = parseAddress(file.omsAddress);
+    if (oms === undefined) {
+      this.fail({ code: "MESSAGE_MALFORMED", detail: `OMS address ${file.omsAddress}` });
+      return;
+    }
+    this.#moving = true;
+    this.#file = file;
+    this.#oms = oms;
+    this.#highestVersion = file.version;
+    this.cancel("refresh");
+    this.cancel("members");
+    this.#join(false);
+  }
+
+  #movingFailed(failure: ServerFailure): void {
+    const waitedMs = this.context.now.monoMs - this.#orphanSinceMs;
+    if (waitedMs >= SUCCESSOR_UNTIL_MS) {
+      const detail = `the source started over, and its session can not be joined: ${failure.code}`;
+      this.fail({ code: "SESSION_LOST", detail });
+    } else if (failure.code === "OVERLAY_GONE") {
+      // It started over once more.
+      this.#successorSoon(SUCCESSOR_MS);
+    } else {
+      this.after("step", this.backoffMs(failure.retryAfterMs), () => this.#moveOn());
+    }
+  }
+
+  /** Leaves the epoch before and opens the next in one turn, so that the consumer has always one. */
+  #openNext(file: IndexFile, sessionEpoch: number): void {
+    const overlayId = this.overlayId as string;
+    const before = this.#epochEnd();
+    this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true, movesOn: true });
+    // Whatever this node asked for at first: of what follows it wants all there is.
+    const opened = this.#open(file, sessionEpoch, "oldest");
+    this.#moving = false;
+    this.#isPast = false;
+    this.#successor = undefined;
+    this.#members.clear();
+    if (!opened) return;
+    this.outlet.event({
+      kind: "sessionRestarted",
+      sessionId: this.sessionId,
+      overlayId: file.overlayId,
+      sessionEpoch,
+      before,
+    });
+  }
+
+  #epochEnd(): EpochEnd {
+    const consumer = this.outlet.overlay(this.overlayId as string)?.consumer;
+    const sources = [...(consumer?.assembler.sources.values() ?? [])];
+    return {
+      sessionEpoch: this.#sessionEpoch,
+      fragmentsTo: consumer?.consumedTo ?? 0,
+      sources: sources.map(({ id, next }) => ({ sourceId: id, last: Math.max(0, next - 1) })),
+    };
   }
 
   // ------------------------------------------------------------------------------ members
@@ -419,8 +519,10 @@ export class JoiningSession extends SessionBase {
     const nowMs = this.context.now.monoMs;
     const linked = new Set(overlay.neighbours.map((neighbour) => neighbour.peerId));
     let wanted = LINKS_WANTED - linked.size;
+    const { dial } = this.#options;
     const candidates = [...this.#members.values()].filter(
-      (member) => !linked.has(member.peerId) && member.candidates.length > 0,
+      ({ peerId, candidates: addresses }) =>
+        !linked.has(peerId) && addresses.length > 0 && (dial?.includes(peerId) ?? true),
     );
     // The source peer first: it always has what is newest; then whoever, by lot.
     const order = candidates

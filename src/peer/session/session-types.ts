@@ -5,7 +5,7 @@
 
 import type { ErrorCode } from "../../base/errors.ts";
 import type { Address } from "../../base/machine.ts";
-import type { OverlayId, PeerId } from "../../base/units.ts";
+import type { FragmentIndex, OverlayId, PeerId, SequenceNumber } from "../../base/units.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../settings.ts";
 
 /** One data source of a session: each has an index file of its own, naming the same overlay. */
@@ -33,6 +33,11 @@ export interface CreateSession {
   readonly waitPeers: number;
   /** How long to wait for ids that another key holds until its overlay expires. Default 0. */
   readonly waitMs?: number;
+  /**
+   * Goes on in the overlay that this very key has under these ids, in its next epoch: what a source
+   * peer that was killed does. Default false: always a new overlay.
+   */
+  readonly resumes?: boolean;
   readonly gatherMs?: number;
   readonly node: NodeSettings;
 }
@@ -45,12 +50,26 @@ export interface JoinSession {
   readonly title: string;
   readonly dataSourceId: string;
   readonly dataId: string;
-  readonly from: StartFrom;
+  /** Undefined: as the delivery has it, the oldest held (complete) or the live edge. */
+  readonly from: StartFrom | undefined;
   /** How long an unknown title is waited for. */
   readonly waitMs: number;
   /** False: this peer only forwards. Default true. */
   readonly consume?: boolean;
+  /** Goes on when the source peer starts over with the same key. Default true; else SESSION_LOST. */
+  readonly followsRestarts?: boolean;
+  /** Opens links to these members only. Default: to any. */
+  readonly dial?: readonly PeerId[];
   readonly node: NodeSettings;
+}
+
+/** Where a session stood when its source peer started over. */
+export interface EpochEnd {
+  readonly sessionEpoch: number;
+  /** Fragments below this came, or were reported as gaps; what the source had beyond is lost. */
+  readonly fragmentsTo: FragmentIndex;
+  /** Of each data source the last sequence number that came; 0: none did. */
+  readonly sources: readonly { readonly sourceId: string; readonly last: SequenceNumber }[];
 }
 
 /**
@@ -72,6 +91,17 @@ export type SessionEvent =
       readonly overlayId: OverlayId;
       readonly sourcePeerId: PeerId;
       readonly title: string;
+    }
+  /**
+   * The source peer started over and this peer went on there: all data from here on are of the new
+   * epoch, in which fragments and sequence numbers begin anew. `overlayId` may be another one.
+   */
+  | {
+      readonly kind: "sessionRestarted";
+      readonly sessionId: number;
+      readonly overlayId: OverlayId;
+      readonly sessionEpoch: number;
+      readonly before: EpochEnd;
     }
   /** What is going on, for people. */
   | { readonly kind: "sessionNote"; readonly sessionId: number; readonly text: string }

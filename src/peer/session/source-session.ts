@@ -5,6 +5,10 @@
  *     ... refresh at a third of the expiration time, report to the PAMS ...
  *     remove index files -> remove overlay -> leave
  *
+ * A source peer that was killed and comes back with its key (`resumes`) does not create an overlay:
+ * it takes over the one that its index file names, in the next session epoch. Whoever still runs
+ * with the tokens of before has lost the session.
+ *
  * Where another key holds the same data source id and data id, most often this very source before it
  * was killed, the session waits up to waitMs for that overlay to expire. A session that fails before
  * it is open takes back at the servers what it had made there.
@@ -14,6 +18,8 @@
  */
 
 import { type Address, formatAddress } from "../../base/machine.ts";
+import { bytesEqual, type OverlayId } from "../../base/units.ts";
+import type { MessageOf } from "../../protocol/codec.ts";
 import { ROLES } from "../../protocol/common.ts";
 import {
   decodeIndexFile,
@@ -22,11 +28,18 @@ import {
   type IndexFileBody,
   indexFileBytes,
 } from "../../protocol/index-file.ts";
-import { CREATE, createProof, REFRESH_OVERLAY, REMOVE_SESSION_OVERLAY } from "../../protocol/r5.ts";
+import {
+  CREATE,
+  createProof,
+  REFRESH_OVERLAY,
+  REMOVE_SESSION_OVERLAY,
+  TAKE_OVER,
+  takeOverProof,
+} from "../../protocol/r5.ts";
 import { QUERY_INDEX, REGISTER_INDEX, REMOVE_INDEX, removeProof } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
-import { NODE_DEFAULTS } from "../settings.ts";
+import { nodeSettings } from "../settings.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet } from "./session-base.ts";
 import type { CreateSession, SessionDataSource } from "./session-types.ts";
@@ -38,6 +51,21 @@ const HELD_AGAIN_MS = 1_000;
 /** The last try comes so long before the end of waitMs, so that its answer is in time. */
 const LAST_TRY_MS = 500;
 
+/** Members of the epoch before find this one within so long: until then it keeps all for them. */
+const RESTART_GATHER_MS = 5_000;
+/** What says that there is no overlay to take over. */
+const NOT_THERE: ReadonlySet<string> = new Set([
+  "OVERLAY_GONE",
+  "UNKNOWN_OVERLAY",
+  "IDENTITY_UNPROVEN",
+  "MESSAGE_UNKNOWN",
+]);
+
+/** What CREATE and TAKE_OVER have in common. */
+type Owned = Pick<
+  MessageOf<(typeof CREATE)["answer"]["fields"]>,
+  "overlayId" | "sessionEpoch" | "ownerToken" | "refreshMs" | "pamsUrl"
+>;
 type Failure = Pick<ServerFailure, "code" | "detail">;
 
 interface RegisteredFile {
@@ -63,7 +91,8 @@ export class SourceSession extends SessionBase {
 
   override start(): void {
     this.#waitUntilMs = this.context.now.monoMs + (this.#options.waitMs ?? 0);
-    this.#create();
+    if (this.#options.resumes === true) this.#findOwn();
+    else this.#create();
   }
 
   override observe(_event: PeerEvent): void {}
@@ -87,8 +116,58 @@ export class SourceSession extends SessionBase {
     this.leave();
   }
 
+  /** Looks for the overlay that this key left behind under these ids. */
+  #findOwn(): void {
+    const { ixs, oms, dataSources } = this.#options;
+    const { sourceId: dataSourceId, dataId } = dataSources[0] as SessionDataSource;
+    const retry = (failure: ServerFailure): void => this.#retry(failure, () => this.#findOwn());
+    this.ask(
+      ixs,
+      QUERY_INDEX,
+      { version: 0, title: "", dataSourceId, dataId },
+      (answer) => {
+        const own = answer.files
+          .map((encoded) => decodeIndexFile(encoded).file)
+          .find(({ sourcePublicKey, omsAddress, overlayId }) => {
+            const mine = bytesEqual(sourcePublicKey, this.context.identity.publicKey);
+            const here = omsAddress === formatAddress(oms);
+            return mine && here && this.outlet.overlay(overlayId) === undefined;
+          });
+        if (own === undefined) this.#create();
+        else this.#takeOver(own.overlayId);
+      },
+      (failure) => {
+        if (failure.code === "UNKNOWN_INDEX") this.#create();
+        else retry(failure);
+      },
+    );
+  }
+
+  #takeOver(overlayId: OverlayId): void {
+    const { oms } = this.#options;
+    const failed = (failure: ServerFailure): void => {
+      // It expired, or this OMS does not know it or the operation: then a new one it is.
+      if (NOT_THERE.has(failure.code)) this.#create();
+      else this.#retry(failure, () => this.#takeOver(overlayId));
+    };
+    this.prove(
+      oms,
+      (nonce) => takeOverProof(nonce, overlayId),
+      (nonce, signature) => {
+        const candidates = [...this.outlet.listen()];
+        const request = { overlayId, nonce, signature, candidates };
+        const taken = (answer: MessageOf<(typeof TAKE_OVER)["answer"]["fields"]>): void => {
+          this.note(`goes on in the overlay of before, epoch ${answer.sessionEpoch}`);
+          this.#own({ ...answer, overlayId }, RESTART_GATHER_MS);
+        };
+        this.ask(oms, TAKE_OVER, request, taken, failed);
+      },
+      failed,
+    );
+  }
+
   #create(): void {
-    const { oms, title, node } = this.#options;
+    const { oms, title } = this.#options;
     const retry = (failure: ServerFailure): void => this.#retry(failure, () => this.#create());
     this.prove(
       oms,
@@ -102,42 +181,49 @@ export class SourceSession extends SessionBase {
           title,
           pams: true,
         };
-        this.ask(
-          oms,
-          CREATE,
-          request,
-          (answer) => {
-            this.overlayId = answer.overlayId;
-            this.#ownerToken = answer.ownerToken;
-            this.#sessionEpoch = answer.sessionEpoch;
-            const opened = this.openOverlay({
-              kind: "openOverlay",
-              role: "source",
-              waitPeers: this.#options.waitPeers,
-              gatherMs: this.#options.gatherMs ?? 0,
-              settings: {
-                ...NODE_DEFAULTS,
-                ...node,
-                overlayId: answer.overlayId,
-                sessionEpoch: answer.sessionEpoch,
-                fragmentBytes: this.#options.fragmentBytes,
-                integrity: this.#options.integrity,
-                delivery: this.#options.delivery,
-                substreams: this.#options.substreams,
-                maxLagMs: this.#options.maxLagMs,
-                sourcePeerId: this.context.identity.peerId,
-              },
-            });
-            if (!opened) return;
-            this.#scheduleRefresh(answer.refreshMs);
-            this.startReports(answer.pamsUrl, ROLES.source);
-            this.#registerNext();
-          },
-          retry,
-        );
+        this.ask(oms, CREATE, request, (answer) => this.#own(answer, 0), retry);
       },
       retry,
     );
+  }
+
+  /** The overlay is this session's. */
+  #own(answer: Owned, gatherMs: number): void {
+    this.overlayId = answer.overlayId;
+    this.#ownerToken = answer.ownerToken;
+    this.#sessionEpoch = answer.sessionEpoch;
+    const opened = this.openOverlay({
+      kind: "openOverlay",
+      role: "source",
+      waitPeers: this.#options.waitPeers,
+      gatherMs: Math.max(this.#options.gatherMs ?? 0, gatherMs),
+      settings: {
+        ...nodeSettings(this.#options.node, this.#options.maxLagMs),
+        overlayId: answer.overlayId,
+        sessionEpoch: answer.sessionEpoch,
+        fragmentBytes: this.#options.fragmentBytes,
+        integrity: this.#options.integrity,
+        delivery: this.#options.delivery,
+        substreams: this.#options.substreams,
+        maxLagMs: this.#options.maxLagMs,
+        sourcePeerId: this.context.identity.peerId,
+      },
+    });
+    if (!opened) return;
+    this.#scheduleRefresh(answer.refreshMs);
+    this.startReports(answer.pamsUrl, ROLES.source);
+    this.#registerNext();
+  }
+
+  /** Another process with this key took the overlay over: nothing at the servers is ours any more. */
+  #superseded(): void {
+    this.#ending = true;
+    const overlayId = this.overlayId as string;
+    this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
+    super.fail({
+      code: "NOT_OWNER",
+      detail: "a source peer with the same key took the session over",
+    });
   }
 
   #retry(failure: ServerFailure, action: () => void): void {
@@ -268,6 +354,10 @@ export class SourceSession extends SessionBase {
       (failure) => {
         if (failure.code === "OVERLAY_GONE") {
           this.note("the OMS removed the overlay: no newcomer will find it");
+          return;
+        }
+        if (failure.code === "NOT_OWNER") {
+          this.#superseded();
           return;
         }
         const delayMs = Math.min(this.backoffMs(failure.retryAfterMs), lastMs / 6);

@@ -1,0 +1,291 @@
+/**
+ * A source peer that is killed and starts over (sessionEpoch), against the real servers: its peers
+ * take what there is of the epoch before, go on in the next, and are told how far they came.
+ */
+
+import { describe, expect, it } from "vitest";
+import { type MsgpackValue, readMsgpack } from "../support/msgpack-reader.ts";
+import { Feed, type Node, World } from "./harness.ts";
+import { IXS, OMS, type Servers, startServers } from "./server-node.ts";
+
+const TAKE_OVER = 0x4d;
+
+interface Scene {
+  readonly world: World;
+  readonly servers: Servers;
+}
+
+function scene(options: Parameters<typeof startServers>[1] = {}): Scene {
+  const world = new World();
+  return { world, servers: startServers(world, { refreshMs: 60_000, ...options }) };
+}
+
+function source(world: World, more: { keys?: Node["keys"]; delivery?: "live" } = {}): Node {
+  const node = world.node(more.keys === undefined ? {} : { keys: more.keys });
+  node.command({ kind: "setListen", addresses: [node.address] });
+  node.command({
+    kind: "createSession",
+    sessionId: 1,
+    oms: OMS,
+    ixs: IXS,
+    title: "weather",
+    dataSources: ["s", "t"].map((sourceId) => ({
+      sourceId,
+      dataId: "default",
+      contentType: "",
+      description: "",
+    })),
+    fragmentBytes: 4096,
+    integrity: "checksum",
+    delivery: more.delivery ?? "complete",
+    substreams: 8,
+    maxLagMs: 5_000,
+    waitPeers: more.delivery === "live" ? 0 : 1,
+    resumes: true,
+    node: { windowFragments: 256, windowBytes: 256 * 1024, repairMs: 2_000 },
+  });
+  world.run(() => node.has("sessionOpen"), 30_000);
+  node.overlayId = node.eventsOf("sessionOpen")[0]?.overlayId ?? "";
+  return node.register("s").register("t");
+}
+
+function join(world: World, more: { followsRestarts?: boolean } = {}): Node {
+  const node = world.node();
+  node.command({ kind: "setListen", addresses: [node.address] });
+  node.command({
+    kind: "joinSession",
+    sessionId: 1,
+    ixs: IXS,
+    title: "weather",
+    dataSourceId: "",
+    dataId: "",
+    from: undefined,
+    waitMs: 60_000,
+    ...more,
+    node: { windowFragments: 256, windowBytes: 256 * 1024, repairMs: 2_000 },
+  });
+  node.onEvent = (event) => {
+    if (event.kind !== "sessionOpen" && event.kind !== "sessionRestarted") return;
+    node.overlayId = event.overlayId;
+    if (node.takes) node.take();
+  };
+  return node;
+}
+
+function joined(world: World, count: number): Node[] {
+  const peers = Array.from({ length: count }, () => join(world));
+  world.run(() => peers.every((peer) => peer.has("started")), 10_000);
+  return peers;
+}
+
+const taken = (node: Node, from = 0): string[] =>
+  node.taken
+    .slice(from)
+    .map(({ sourceId, sequence, digest }) => `${sourceId}/${sequence}/${digest}`);
+
+describe("a source peer that was killed and starts over with its key", () => {
+  it("takes its overlay over in the next epoch; its peers lose nothing of what there was", () => {
+    const { world, servers } = scene();
+    const first = source(world);
+    const peers = joined(world, 4);
+    const one = new Feed(first, 300, () => 900, { ends: false });
+    world.run(() => peers.every((peer) => peer.taken.length === 300), 20_000);
+    first.crash();
+    world.advance(2_000);
+    expect(peers.some((peer) => peer.has("failed"))).toBe(false);
+
+    const again = source(world, { keys: first.keys });
+    expect(again.overlayId).toBe(first.overlayId);
+    expect(again.overlay.settings.sessionEpoch).toBe(2);
+    world.run(() => peers.every((peer) => peer.has("sessionRestarted")), 5_000);
+    const two = new Feed(again, 500, (i) => 1_100 + i, { ends: true });
+    world.run(() => peers.every((peer) => peer.has("ended")), 60_000);
+    for (const peer of peers) {
+      expect(taken(peer)).toEqual([...one.written, ...two.written]);
+      expect(peer.has("gap")).toBe(false);
+      expect(peer.has("left")).toBe(false);
+      expect(peer.eventsOf("sessionRestarted")).toEqual([
+        {
+          kind: "sessionRestarted",
+          sessionId: 1,
+          overlayId: first.overlayId,
+          sessionEpoch: 2,
+          before: {
+            sessionEpoch: 1,
+            fragmentsTo: expect.any(Number),
+            sources: [{ sourceId: "s", last: 300 }],
+          },
+        },
+      ]);
+      expect(peer.eventsOf("started").map(({ index }) => index)).toEqual([0, 0]);
+    }
+    expect(servers.oms.events.filter(({ type }) => type === "overlayCreated").length).toBe(1);
+  });
+
+  it("twice in a row, and once more: each epoch is followed by the next", () => {
+    const { world } = scene();
+    let owner = source(world);
+    const peers = joined(world, 2);
+    const all: string[] = [];
+    for (let epoch = 1; epoch <= 4; epoch++) {
+      const feed = new Feed(owner, 40 * epoch, () => 700, { ends: epoch === 4 });
+      const due = all.length + 40 * epoch;
+      world.run(() => peers.every((peer) => peer.taken.length === due), 20_000);
+      all.push(...feed.written);
+      if (epoch === 4) break;
+      owner.crash();
+      world.advance(500);
+      owner = source(world, { keys: owner.keys });
+      expect(owner.overlay.settings.sessionEpoch).toBe(epoch + 1);
+      const count = epoch;
+      world.run(
+        () => peers.every((peer) => peer.eventsOf("sessionRestarted").length === count),
+        10_000,
+      );
+    }
+    world.run(() => peers.every((peer) => peer.has("ended")), 20_000);
+    for (const peer of peers) expect(taken(peer)).toEqual(all);
+  });
+
+  it("a peer whose consumer is behind takes all of the epoch before first", () => {
+    const { world } = scene();
+    const first = source(world);
+    const [quick, slow] = joined(world, 2) as [Node, Node];
+    slow.takes = false;
+    const one = new Feed(first, 150, () => 900, { ends: false });
+    world.run(() => quick.taken.length === 150 && slow.overlay.window.heldCount > 30, 20_000);
+    first.crash();
+    const again = source(world, { keys: first.keys });
+    world.run(() => quick.has("sessionRestarted"), 5_000);
+    const two = new Feed(again, 20, () => 900, { ends: false });
+    world.run(() => quick.taken.length === 170, 10_000);
+    expect(slow.has("sessionRestarted")).toBe(false);
+    slow.takes = true;
+    slow.take();
+    again.end();
+    world.run(() => slow.has("ended") && quick.has("ended"), 30_000);
+    expect(taken(slow)).toEqual([...one.written, ...two.written]);
+  });
+
+  it("what one member alone has of the epoch before is shared before they go on", () => {
+    const { world } = scene();
+    const first = source(world);
+    const peers = joined(world, 5);
+    const one = new Feed(first, 400, () => 900, { ends: false });
+    world.run(() => peers.some((peer) => peer.taken.length > 100), 20_000);
+    first.crash();
+    source(world, { keys: first.keys });
+    world.run(() => peers.every((peer) => peer.has("sessionRestarted")), 30_000);
+    // All came equally far, and what each says of it is so.
+    const longest = Math.max(...peers.map((peer) => peer.taken.length));
+    for (const peer of peers) {
+      const { before } = peer.eventsOf("sessionRestarted")[0] ?? {};
+      expect(before?.sources).toEqual([{ sourceId: "s", last: peer.taken.at(-1)?.sequence }]);
+      const lost = peer
+        .eventsOf("gap")
+        .reduce((sum, { gap }) => sum + (gap.kind === "data" ? gap.to - gap.from + 1 : 0), 0);
+      expect(peer.taken.length + lost).toBe(peer.taken.at(-1)?.sequence);
+      expect(peer.taken.length).toBeGreaterThan(longest - 40);
+      expect(one.written).toEqual(expect.arrayContaining(taken(peer)));
+    }
+  });
+
+  it("while the one of before still runs: that one has lost the session, and says so", () => {
+    const { world } = scene({ refreshMs: 6_000, memberLeaseMs: 6_000 });
+    const first = source(world);
+    const peers = joined(world, 2);
+    const one = new Feed(first, 30, () => 900, { ends: false });
+    world.run(() => peers.every((peer) => peer.taken.length === 30));
+    const again = source(world, { keys: first.keys });
+    expect(again.overlay.settings.sessionEpoch).toBe(2);
+    world.run(() => first.has("sessionFailed"), 10_000);
+    expect(first.eventsOf("sessionFailed")[0]).toMatchObject({ code: "NOT_OWNER" });
+    world.run(() => peers.every((peer) => peer.has("sessionRestarted")), 10_000);
+    const two = new Feed(again, 30, () => 800);
+    world.run(() => peers.every((peer) => peer.has("ended")), 20_000);
+    for (const peer of peers) expect(taken(peer)).toEqual([...one.written, ...two.written]);
+    // Its end took nothing of the new one's from the servers.
+    const late = world.messages.log.filter(({ from }) => from === first);
+    const types = late.map(({ bytes }) => (readMsgpack(bytes) as MsgpackValue[])[0]);
+    expect(types).not.toContain(0x43);
+    expect(types).not.toContain(0x52);
+  });
+
+  it("after its overlay expired it creates a new one, and its peers find that", () => {
+    const { world, servers } = scene({ refreshMs: 3_000, memberLeaseMs: 60_000 });
+    const first = source(world);
+    const peers = joined(world, 2);
+    new Feed(first, 30, () => 900, { ends: false });
+    world.run(() => peers.every((peer) => peer.taken.length === 30));
+    first.crash();
+    world.run(() => servers.oms.events.some(({ type }) => type === "overlayEnded"), 20_000);
+    const again = source(world, { keys: first.keys });
+    expect(again.overlayId).not.toBe(first.overlayId);
+    expect(again.overlay.settings.sessionEpoch).toBe(1);
+    new Feed(again, 30, () => 800);
+    world.run(() => peers.every((peer) => peer.has("ended")), 30_000);
+    for (const peer of peers) {
+      expect(peer.taken.length).toBe(60);
+      expect(peer.eventsOf("sessionRestarted")[0]?.overlayId).toBe(again.overlayId);
+    }
+  });
+
+  it("live goes on as well", () => {
+    const { world } = scene();
+    const first = source(world, { delivery: "live" });
+    const peers = joined(world, 3);
+    new Feed(first, 30, () => 900, { ends: false });
+    world.run(() => peers.every((peer) => peer.taken.length === 30));
+    first.crash();
+    const again = source(world, { delivery: "live", keys: first.keys });
+    world.run(() => peers.every((peer) => peer.has("sessionRestarted")), 10_000);
+    world.advance(500);
+    new Feed(again, 30, () => 800);
+    world.run(() => peers.every((peer) => peer.has("ended")), 30_000);
+    for (const peer of peers) expect(peer.taken.length).toBe(60);
+  });
+
+  it("who does not follow ends with SESSION_LOST and what came", () => {
+    const { world } = scene();
+    const first = source(world);
+    const peer = join(world, { followsRestarts: false });
+    world.run(() => peer.has("started"), 10_000);
+    new Feed(first, 30, () => 900, { ends: false });
+    world.run(() => peer.taken.length === 30);
+    first.crash();
+    source(world, { keys: first.keys });
+    world.run(() => peer.has("failed"), 10_000);
+    expect(peer.eventsOf("failed")[0]).toMatchObject({ code: "SESSION_LOST" });
+    expect(peer.has("sessionRestarted")).toBe(false);
+  });
+
+  it("a newcomer knows the next epoch only", () => {
+    const { world } = scene();
+    const first = source(world);
+    const peers = joined(world, 1);
+    new Feed(first, 30, () => 900, { ends: false });
+    world.run(() => peers[0]?.taken.length === 30);
+    first.crash();
+    const again = source(world, { keys: first.keys });
+    const late = join(world);
+    const two = new Feed(again, 60, () => 800);
+    world.run(() => late.has("ended"), 30_000);
+    expect(taken(late)).toEqual(two.written);
+    expect(late.has("sessionRestarted")).toBe(false);
+  });
+
+  it("proves its key to take over, and creates when there is nothing to take over", () => {
+    const { world, servers } = scene();
+    const first = source(world);
+    const asked = (node: Node): unknown[] =>
+      world.messages.log
+        .filter(({ from, to }) => from === node && to === servers.oms)
+        .map(({ bytes }) => (readMsgpack(bytes) as MsgpackValue[])[0]);
+    expect(asked(first)).not.toContain(TAKE_OVER);
+    expect(asked(first)).toContain(0x41);
+    first.crash();
+    const again = source(world, { keys: first.keys });
+    expect(asked(again).slice(0, 2)).toEqual([0x40, TAKE_OVER]);
+    expect(asked(again)).not.toContain(0x41);
+  });
+});
