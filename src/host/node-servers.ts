@@ -12,7 +12,7 @@ import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { LocalUsageError } from "../base/errors.ts";
 import { type Address, formatAddress, type Machine, parseAddress } from "../base/machine.ts";
 import { seededRng } from "../base/rng.ts";
-import { SERVICE_KEY_BYTES_MAX } from "../protocol/r1.ts";
+import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
 import { createIxs, type Ixs } from "../servers/ixs.ts";
 import type { ServerName } from "../servers/multiplexer.ts";
 import { createOms } from "../servers/oms.ts";

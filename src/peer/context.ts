@@ -23,6 +23,8 @@ export interface PeerContext {
   readonly entropy: Entropy;
   readonly sha256: (bytes: Uint8Array) => Uint8Array;
   readonly counters: PeerCounters;
+  /** The limit set on what this node sends, told in its reports; undefined: none. */
+  readonly uploadLimitBytesPerSecond?: number;
   /** Time of the input that is being handled. */
   now: Now;
   job(job: Job, done: (result: JobResult) => void): void;

@@ -78,6 +78,7 @@ export class JoiningSession extends SessionBase {
   }
 
   override observe(event: PeerEvent): void {
+    this.reportEvent(event, this.#sourcePeerId);
     if (event.kind === "needMembers") this.#listSoon(0, event.holding);
     else if (event.kind === "neighbour" && event.state === "down") {
       this.#dialMore();
@@ -85,7 +86,6 @@ export class JoiningSession extends SessionBase {
       // Without the source peer it is worth knowing soon whether the session goes on.
       if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
     } else if (event.kind === "linkFailed") this.#dialMore();
-    else if (event.kind === "ended") this.reportEvent("completed");
     else if (event.kind === "left") this.leave();
   }
 

@@ -66,7 +66,9 @@ export class SourceSession extends SessionBase {
     this.#create();
   }
 
-  override observe(_event: PeerEvent): void {}
+  override observe(event: PeerEvent): void {
+    this.reportEvent(event, this.context.identity.peerId);
+  }
 
   override leave(): void {
     if (this.#ending) return;
