@@ -12,6 +12,7 @@ import type {
   SequenceNumber,
   TimestampUs,
 } from "../base/units.ts";
+import type { Candidate } from "../protocol/common.ts";
 import type { AssembledBatch, Gap } from "../stream/assembler.ts";
 import type { AssembledSource } from "../stream/source-book.ts";
 import type { SessionCommand, SessionEvent } from "./session/session-types.ts";
@@ -39,7 +40,7 @@ export interface Dial {
 /** Where this node accepts links; told to others in HELLO and to the OMS. */
 export interface SetListen {
   readonly kind: "setListen";
-  readonly addresses: readonly Address[];
+  readonly addresses: readonly Candidate[];
 }
 
 export interface RegisterDataSource {

@@ -17,6 +17,7 @@ import { assert } from "../base/assert.ts";
 import { RemoteProtocolError } from "../base/errors.ts";
 import {
   type Address,
+  type Frames,
   type LinkId,
   type Now,
   parseAddress,
@@ -24,11 +25,12 @@ import {
 } from "../base/machine.ts";
 import { bytesEqual, fromHex, toHex } from "../base/units.ts";
 import type { Fields, InputOf } from "../protocol/codec.ts";
-import { OVERLAY_ID_BYTES, TOKEN_BYTES } from "../protocol/common.ts";
+import { type Candidate, OVERLAY_ID_BYTES, REACH, TOKEN_BYTES } from "../protocol/common.ts";
 import * as r5 from "../protocol/r5.ts";
 import type { RequestOf } from "../protocol/signalling.ts";
 import { Challenges } from "./challenges.ts";
-import { type FailReply, Membership, observed } from "./membership.ts";
+import { DialBack } from "./dial-back.ts";
+import { type FailReply, Membership } from "./membership.ts";
 import type { OmsEvent, OmsOptions, OmsSnapshot } from "./oms-types.ts";
 import {
   OVERLAY_RECORD,
@@ -38,9 +40,11 @@ import {
 } from "./overlay-record.ts";
 import { type OverlayRow, OverlayTable } from "./overlay-table.ts";
 import { PamsRegistrar } from "./pams-registrar.ts";
+import { PeerRanking } from "./peer-ranking.ts";
 import type { Reply } from "./request-router.ts";
 import { ServerMachine, type StoreFailure } from "./server-machine.ts";
 import { checkedServiceKey } from "./service-key.ts";
+import { Uplink } from "./uplink.ts";
 
 export const OMS_STORE_PREFIX = "oms/";
 const OVERLAY_PREFIX = `${OMS_STORE_PREFIX}overlay/`;
@@ -52,9 +56,11 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
   readonly #membership: Membership;
   readonly #challenges: Challenges;
   readonly #registrar: PamsRegistrar | undefined;
+  readonly #dialBack: DialBack;
   readonly #refreshMs: number;
   readonly #overlaysMax: number;
   readonly #pamsUrl: string;
+  #nextLinkId = 1;
   #term: { readonly value: number; readonly revision: number } = { value: 0, revision: 0 };
 
   constructor(options: OmsOptions) {
@@ -78,12 +84,11 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       const address = parseAddress(this.#pamsUrl);
       assert(address !== undefined, "pamsUrl is an address such as ws://host:port");
       this.#registrar = new PamsRegistrar({
-        address,
+        uplink: this.#uplink(address),
         omsUrl: options.omsUrl ?? "",
         serviceKey: checkedServiceKey(options.serviceKey),
         rng: options.rng,
         router: this.router,
-        open: (linkId, to) => this.emit({ kind: "open", linkId, address: to }),
         refused: (overlayId, code, detail) =>
           this.report({ type: "pamsRefused", overlayId, code, detail }),
         reportIntervalMs: options.reportIntervalMs ?? 10_000,
@@ -98,9 +103,19 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.#remove(request, reply, now),
     );
     this.router.on(r5.RESTART, (request, reply, now) => this.#restart(request, reply, now));
+    this.#dialBack = new DialBack({
+      ...options,
+      open: (linkId, address) => this.emit({ kind: "open", linkId, address }),
+      transmit: (linkId, bytes) => this.emit({ kind: "transmit", linkId, bytes }),
+      close: (linkId) => this.emit({ kind: "close", linkId, abort: true }),
+      verify: (claim, then) =>
+        this.proven(claim, { fail: () => then(false) }, () => then(true)),
+    });
     this.#membership = new Membership(
       {
         options,
+        dialBack: this.#dialBack,
+        ranking: new PeerRanking(this.#registrar),
         counters: this.counters,
         answersChallenge: (nonce, reply, now) => this.#answersChallenge(nonce, reply, now),
         standing: (overlayId, reply, now) => this.#standing(overlayId, reply, now),
@@ -117,6 +132,21 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
     );
     this.router.on(r5.LIST_PEERS, (request, reply, now) => membership.list(request, reply, now));
     this.router.on(r5.LEAVE, (request, reply, now) => membership.leave(request, reply, now));
+  }
+
+  #takeLinkId(): LinkId {
+    const linkId = this.#nextLinkId;
+    this.#nextLinkId += 2;
+    return linkId;
+  }
+
+  #uplink(address: Address): Uplink {
+    return new Uplink({
+      address,
+      rng: this.options.rng,
+      takeLinkId: () => this.#takeLinkId(),
+      open: (linkId, to) => this.emit({ kind: "open", linkId, address: to }),
+    });
   }
 
   // ----------------------------------------------------------------------------------- identity
@@ -175,7 +205,8 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       publicKey: request.publicKey,
       ownerTokenHash: this.#hash(ownerToken),
       memberTokenHash: this.#hash(memberToken),
-      candidates: observed(request.candidates, reply.remote),
+      candidates: request.candidates,
+      observedHost: reply.remote.host,
       pams: request.pams,
       leaseMs: Math.min(this.#refreshMs, Math.max(1_000, wished)),
       createdUs: Math.floor(now.wallUs),
@@ -200,7 +231,7 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
 
   #stood(row: OverlayRow, now: Now): void {
     const { record } = row;
-    this.#membership.admitOwner(row);
+    this.#membership.admitOwner(row, now);
     if (record.pams) this.#registrar?.add(record.overlayId, now);
   }
 
@@ -260,18 +291,22 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
   ): void {
     this.#asOwner(request, reply, now, (row, then, done) => {
       const { leaseMs } = row.record;
-      const candidates =
-        request.candidates === undefined ? undefined : observed(request.candidates, reply.remote);
+      const { host } = reply.remote;
+      const candidates = request.candidates ?? row.record.candidates;
+      const reachOf = () => row.members.get(row.ownerId)?.reachability.reach ?? REACH.unknown;
       this.#overlays.renew(row, then);
-      if (candidates === undefined || sameAddresses(candidates, row.record.candidates)) {
-        reply.answer({ refreshMs: leaseMs });
+      const isKnown = sameCandidates(candidates, row.record.candidates);
+      if (isKnown && (host === row.record.observedHost || request.candidates === undefined)) {
+        reply.answer({ refreshMs: leaseMs, reach: reachOf() });
         done(then);
         return;
       }
-      this.#overlays.change(row, { ...row.record, candidates }, then, (failure, later) => {
-        const owner = row.members.get(row.ownerId);
-        if (failure === undefined && owner !== undefined) owner.candidates = candidates;
-        settle(reply, failure, { refreshMs: leaseMs });
+      const record = { ...row.record, candidates, observedHost: host };
+      this.#overlays.change(row, record, then, (failure, later) => {
+        if (failure === undefined) {
+          this.#membership.moved(row, row.ownerId, candidates, host, later);
+        }
+        settle(reply, failure, { refreshMs: leaseMs, reach: reachOf() });
         done(later);
       });
     });
@@ -364,11 +399,21 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
 
   protected override onCommand(): void {}
 
+  protected override isPeerLink(linkId: LinkId): boolean {
+    return this.#dialBack.owns(linkId);
+  }
+
+  protected override onPeerFrames(input: Frames, now: Now): void {
+    this.#dialBack.frames(input, now);
+  }
+
   protected override onLinkUp(linkId: LinkId, now: Now): void {
+    this.#dialBack.linkUp(linkId);
     this.#registrar?.linkUp(linkId, now);
   }
 
   protected override onLinkDown(linkId: LinkId, now: Now): void {
+    this.#dialBack.linkDown(linkId, now);
     this.#registrar?.linkDown(linkId, now);
   }
 
@@ -378,6 +423,7 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
     this.#membership.onTime(now, (overlayId) => this.#overlays.row(overlayId));
     this.#overlays.onTime(now);
     this.#registrar?.onTime(now);
+    this.#dialBack.onTime(now);
   }
 
   protected override earliestMs(): number {
@@ -386,6 +432,7 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.#overlays.earliestMs(),
       this.#membership.earliestMs(),
       this.#challenges.earliestMs(),
+      this.#dialBack.earliestMs(),
       this.#registrar?.earliestMs() ?? Number.POSITIVE_INFINITY,
     );
   }
@@ -424,12 +471,13 @@ function settle<A extends Fields>(
   else reply.fail(failure.code, failure.detail);
 }
 
-function sameAddresses(a: readonly Address[], b: readonly Address[]): boolean {
+function sameCandidates(a: readonly Candidate[], b: readonly Candidate[]): boolean {
   return (
     a.length === b.length &&
-    a.every(({ transport, host, port }, i) => {
+    a.every(({ transport, host, port, kind }, i) => {
       const other = b[i];
-      return other?.transport === transport && other.host === host && other.port === port;
+      const isSame = other?.transport === transport && other.host === host && other.port === port;
+      return isSame && other.kind === kind;
     })
   );
 }

@@ -117,6 +117,8 @@ export class ServerDriver {
   readonly events: { readonly type: string; readonly [name: string]: unknown }[] = [];
   readonly sent: { readonly linkId: number; readonly bytes: Uint8Array }[] = [];
   readonly opened: { readonly linkId: number; readonly port: number }[] = [];
+  /** Links opened to ports of peers (dial-back). */
+  readonly dialled: { readonly linkId: number; readonly host: string; readonly port: number }[] = [];
   readonly closed: number[] = [];
   monoMs = 1_000;
   /** Jobs and store operations wait until the test lets them finish. */
@@ -176,9 +178,13 @@ export class ServerDriver {
       case "event":
         this.events.push(output.event as never);
         break;
-      case "open":
-        this.opened.push({ linkId: output.linkId, port: output.address.port });
+      case "open": {
+        const { linkId, address } = output;
+        const { transport, host, port } = address;
+        if (transport === "tcp") this.dialled.push({ linkId, host, port });
+        else this.opened.push({ linkId, port });
         break;
+      }
       case "close":
         this.closed.push(output.linkId);
         break;
