@@ -90,7 +90,8 @@ function rowsOf(given: readonly Candidate[], observedHost: string): CandidateRow
   const rows: CandidateRow[] = [];
   const seen = hostKind(observedHost);
   const add = (candidate: Candidate): void => {
-    if (rows.length >= CANDIDATES_MAX || candidate.port === 0) return;
+    const isPlace = candidate.port > 0 || candidate.transport === "memory";
+    if (rows.length >= CANDIDATES_MAX || !isPlace) return;
     if (rows.some((row) => isSame(row.candidate, candidate))) return;
     const row = judge(candidate, observedHost, seen);
     if (row !== undefined) rows.push(row);
