@@ -91,11 +91,7 @@ export class DialBack {
   readonly #timeouts = new Deadlines<`${LinkId}`>();
   readonly #rates = new Map<string, { tokens: number; atMs: number }>();
   #nextLinkId = LINK_IDS;
-  /** Counts since the start. */
-  dialled = 0;
-  proven = 0;
-  failed = 0;
-  refused = 0;
+  readonly #counts = { dialled: 0, proven: 0, failed: 0, refused: 0 };
 
   constructor(host: DialBackHost) {
     this.#host = host;
@@ -111,7 +107,7 @@ export class DialBack {
     }
     const isOwn = plainHost(target.address.host) === target.observedHost;
     if (this.#waiting.size >= QUEUE_MAX || (!isOwn && target.address.port < PRIVILEGED_PORTS)) {
-      this.refused++;
+      this.#counts.refused++;
       return;
     }
     this.#waiting.set(key, { target, attempt: 0 });
@@ -125,6 +121,11 @@ export class DialBack {
       this.#waiting.delete(key);
       this.#due.clear(key);
     }
+  }
+
+  /** Since the start. */
+  get counts(): Readonly<Record<"dialled" | "proven" | "failed" | "refused", number>> {
+    return { ...this.#counts };
   }
 
   owns(linkId: LinkId): boolean {
@@ -213,7 +214,7 @@ export class DialBack {
       checking: false,
     });
     this.#timeouts.set(`${linkId}`, now.monoMs + ANSWER_MS);
-    this.dialled++;
+    this.#counts.dialled++;
     this.#host.open(linkId, address);
   }
 
@@ -288,8 +289,8 @@ export class DialBack {
     if (this.#waiting.get(key) !== waiting) return;
     this.#waiting.delete(key);
     this.#due.clear(key);
-    if (proven) this.proven++;
-    else this.failed++;
+    if (proven) this.#counts.proven++;
+    else this.#counts.failed++;
     waiting.target.done(proven);
   }
 }

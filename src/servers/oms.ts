@@ -26,12 +26,14 @@ import {
 import { bytesEqual, fromHex, toHex } from "../base/units.ts";
 import type { Fields, InputOf } from "../protocol/codec.ts";
 import { type Candidate, OVERLAY_ID_BYTES, REACH, TOKEN_BYTES } from "../protocol/common.ts";
+import type { PEER_STATUS } from "../protocol/r1.ts";
 import * as r5 from "../protocol/r5.ts";
-import type { RequestOf } from "../protocol/signalling.ts";
+import type { AnswerOf, RequestOf } from "../protocol/signalling.ts";
 import { Challenges } from "./challenges.ts";
 import { DialBack } from "./dial-back.ts";
+import { IxsNotifier } from "./ixs-notifier.ts";
 import { type FailReply, Membership } from "./membership.ts";
-import type { OmsEvent, OmsOptions, OmsSnapshot } from "./oms-types.ts";
+import type { OmsCommand, OmsEvent, OmsOptions, OmsSnapshot } from "./oms-types.ts";
 import {
   OVERLAY_RECORD,
   OVERLAY_STATES,
@@ -50,12 +52,16 @@ export const OMS_STORE_PREFIX = "oms/";
 const OVERLAY_PREFIX = `${OMS_STORE_PREFIX}overlay/`;
 const TERM_KEY = `${OMS_STORE_PREFIX}term`;
 export const OMS_REQUEST_ID_BASE = 0x1000_0000;
+const TOMBSTONES_MAX = 10_000;
+/** The PAMS may have to ask the peer first. */
+const PEER_STATUS_MS = 8_000;
 
-export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
+export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
   readonly #overlays: OverlayTable;
   readonly #membership: Membership;
   readonly #challenges: Challenges;
   readonly #registrar: PamsRegistrar | undefined;
+  readonly #notifier: IxsNotifier | undefined;
   readonly #dialBack: DialBack;
   readonly #refreshMs: number;
   readonly #overlaysMax: number;
@@ -74,10 +80,13 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
         ownerIdOf: ({ publicKey }) => toHex(this.#hash(publicKey)),
         stood: (row, now) => this.#stood(row, now),
         fell: (row) => this.#fell(row),
-        ended: ({ overlayId }, why) => this.report({ type: "overlayEnded", overlayId, why }),
+        ended: ({ overlayId }, why) => {
+          this.#notifier?.ended(overlayId);
+          this.report({ type: "overlayEnded", overlayId, why });
+        },
       },
       OVERLAY_PREFIX,
-      options.tombstonesMax ?? 10_000,
+      options.tombstonesMax ?? TOMBSTONES_MAX,
     );
     this.#pamsUrl = options.pamsUrl ?? "";
     if (this.#pamsUrl !== "") {
@@ -92,6 +101,17 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
         refused: (overlayId, code, detail) =>
           this.report({ type: "pamsRefused", overlayId, code, detail }),
         reportIntervalMs: options.reportIntervalMs ?? 10_000,
+      });
+    }
+    if ((options.ixsUrl ?? "") !== "") {
+      const address = parseAddress(options.ixsUrl ?? "");
+      assert(address !== undefined, "ixsUrl is an address such as ws://host:port");
+      this.#notifier = new IxsNotifier({
+        uplink: this.#uplink(address),
+        router: this.router,
+        serviceKey: checkedServiceKey(options.serviceKey),
+        pendingMax: options.tombstonesMax ?? TOMBSTONES_MAX,
+        refused: (code, detail) => this.report({ type: "ixsRefused", code, detail }),
       });
     }
     this.router.on(r5.CHALLENGE, (_, reply, now) =>
@@ -394,10 +414,23 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.serve();
       const overlayIds = this.#overlays.goneIds();
       if (overlayIds.length > 0) this.report({ type: "endedBefore", overlayIds });
+      for (const overlayId of overlayIds) this.#notifier?.ended(overlayId);
     });
   }
 
-  protected override onCommand(): void {}
+  /** R1.f. */
+  protected override onCommand({ token, ...wish }: OmsCommand, now: Now): void {
+    const { overlayId, peerId, ask } = wish;
+    const tell = (status: AnswerOf<typeof PEER_STATUS> | undefined): void =>
+      this.report({ type: "peerStatus", token, status });
+    const asked = this.#registrar?.peerStatus(
+      { overlayId, peerId, ask },
+      PEER_STATUS_MS,
+      now,
+      (outcome) => tell(outcome.kind === "answer" ? outcome.answer : undefined),
+    );
+    if (asked !== true) tell(undefined);
+  }
 
   protected override isPeerLink(linkId: LinkId): boolean {
     return this.#dialBack.owns(linkId);
@@ -410,11 +443,13 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
   protected override onLinkUp(linkId: LinkId, now: Now): void {
     this.#dialBack.linkUp(linkId);
     this.#registrar?.linkUp(linkId, now);
+    this.#notifier?.linkUp(linkId);
   }
 
   protected override onLinkDown(linkId: LinkId, now: Now): void {
     this.#dialBack.linkDown(linkId, now);
     this.#registrar?.linkDown(linkId, now);
+    this.#notifier?.linkDown(linkId, now);
   }
 
   protected override onTime(now: Now): void {
@@ -423,6 +458,7 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
     this.#membership.onTime(now, (overlayId) => this.#overlays.row(overlayId));
     this.#overlays.onTime(now);
     this.#registrar?.onTime(now);
+    this.#notifier?.onTime(now);
     this.#dialBack.onTime(now);
   }
 
@@ -433,6 +469,7 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.#membership.earliestMs(),
       this.#challenges.earliestMs(),
       this.#dialBack.earliestMs(),
+      this.#notifier?.earliestMs() ?? Number.POSITIVE_INFINITY,
       this.#registrar?.earliestMs() ?? Number.POSITIVE_INFINITY,
     );
   }
@@ -451,6 +488,8 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       tombstones: this.#overlays.tombstones,
       pamsRegistrations: this.#registrar?.registered ?? 0,
       pamsFailures: this.#registrar?.failed ?? 0,
+      ixsPending: this.#notifier?.pending ?? 0,
+      dialBack: this.#dialBack.counts,
       counters: { ...this.counters },
     };
   }
