@@ -11,8 +11,8 @@ import type { Rng } from "../base/rng.ts";
 import type { Role } from "../protocol/common.ts";
 import {
   ACTIVITIES,
-  type Activity,
   type ActivePeer,
+  type Activity,
   PEER_ORDERS,
   type PeerListRequest,
   type PeerOrder,

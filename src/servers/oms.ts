@@ -23,28 +23,22 @@ import {
   parseAddress,
   type StoreRecord,
 } from "../base/machine.ts";
-import { bytesEqual, fromHex, toHex } from "../base/units.ts";
-import type { Fields, InputOf } from "../protocol/codec.ts";
-import { type Candidate, OVERLAY_ID_BYTES, REACH, TOKEN_BYTES } from "../protocol/common.ts";
+import { fromHex, toHex } from "../base/units.ts";
+import { OVERLAY_ID_BYTES } from "../protocol/common.ts";
 import type { PEER_STATUS } from "../protocol/r1.ts";
 import * as r5 from "../protocol/r5.ts";
-import type { AnswerOf, RequestOf } from "../protocol/signalling.ts";
+import type { AnswerOf } from "../protocol/signalling.ts";
 import { Challenges } from "./challenges.ts";
 import { DialBack } from "./dial-back.ts";
 import { IxsNotifier } from "./ixs-notifier.ts";
 import { type FailReply, Membership } from "./membership.ts";
 import type { OmsCommand, OmsEvent, OmsOptions, OmsSnapshot } from "./oms-types.ts";
-import {
-  OVERLAY_RECORD,
-  OVERLAY_STATES,
-  type OverlayRecord,
-  TERM_RECORD,
-} from "./overlay-record.ts";
+import { OVERLAY_RECORD, type OverlayRecord, TERM_RECORD } from "./overlay-record.ts";
 import { type OverlayRow, OverlayTable } from "./overlay-table.ts";
+import { Ownership } from "./ownership.ts";
 import { PamsRegistrar } from "./pams-registrar.ts";
 import { PeerRanking } from "./peer-ranking.ts";
-import type { Reply } from "./request-router.ts";
-import { ServerMachine, type StoreFailure } from "./server-machine.ts";
+import { ServerMachine } from "./server-machine.ts";
 import { checkedServiceKey } from "./service-key.ts";
 import { Uplink } from "./uplink.ts";
 
@@ -64,7 +58,6 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
   readonly #notifier: IxsNotifier | undefined;
   readonly #dialBack: DialBack;
   readonly #refreshMs: number;
-  readonly #overlaysMax: number;
   readonly #pamsUrl: string;
   #nextLinkId = 1;
   #term: { readonly value: number; readonly revision: number } = { value: 0, revision: 0 };
@@ -72,7 +65,6 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
   constructor(options: OmsOptions) {
     super(options, OMS_STORE_PREFIX, OMS_REQUEST_ID_BASE);
     this.#refreshMs = options.refreshMs ?? 60_000;
-    this.#overlaysMax = options.overlaysMax ?? 1_000;
     this.#challenges = new Challenges(options.entropy);
     this.#overlays = new OverlayTable(
       {
@@ -117,19 +109,12 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     this.router.on(r5.CHALLENGE, (_, reply, now) =>
       reply.answer({ nonce: this.#challenges.issue(now) }),
     );
-    this.router.on(r5.CREATE, (request, reply, now) => this.#create(request, reply, now));
-    this.router.on(r5.REFRESH_OVERLAY, (request, reply, now) => this.#refresh(request, reply, now));
-    this.router.on(r5.REMOVE_SESSION_OVERLAY, (request, reply, now) =>
-      this.#remove(request, reply, now),
-    );
-    this.router.on(r5.RESTART, (request, reply, now) => this.#restart(request, reply, now));
     this.#dialBack = new DialBack({
       ...options,
       open: (linkId, address) => this.emit({ kind: "open", linkId, address }),
       transmit: (linkId, bytes) => this.emit({ kind: "transmit", linkId, bytes }),
       close: (linkId) => this.emit({ kind: "close", linkId, abort: true }),
-      verify: (claim, then) =>
-        this.proven(claim, { fail: () => then(false) }, () => then(true)),
+      verify: (claim, then) => this.proven(claim, { fail: () => then(false) }, () => then(true)),
     });
     this.#membership = new Membership(
       {
@@ -145,6 +130,29 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
       options.memberLeaseMs ?? 30_000,
       options.membersMax ?? 10_000,
     );
+    const ownership = new Ownership(
+      {
+        options,
+        counters: this.counters,
+        overlays: this.#overlays,
+        membership: this.#membership,
+        answersChallenge: (nonce, reply, now) => this.#answersChallenge(nonce, reply, now),
+        standing: (overlayId, reply, now) => this.#standing(overlayId, reply, now),
+        proven: (claim, reply, then) => this.proven(claim, reply, then),
+        pamsOf: (record) => this.#pamsOf(record),
+        created: (overlayId, title) => this.report({ type: "overlayCreated", overlayId, title }),
+      },
+      this.#refreshMs,
+      options.overlaysMax ?? 1_000,
+    );
+    this.router.on(r5.CREATE, (request, reply, now) => ownership.create(request, reply, now));
+    this.router.on(r5.REFRESH_OVERLAY, (request, reply, now) =>
+      ownership.refresh(request, reply, now),
+    );
+    this.router.on(r5.REMOVE_SESSION_OVERLAY, (request, reply, now) =>
+      ownership.remove(request, reply, now),
+    );
+    this.router.on(r5.RESTART, (request, reply, now) => ownership.restart(request, reply, now));
     const membership = this.#membership;
     this.router.on(r5.JOIN, (request, reply, now) => membership.join(request, reply, now));
     this.router.on(r5.MEMBER_REFRESH, (request, reply, now) =>
@@ -184,71 +192,6 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
 
   // -------------------------------------------------------------------------------- overlay
 
-  /** R5.a, R5.b, R5.c. */
-  #create(
-    request: RequestOf<typeof r5.CREATE>,
-    reply: Reply<(typeof r5.CREATE)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    if (!this.#answersChallenge(request.nonce, reply, now)) return;
-    if (request.peerList.length > 0) {
-      reply.fail("CLOSED_UNSUPPORTED", "a list of eligible peers was given");
-      return;
-    }
-    const { publicKey, signature, nonce } = request;
-    this.proven({ publicKey, bytes: r5.createProof(nonce), signature }, reply, (then) => {
-      if (this.#overlays.size >= this.#overlaysMax) {
-        this.counters.overloaded++;
-        reply.fail("OVERLOADED", `limit of ${this.#overlaysMax} overlays`, {
-          retryAfterMs: this.#refreshMs,
-        });
-        return;
-      }
-      this.#createProven(request, reply, then);
-    });
-  }
-
-  #createProven(
-    request: RequestOf<typeof r5.CREATE>,
-    reply: Reply<(typeof r5.CREATE)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    const overlayId = toHex(this.options.entropy.bytes(OVERLAY_ID_BYTES));
-    const ownerToken = this.options.entropy.bytes(TOKEN_BYTES);
-    const memberToken = this.options.entropy.bytes(TOKEN_BYTES);
-    const wished = request.leaseMs === 0 ? this.#refreshMs : request.leaseMs;
-    const record: OverlayRecord = {
-      state: OVERLAY_STATES.stands,
-      overlayId,
-      sessionEpoch: 1,
-      title: request.title,
-      publicKey: request.publicKey,
-      ownerTokenHash: this.#hash(ownerToken),
-      memberTokenHash: this.#hash(memberToken),
-      candidates: request.candidates,
-      observedHost: reply.remote.host,
-      pams: request.pams,
-      leaseMs: Math.min(this.#refreshMs, Math.max(1_000, wished)),
-      createdUs: Math.floor(now.wallUs),
-      goneUs: 0,
-    };
-    this.#overlays.create(record, now, (result) => {
-      if ("code" in result) {
-        reply.fail(result.code, result.detail);
-        return;
-      }
-      this.report({ type: "overlayCreated", overlayId, title: record.title });
-      reply.answer({
-        overlayId,
-        sessionEpoch: record.sessionEpoch,
-        refreshMs: record.leaseMs,
-        ownerToken,
-        memberToken,
-        ...this.#pamsOf(record),
-      });
-    });
-  }
-
   #stood(row: OverlayRow, now: Now): void {
     const { record } = row;
     this.#membership.admitOwner(row, now);
@@ -277,89 +220,6 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     if (found.kind === "unknown") reply.fail("UNKNOWN_OVERLAY", "");
     else reply.fail("OVERLAY_GONE", found.detail, { whenUs: found.whenUs });
     return undefined;
-  }
-
-  /**
-   * Runs `work` for the owner of an overlay that stands, after the writes under way; `work` calls
-   * done. Anybody else is answered.
-   */
-  #asOwner(
-    request: { readonly overlayId: string; readonly ownerToken: Uint8Array },
-    reply: FailReply,
-    now: Now,
-    work: (row: OverlayRow, now: Now, done: (now: Now) => void) => void,
-  ): void {
-    this.#overlays.inTurn(request.overlayId, now, (then, done) => {
-      const row = this.#standing(request.overlayId, reply, then);
-      if (
-        row !== undefined &&
-        bytesEqual(this.#hash(request.ownerToken), row.record.ownerTokenHash)
-      ) {
-        work(row, then, done);
-        return;
-      }
-      if (row !== undefined) reply.fail("NOT_OWNER", "wrong owner token");
-      done(then);
-    });
-  }
-
-  /** R5.d. */
-  #refresh(
-    request: RequestOf<typeof r5.REFRESH_OVERLAY>,
-    reply: Reply<(typeof r5.REFRESH_OVERLAY)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    this.#asOwner(request, reply, now, (row, then, done) => {
-      const { leaseMs } = row.record;
-      const { host } = reply.remote;
-      const candidates = request.candidates ?? row.record.candidates;
-      const reachOf = () => row.members.get(row.ownerId)?.reachability.reach ?? REACH.unknown;
-      this.#overlays.renew(row, then);
-      const isKnown = sameCandidates(candidates, row.record.candidates);
-      if (isKnown && (host === row.record.observedHost || request.candidates === undefined)) {
-        reply.answer({ refreshMs: leaseMs, reach: reachOf() });
-        done(then);
-        return;
-      }
-      const record = { ...row.record, candidates, observedHost: host };
-      this.#overlays.change(row, record, then, (failure, later) => {
-        if (failure === undefined) {
-          this.#membership.moved(row, row.ownerId, candidates, host, later);
-        }
-        settle(reply, failure, { refreshMs: leaseMs, reach: reachOf() });
-        done(later);
-      });
-    });
-  }
-
-  /** The source peer starts over. */
-  #restart(
-    request: RequestOf<typeof r5.RESTART>,
-    reply: Reply<(typeof r5.RESTART)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    this.#asOwner(request, reply, now, (row, then, done) => {
-      const sessionEpoch = row.record.sessionEpoch + 1;
-      this.#overlays.change(row, { ...row.record, sessionEpoch }, then, (failure, later) => {
-        if (failure === undefined) this.#overlays.renew(row, later);
-        settle(reply, failure, { sessionEpoch, refreshMs: row.record.leaseMs });
-        done(later);
-      });
-    });
-  }
-
-  /** P3.2. */
-  #remove(
-    request: RequestOf<typeof r5.REMOVE_SESSION_OVERLAY>,
-    reply: Reply<(typeof r5.REMOVE_SESSION_OVERLAY)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    this.#asOwner(request, reply, now, (row, then, done) => {
-      this.#overlays.end(row, "removed", then, (failure, later) => {
-        settle(reply, failure, {});
-        done(later);
-      });
-    });
   }
 
   // ---------------------------------------------------------------------------------- lifecycle
@@ -498,25 +358,4 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
 /** An overlay management server; `start` loads it from the store. */
 export function createOms(options: OmsOptions): Oms {
   return new Oms(options);
-}
-
-/** The answer, or the failure of the write behind it. */
-function settle<A extends Fields>(
-  reply: Reply<A>,
-  failure: StoreFailure | undefined,
-  answer: InputOf<A>,
-): void {
-  if (failure === undefined) reply.answer(answer);
-  else reply.fail(failure.code, failure.detail);
-}
-
-function sameCandidates(a: readonly Candidate[], b: readonly Candidate[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every(({ transport, host, port, kind }, i) => {
-      const other = b[i];
-      const isSame = other?.transport === transport && other.host === host && other.port === port;
-      return isSame && other.kind === kind;
-    })
-  );
 }
