@@ -17,6 +17,7 @@ import { type KeyOptions, keyCommand } from "./key-command.ts";
 import { jsonLine, Reporter, type TextStream } from "./reporter.ts";
 import { type ServeOptions, serveCommand } from "./serve-command.ts";
 import { type SourceOptions, sourceCommand } from "./source-command.ts";
+import { type StatusCommandOptions, statusCommand } from "./status-command.ts";
 
 export interface Actions {
   readonly serve: Run<ServeOptions>;
@@ -25,6 +26,7 @@ export interface Actions {
   readonly demo: Run<DemoOptions>;
   readonly demoPeer: Run<DemoPeerOptions>;
   readonly key: Run<KeyOptions>;
+  readonly status: Run<StatusCommandOptions>;
 }
 
 const HELP = `
@@ -53,6 +55,7 @@ export async function runProgram(
     .addCommand(sourceCommand(actions.source))
     .addCommand(joinCommand(actions.join))
     .addCommand(demoCommand(actions.demo))
+    .addCommand(statusCommand(actions.status))
     .addCommand(keyCommand(actions.key))
     .addCommand(demoPeerCommand(actions.demoPeer), { hidden: true });
   for (const command of [program, ...program.commands]) {

@@ -47,10 +47,11 @@ export function serverUrls(options: PeerOptions): ServerUrls {
 }
 
 export function openEngine(options: PeerOptions, context: RunContext): Promise<Engine> {
-  const { listen, advertise, maxLinks, memoryMib, workers, identity } = options;
+  const { listen, advertise, maxLinks, memoryMib, workers, identity, allowPlaintext } = options;
   return createEngine({
     listen,
     workers,
+    allowPlaintext,
     ...(advertise === undefined ? {} : { advertise }),
     ...(maxLinks === undefined ? {} : { maxLinks }),
     ...(memoryMib === undefined ? {} : { memoryMiB: memoryMib }),

@@ -60,6 +60,13 @@ export class MemberTable {
     return this.#rows.keys();
   }
 
+  /** Members of this reach. */
+  reaching(reach: Reach): number {
+    let count = 0;
+    for (const row of this.#order) if (row.reachability.reach === reach) count++;
+    return count;
+  }
+
   /** Adds a member or replaces what is known of it. */
   put(row: Omit<MemberRow, "place">): void {
     const before = this.#rows.get(row.peerId);

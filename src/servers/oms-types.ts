@@ -7,8 +7,13 @@ import type { EndReason } from "./overlay-table.ts";
 import type { ServerCounters, ServerOptions } from "./server-types.ts";
 
 export interface OmsOptions extends ServerOptions {
-  /** `ws://host:port` of the PAMS; empty = none. */
+  /**
+   * `ws://host:port` of the PAMS, told to members; empty = none. A host of 0.0.0.0 or :: is, to a
+   * member, the one where it found the OMS.
+   */
   readonly pamsUrl?: string;
+  /** Where this OMS finds that PAMS, when it is another address. */
+  readonly pamsAddress?: string;
   /** Where this OMS is, told to the PAMS. */
   readonly omsUrl?: string;
   /** `ws://host:port` of the IXS of another process, told of overlays that end; empty = none. */

@@ -24,10 +24,11 @@ import {
   type StoreRecord,
 } from "../base/machine.ts";
 import { fromHex, toHex } from "../base/units.ts";
-import { OVERLAY_ID_BYTES } from "../protocol/common.ts";
+import { LIST_OVERLAYS } from "../protocol/admin.ts";
+import { OVERLAY_ID_BYTES, REACH } from "../protocol/common.ts";
 import type { PEER_STATUS } from "../protocol/r1.ts";
 import * as r5 from "../protocol/r5.ts";
-import type { AnswerOf } from "../protocol/signalling.ts";
+import type { AnswerOf, RequestOf } from "../protocol/signalling.ts";
 import { Challenges } from "./challenges.ts";
 import { DialBack } from "./dial-back.ts";
 import { IxsNotifier } from "./ixs-notifier.ts";
@@ -38,8 +39,9 @@ import { type OverlayRow, OverlayTable } from "./overlay-table.ts";
 import { Ownership } from "./ownership.ts";
 import { PamsRegistrar } from "./pams-registrar.ts";
 import { PeerRanking } from "./peer-ranking.ts";
+import type { Reply } from "./request-router.ts";
 import { ServerMachine } from "./server-machine.ts";
-import { checkedServiceKey } from "./service-key.ts";
+import { checkedServiceKey, isSameServiceKey } from "./service-key.ts";
 import { Uplink } from "./uplink.ts";
 
 export const OMS_STORE_PREFIX = "oms/";
@@ -59,6 +61,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
   readonly #dialBack: DialBack;
   readonly #refreshMs: number;
   readonly #pamsUrl: string;
+  readonly #serviceKey: Uint8Array | undefined;
   #nextLinkId = 1;
   #term: { readonly value: number; readonly revision: number } = { value: 0, revision: 0 };
 
@@ -82,7 +85,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     );
     this.#pamsUrl = options.pamsUrl ?? "";
     if (this.#pamsUrl !== "") {
-      const address = parseAddress(this.#pamsUrl);
+      const address = parseAddress(options.pamsAddress ?? this.#pamsUrl);
       assert(address !== undefined, "pamsUrl is an address such as ws://host:port");
       this.#registrar = new PamsRegistrar({
         uplink: this.#uplink(address),
@@ -153,6 +156,8 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
       ownership.remove(request, reply, now),
     );
     this.router.on(r5.RESTART, (request, reply, now) => ownership.restart(request, reply, now));
+    this.#serviceKey = checkedServiceKey(options.serviceKey);
+    this.router.on(LIST_OVERLAYS, (request, reply) => this.#listOverlays(request, reply));
     const membership = this.#membership;
     this.router.on(r5.JOIN, (request, reply, now) => membership.join(request, reply, now));
     this.router.on(r5.MEMBER_REFRESH, (request, reply, now) =>
@@ -220,6 +225,36 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     if (found.kind === "unknown") reply.fail("UNKNOWN_OVERLAY", "");
     else reply.fail("OVERLAY_GONE", found.detail, { whenUs: found.whenUs });
     return undefined;
+  }
+
+  /** For operators who show the service key. */
+  #listOverlays(
+    { after, limit, serviceKey }: RequestOf<typeof LIST_OVERLAYS>,
+    reply: Reply<(typeof LIST_OVERLAYS)["answer"]["fields"]>,
+  ): void {
+    if (this.#serviceKey === undefined || !isSameServiceKey(this.#serviceKey, serviceKey)) {
+      this.counters.keyRefused++;
+      reply.fail("KEY_REQUIRED", serviceKey.length === 0 ? "none shown" : "another one shown");
+      return;
+    }
+    const all = [...this.#overlays.rows()]
+      .filter(({ record }) => after === undefined || record.overlayId > after)
+      .sort((a, b) => (a.record.overlayId < b.record.overlayId ? -1 : 1));
+    reply.answer({
+      rows: all.slice(0, limit).map(({ record, ownerId, members }) => ({
+        overlayId: record.overlayId,
+        title: record.title,
+        sessionEpoch: record.sessionEpoch,
+        sourcePeerId: ownerId,
+        createdUs: record.createdUs,
+        members: members.size,
+        inbound: members.reaching(REACH.inbound),
+        outboundOnly: members.reaching(REACH.outboundOnly),
+        pams: record.pams,
+      })),
+      more: all.length > limit,
+      pamsUrl: this.#pamsUrl,
+    });
   }
 
   // ---------------------------------------------------------------------------------- lifecycle

@@ -40,6 +40,7 @@ async function run(line: string, fail?: Error): Promise<Outcome> {
     demo: note("demo"),
     demoPeer: note("demoPeer"),
     key: note("key"),
+    status: note("status"),
   };
   const args = line === "" ? [] : line.split(" ");
   const code = await runProgram(args, actions, { version: "1.2.3", out, error });

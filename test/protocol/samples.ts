@@ -233,18 +233,11 @@ both(
   [{ reportIntervalMs: 5_000, peerToken: token }, [5_000, token]],
 );
 both(r2.REPORT, [{ ...status, peerToken: token }, [...statusWire, token]], [{}, []]);
-both(
-  r2.REMOVE_PEER,
-  [{ overlayId, peerId, peerToken: token }, [overlay, peer, token]],
-  [{}, []],
-);
+both(r2.REMOVE_PEER, [{ overlayId, peerId, peerToken: token }, [overlay, peer, token]], [{}, []]);
 both(r2.PAMS_CHALLENGE, [{}, []], [{ nonce }, [nonce]]);
 both(
   r1.PEER_STATUS,
-  [
-    { overlayId, peerId, serviceKey, ask: true },
-    [overlay, peer, serviceKey, true],
-  ],
+  [{ overlayId, peerId, serviceKey, ask: true }, [overlay, peer, serviceKey, true]],
   [
     { role: 1, activity: 1, silentMs: 900, contributionPermille: 333, reports: [status] },
     [1, 1, 900, 333, [statusWire]],

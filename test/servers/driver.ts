@@ -118,7 +118,8 @@ export class ServerDriver {
   readonly sent: { readonly linkId: number; readonly bytes: Uint8Array }[] = [];
   readonly opened: { readonly linkId: number; readonly port: number }[] = [];
   /** Links opened to ports of peers (dial-back). */
-  readonly dialled: { readonly linkId: number; readonly host: string; readonly port: number }[] = [];
+  readonly dialled: { readonly linkId: number; readonly host: string; readonly port: number }[] =
+    [];
   readonly closed: number[] = [];
   monoMs = 1_000;
   /** Jobs and store operations wait until the test lets them finish. */

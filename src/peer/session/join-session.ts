@@ -23,7 +23,7 @@ import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import { NODE_DEFAULTS } from "../settings.ts";
-import { type KnownMember, learn } from "./known-members.ts";
+import { failedAt, type KnownMember, learn } from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
@@ -85,8 +85,11 @@ export class JoiningSession extends SessionBase {
       this.#sourceMayBeGone(event.peerId === this.#sourcePeerId);
       // Without the source peer it is worth knowing soon whether the session goes on.
       if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
-    } else if (event.kind === "linkFailed") this.#dialMore();
-    else if (event.kind === "left") this.leave();
+    } else if (event.kind === "linkFailed") {
+      failedAt(this.#members, event.address);
+      this.noteFailure(event);
+      this.#dialMore();
+    } else if (event.kind === "left") this.leave();
   }
 
   override leave(): void {
@@ -242,9 +245,14 @@ export class JoiningSession extends SessionBase {
             this.#joined = true;
             if (!again) this.#open(file, answer.sessionEpoch);
             if (this.isOver) return;
-            learn(this.#members, answer.members, this.context.identity.peerId);
+            learn(
+              this.#members,
+              answer.members,
+              this.context.identity.peerId,
+              this.outlet.listen(),
+            );
             this.#scheduleRefresh(answer.leaseMs);
-            if (!again) this.startReports(answer.pamsUrl, ROLES.peer);
+            if (!again) this.startReports(answer.pamsUrl, oms, ROLES.peer);
             this.#dialMore();
           },
           failed,
@@ -305,7 +313,10 @@ export class JoiningSession extends SessionBase {
         heldStart: window?.start ?? 0,
         heldEnd: window === undefined ? 0 : window.firstMissing(window.start, window.highest),
       },
-      (answer) => this.#scheduleRefresh(answer.leaseMs),
+      (answer) => {
+        this.noteReach(answer.reach);
+        this.#scheduleRefresh(answer.leaseMs);
+      },
       (failure) => {
         if (failure.code === "OVERLAY_GONE") {
           this.#overlayGone();
@@ -461,7 +472,7 @@ export class JoiningSession extends SessionBase {
         holding,
       },
       (answer) => {
-        learn(this.#members, answer.members, this.context.identity.peerId);
+        learn(this.#members, answer.members, this.context.identity.peerId, this.outlet.listen());
         this.#dialMore();
       },
       (failure) => {

@@ -5,10 +5,11 @@
 
 import { Deadlines } from "../../base/deadlines.ts";
 import { ERRORS, Mp2pError } from "../../base/errors.ts";
-import { type Address, parseAddress } from "../../base/machine.ts";
+import { hostKind } from "../../base/hosts.ts";
+import { type Address, formatAddress, parseAddress } from "../../base/machine.ts";
 import type { MonoMs, OverlayId } from "../../base/units.ts";
 import type { Fields, InputOf, MessageOf } from "../../protocol/codec.ts";
-import type { Role } from "../../protocol/common.ts";
+import { REACH, type Reach, type Role } from "../../protocol/common.ts";
 import type { PeerStatus } from "../../protocol/r2.ts";
 import { CHALLENGE } from "../../protocol/r5.ts";
 import type { Operation } from "../../protocol/signalling.ts";
@@ -42,6 +43,8 @@ export abstract class SessionBase {
   readonly #actions = new Map<TimerName, () => void>();
   #attempts = 0;
   #reporter: ActivityReporter | undefined;
+  #reach: Reach = REACH.unknown;
+  #saidPlaintext = false;
 
   constructor(context: PeerContext, outlet: SessionOutlet, sessionId: number) {
     this.context = context;
@@ -181,11 +184,34 @@ export abstract class SessionBase {
   /** What else a session has with a server whose link went down. */
   protected lost(_server: Address): void {}
 
+  // ------------------------------------------------------------------------------ addresses
+
+  /** What the OMS found out about dialling this node; told once each time it changes. */
+  protected noteReach(reach: Reach): void {
+    if (reach === this.#reach) return;
+    if (reach === REACH.outboundOnly) {
+      this.note("others can not dial this node: it links up with those that can be dialled");
+    } else if (this.#reach === REACH.outboundOnly && reach === REACH.inbound) {
+      this.note("others can dial this node now");
+    }
+    this.#reach = reach;
+  }
+
+  /** A member that can not be dialled for want of a word of the operator is worth one. */
+  protected noteFailure(event: Extract<PeerEvent, { kind: "linkFailed" }>): void {
+    if (event.code !== "PLAINTEXT_REFUSED" || this.#saidPlaintext) return;
+    this.#saidPlaintext = true;
+    this.note(`${event.code} ${formatAddress(event.address)}: ${ERRORS[event.code].sentence}`);
+  }
+
   // ------------------------------------------------------------------------------ R2
 
   /** Registers at the PAMS (R2.a) and reports from then on (R2.c), if there is one. */
-  protected startReports(pamsUrl: string, role: Role): void {
-    const pams = parseAddress(pamsUrl);
+  protected startReports(pamsUrl: string, oms: Address, role: Role): void {
+    const told = parseAddress(pamsUrl);
+    // A server that listens on every address does not know by which one it is found.
+    const isAnywhere = told !== undefined && hostKind(told.host) === "wildcard";
+    const pams = isAnywhere ? { ...told, host: oms.host } : told;
     const { overlayId } = this;
     if (pams === undefined || overlayId === undefined) return;
     const host: ReporterHost = {

@@ -132,7 +132,7 @@ export class SourceSession extends SessionBase {
             });
             if (!opened) return;
             this.#scheduleRefresh(answer.refreshMs);
-            this.startReports(answer.pamsUrl, ROLES.source);
+            this.startReports(answer.pamsUrl, oms, ROLES.source);
             this.#registerNext();
           },
           retry,
@@ -266,7 +266,10 @@ export class SourceSession extends SessionBase {
       this.#options.oms,
       REFRESH_OVERLAY,
       { overlayId: this.overlayId as string, ownerToken: this.#ownerToken, candidates: undefined },
-      (answer) => this.#scheduleRefresh(answer.refreshMs),
+      (answer) => {
+        this.noteReach(answer.reach);
+        this.#scheduleRefresh(answer.refreshMs);
+      },
       (failure) => {
         if (failure.code === "OVERLAY_GONE") {
           this.note("the OMS removed the overlay: no newcomer will find it");

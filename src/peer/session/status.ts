@@ -14,7 +14,9 @@ import type { Neighbour } from "../neighbour.ts";
 import type { Overlay } from "../overlay.ts";
 
 /** Why a report is made: what the wire calls event and cause. */
-export type ReportReason = keyof typeof REPORT_EVENTS | Exclude<keyof typeof REPORT_CAUSES, "event">;
+export type ReportReason =
+  | keyof typeof REPORT_EVENTS
+  | Exclude<keyof typeof REPORT_CAUSES, "event">;
 
 /** What rates need of the report before. */
 export interface StatusMemory {
