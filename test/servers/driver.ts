@@ -295,8 +295,9 @@ export class ServerDriver {
   /** The raw reply to a request, read by independent code: [type, request id, ...fields]. */
   rawReply(linkId: number, requestId: number): MsgpackValue[] | undefined {
     for (const { linkId: at, bytes } of this.sent) {
+      if (at !== linkId) continue;
       const message = readMsgpack(bytes) as MsgpackValue[];
-      if (at === linkId && message[1] === requestId && (message[0] as number) >= 0x80) {
+      if (message[1] === requestId && (message[0] as number) >= 0x80) {
         return message;
       }
     }
@@ -309,9 +310,9 @@ export class ServerDriver {
     operation: Operation<Q, A>,
   ): Reply<A> | undefined {
     for (const { linkId: at, bytes } of this.sent) {
+      if (at !== linkId) continue;
       const envelope = readEnvelope(bytes, 0, bytes.length);
-      if (at !== linkId || envelope.requestId !== requestId || envelope.kind === "request")
-        continue;
+      if (envelope.requestId !== requestId || envelope.kind === "request") continue;
       return envelope.kind === "failure"
         ? { ok: false, failure: FAILURE.fromPositions(envelope.positions) }
         : { ok: true, answer: operation.answer.fromPositions(envelope.positions) };
