@@ -52,7 +52,7 @@ export const REPORT_CAUSES = {
 } as const;
 
 /** Neighbours in one report: those with most traffic. A report stays below 1 KiB. */
-export const REPORT_NEIGHBOURS_MAX = 16;
+export const REPORT_NEIGHBOURS_MAX = 12;
 
 /** The status of a peer in an overlay (P0.3: distribution of fragments, contribution). */
 export const STATUS_FIELDS = {
