@@ -18,6 +18,7 @@ export async function runServe(options: ServeOptions): Promise<ExitCode> {
     port,
     allowPlaintext: options.allowPlaintext,
     reportIntervalMs: options.reportIntervalMs,
+    refreshMs: options.refreshMs,
     ...(adminPort === undefined ? {} : { adminPort }),
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(pams === undefined ? {} : { pamsUrl: pams }),

@@ -16,6 +16,8 @@ export type ServerRole = (typeof ROLES)[number];
 export const SERVE_PORT = 7900;
 const REPORT_MS_MIN = 100;
 const REPORT_MS_DEFAULT = 10_000;
+const REFRESH_MS_MIN = 1_000;
+const REFRESH_MS_DEFAULT = 60_000;
 
 export interface ServeOptions extends CommonOptions {
   readonly roles: readonly ServerRole[];
@@ -25,6 +27,7 @@ export interface ServeOptions extends CommonOptions {
   readonly dataDir: string;
   readonly memory: boolean;
   readonly reportIntervalMs: number;
+  readonly refreshMs: number;
   readonly pams?: string;
   readonly ixs?: string;
   readonly allowPlaintext: boolean;
@@ -85,6 +88,11 @@ export function serveCommand(run: Run<ServeOptions>): Command {
     new Option("--report-interval-ms <n>", "how often peers report their status (R1.b)")
       .argParser(integer(REPORT_MS_MIN, MS_MAX))
       .default(REPORT_MS_DEFAULT),
+  );
+  command.addOption(
+    new Option("--refresh-ms <n>", "how long a session stands without its source (R5.c)")
+      .argParser(integer(REFRESH_MS_MIN, MS_MAX))
+      .default(REFRESH_MS_DEFAULT),
   );
   command.option("--pams <url>", "PAMS of another process, for the role oms", serverUrl);
   command.option("--ixs <url>", "IXS of another process, told which overlays end", serverUrl);
