@@ -3,6 +3,7 @@
  * bytes are in golden.json. Byte strings are fills so that a misplaced field shows.
  */
 
+import { LIST_OVERLAYS } from "../../src/protocol/admin.ts";
 import type { Field, Fields, Message } from "../../src/protocol/codec.ts";
 import { encodeIndexFile, type IndexFileBody } from "../../src/protocol/index-file.ts";
 import * as r1 from "../../src/protocol/r1.ts";
@@ -396,6 +397,36 @@ both(
       more: false,
     },
     [[["Seattle weather", "wind", "hourly", 4, overlay]], false],
+  ],
+);
+
+both(r6.OVERLAY_GONE, [{ overlayIds: [overlayId], serviceKey }, [[overlay], serviceKey]], [{}, []]);
+both(
+  LIST_OVERLAYS,
+  [{ limit: 20, serviceKey, after: overlayId }, [20, serviceKey, overlay]],
+  [
+    {
+      rows: [
+        {
+          overlayId,
+          title: "weather",
+          sessionEpoch: 1,
+          sourcePeerId: peerId,
+          createdUs: 1_700_000_000_000_000,
+          members: 12,
+          inbound: 7,
+          outboundOnly: 4,
+          pams: true,
+        },
+      ],
+      more: true,
+      pamsUrl: "ws://192.0.2.1:7900",
+    },
+    [
+      [[overlay, "weather", 1, peer, 1_700_000_000_000_000, 12, 7, 4, true]],
+      true,
+      "ws://192.0.2.1:7900",
+    ],
   ],
 );
 
