@@ -33,6 +33,9 @@ export const ERRORS = {
   SOURCE_ENDED: row("The data source has ended its session; data after that is refused."),
   SEQUENCE_NOT_RISING: row("Sequence numbers of one data source must rise."),
   ENGINE_MEMORY: row("The engine's memory is too small for this; raise memoryMiB."),
+  PLAINTEXT_REFUSED: row(
+    "Nothing is encrypted in this version: off loopback allow it with --allow-plaintext (allowPlaintext), in a network that you trust.",
+  ),
   MODULE_MISSING: row("An optional package is not installed; install it with npm."),
 
   // The world

@@ -39,6 +39,7 @@ export interface PeerOptions extends CommonOptions {
   readonly identity?: string;
   readonly lingerMs?: number;
   readonly stallMs?: number;
+  readonly allowPlaintext: boolean;
 }
 
 export const WORKERS_MAX = 64;
@@ -102,6 +103,15 @@ function describe(option: Option): string {
   return extra.length === 0 ? option.description : `${option.description} (${extra.join("; ")})`;
 }
 
+/** For commands that open or accept links. */
+export function addPlaintextOption(command: Command): Command {
+  return command.option(
+    "--allow-plaintext",
+    "allow links off this machine although nothing is encrypted",
+    false,
+  );
+}
+
 /** Which servers, for commands that run an engine. */
 export function addServerOptions(command: Command): Command {
   return command
@@ -112,9 +122,9 @@ export function addServerOptions(command: Command): Command {
 
 /** Links, memory and key, for commands that run an engine. */
 export function addPeerOptions(command: Command): Command {
-  return command
+  return addPlaintextOption(command)
     .addOption(
-      new Option("--listen <host:port>", "where other peers link up")
+      new Option("--listen <host:port>", "where other peers link up; *:PORT is all addresses")
         .argParser(hostPort)
         .default({ host: "127.0.0.1", port: 0 }, "127.0.0.1:0, any free port"),
     )

@@ -23,6 +23,7 @@ const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "CLOSED_UNSUPPORTED",
   "ENGINE_MEMORY",
   "TITLE_AMBIGUOUS",
+  "PLAINTEXT_REFUSED",
 ]);
 /** Errors that say: what was sent did not all arrive here. */
 const LOSS_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["SESSION_LOST", "START_GONE"]);

@@ -21,6 +21,7 @@ const code = await runProgram(
     join: async (options) => (await import("./run-join.ts")).runJoin(options),
     demo: async (options) => (await import("./demo/run-demo.ts")).runDemo(options),
     demoPeer: async (options) => (await import("./demo/run-demo-peer.ts")).runDemoPeer(options),
+    status: async (options) => (await import("./run-status.ts")).runStatus(options),
     key: async (options) => (await import("./run-key.ts")).runKey(options),
     sim: async (options) => (await import("./run-sim.ts")).runSim(options),
   },

@@ -18,6 +18,7 @@ import { jsonLine, Reporter, type TextStream } from "./reporter.ts";
 import { type ServeOptions, serveCommand } from "./serve-command.ts";
 import { type SimOptions, simCommand } from "./sim-command.ts";
 import { type SourceOptions, sourceCommand } from "./source-command.ts";
+import { type StatusCommandOptions, statusCommand } from "./status-command.ts";
 
 export interface Actions {
   readonly serve: Run<ServeOptions>;
@@ -27,6 +28,7 @@ export interface Actions {
   readonly demoPeer: Run<DemoPeerOptions>;
   readonly key: Run<KeyOptions>;
   readonly sim: Run<SimOptions>;
+  readonly status: Run<StatusCommandOptions>;
 }
 
 const HELP = `
@@ -56,6 +58,7 @@ export async function runProgram(
     .addCommand(joinCommand(actions.join))
     .addCommand(demoCommand(actions.demo))
     .addCommand(simCommand(actions.sim))
+    .addCommand(statusCommand(actions.status))
     .addCommand(keyCommand(actions.key))
     .addCommand(demoPeerCommand(actions.demoPeer), { hidden: true });
   for (const command of [program, ...program.commands]) {

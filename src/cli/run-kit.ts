@@ -47,11 +47,12 @@ export function serverUrls(options: PeerOptions): ServerUrls {
 }
 
 export function openEngine(options: PeerOptions, context: RunContext): Promise<Engine> {
-  const { listen, advertise, maxLinks, uploadLimit, downloadLimit, memoryMib, workers, identity } =
-    options;
+  const { listen, advertise, maxLinks, uploadLimit, downloadLimit, memoryMib, workers } = options;
+  const { identity, allowPlaintext } = options;
   return createEngine({
     listen,
     workers,
+    allowPlaintext,
     ...(advertise === undefined ? {} : { advertise }),
     ...(maxLinks === undefined ? {} : { maxLinks }),
     ...(uploadLimit === undefined ? {} : { uploadLimitBytesPerSecond: uploadLimit }),

@@ -9,17 +9,20 @@ import type { ServeOptions } from "./serve-command.ts";
 
 export async function runServe(options: ServeOptions): Promise<ExitCode> {
   const { reporter, signals, logger } = runContext("serve", options);
-  const { roles, host, port, adminPort, memory, pams, serviceKeyFile } = options;
+  const { roles, host, port, adminPort, memory, pams, ixs, serviceKeyFile } = options;
   const dataDir = memory ? undefined : path.resolve(options.dataDir);
   const stopped = new Promise<undefined>((resolve) => signals.onFirst(() => resolve(undefined)));
   const starting = startServers({
     roles,
     host,
     port,
+    allowPlaintext: options.allowPlaintext,
     reportIntervalMs: options.reportIntervalMs,
+    refreshMs: options.refreshMs,
     ...(adminPort === undefined ? {} : { adminPort }),
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(pams === undefined ? {} : { pamsUrl: pams }),
+    ...(ixs === undefined ? {} : { ixsUrl: ixs }),
     ...(serviceKeyFile === undefined ? {} : { serviceKey: readServiceKey(serviceKeyFile) }),
     ...(logger === undefined ? {} : { logger }),
   });

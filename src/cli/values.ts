@@ -82,13 +82,27 @@ export function serverUrl(text: string): string {
 
 export type HostPort = Pick<Address, "host" | "port">;
 
-/** `HOST:PORT`, `[IPv6]:PORT` or `PORT` alone (on 127.0.0.1). */
+/** `HOST:PORT`, `[IPv6]:PORT`, `*:PORT` (every address) or `PORT` alone (on 127.0.0.1). */
 export function hostPort(text: string): HostPort {
-  const address = parseAddress(`tcp://${/^\d+$/.test(text) ? `127.0.0.1:${text}` : text}`);
+  const full = /^\d+$/.test(text) ? `127.0.0.1:${text}` : text.replace(/^\*:/, "[::]:");
+  const address = parseAddress(`tcp://${full}`);
   if (address === undefined) {
-    throw new InvalidArgumentError("Give HOST:PORT, e.g. 0.0.0.0:7910 or [::]:7910.");
+    throw new InvalidArgumentError(
+      "Give HOST:PORT, e.g. 192.0.2.7:7910, [2001:db8::7]:7910, *:7910.",
+    );
   }
   return { host: address.host, port: address.port };
+}
+
+/** A host to listen on: a name, IPv4, IPv6 with or without brackets, `*` for every address. */
+export function hostAlone(text: string): string {
+  if (text === "*") return "::";
+  const bare = text.replace(/^\[(.*)\]$/, "$1");
+  const address = parseAddress(`ws://${bare.includes(":") ? `[${bare}]` : bare}:1`);
+  if (address === undefined) {
+    throw new InvalidArgumentError("Give a host, e.g. 192.0.2.7, 2001:db8::7 or *.");
+  }
+  return address.host;
 }
 
 /** Several HOST:PORT, separated by commas, each with a real port. */

@@ -31,10 +31,18 @@ export interface EngineOptions {
   readonly memoryMiB?: number;
   /** Piscina workers for large kernel jobs; 0 = everything inline. Default 0. */
   readonly workers?: number;
-  /** Where peers may link up with this one. Default { host: "127.0.0.1", port: 0 }. */
+  /**
+   * Where peers may link up with this one. Default { host: "127.0.0.1", port: 0 }. `::` is every
+   * address of this machine, IPv4 and IPv6.
+   */
   readonly listen?: { readonly host?: string; readonly port?: number };
   /** What others are told to dial, when it differs from where this engine listens. */
   readonly advertise?: readonly { readonly host: string; readonly port: number }[];
+  /**
+   * Allows links off this machine, to servers and peers and from them. Nothing is encrypted in this
+   * version; without it a host other than loopback is PLAINTEXT_REFUSED. Default false.
+   */
+  readonly allowPlaintext?: boolean;
   /**
    * 32 bytes: the seed of this node's Ed25519 key. Default: a new one. With it a source that was
    * killed goes on in the next epoch of its session, and its peers with it.

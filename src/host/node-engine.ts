@@ -24,6 +24,7 @@ import type { PeerCommand, PeerEvent } from "../peer/commands.ts";
 import { PeerMachine } from "../peer/peer.ts";
 import { checkRateLimit } from "../peer/upload.ts";
 import { createKernelPool, type KernelPool } from "../pool/kernel-pool.ts";
+import { LoopbackOnly } from "../transport/loopback-only.ts";
 import { TcpTransport } from "../transport/tcp.ts";
 import type { Listening, Transport } from "../transport/transport.ts";
 import { WsClientTransport } from "../transport/ws-client.ts";
@@ -43,22 +44,27 @@ import type {
 } from "./engine-types.ts";
 import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
+import { anyFamily, candidatesOf } from "./node-candidates.ts";
 import { NodeIdentity, sha256, systemEntropy, verifySignature } from "./node-identity.ts";
+import { checkPlaintext } from "./plaintext.ts";
 import { linksReport, overlayReport } from "./report.ts";
 
 const WASM_URL = new URL("../../build/kernel.wasm", import.meta.url);
 const CLOSE_GRACE_MS = 5_000;
+const LISTEN_HOST = "127.0.0.1";
 
 /**
- * Starts an engine: it listens when this resolves. Errors: USAGE, ADDRESS_IN_USE,
- * ADDRESS_UNAVAILABLE, ENGINE_MEMORY, ABORTED.
+ * Starts an engine: it listens when this resolves. Errors: USAGE, PLAINTEXT_REFUSED,
+ * ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, ENGINE_MEMORY, ABORTED.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   throwIfAborted(options.signal);
+  const { listen, allowPlaintext } = options;
+  checkPlaintext(allowPlaintext, [["listen on", listen?.host ?? LISTEN_HOST]]);
   const { kernel, pool } = await createKernel(options);
   const engine = new NodeEngine(options, kernel, pool);
   try {
-    await engine.listen(options.listen?.host ?? "127.0.0.1", options.listen?.port ?? 0);
+    await engine.listen(listen?.host ?? LISTEN_HOST, listen?.port ?? 0);
   } catch (error) {
     await engine.close();
     throw error;
@@ -150,7 +156,11 @@ class NodeEngine implements Engine {
     const maxInboundLinks =
       (options.maxLinks ?? limits.LINKS_MAX_DEFAULT) + limits.LINKS_PENDING_MAX;
     this.#tcp = new TcpTransport(this.#memory, { maxInboundLinks });
-    this.#transports = [this.#tcp, new WsClientTransport()];
+    const transports = [this.#tcp, new WsClientTransport()];
+    this.#transports =
+      options.allowPlaintext === true
+        ? transports
+        : transports.map((transport) => new LoopbackOnly(transport));
     this.#jobs = new JobRunner({
       signatures: {
         sign: (bytes) => this.#identity.sign(bytes),
@@ -175,20 +185,18 @@ class NodeEngine implements Engine {
   }
 
   async listen(host: string, port: number): Promise<void> {
-    this.#listening = await this.#tcp.listen({ transport: "tcp", host, port });
-    const told = this.#options.advertise ?? [this.#listening.address];
-    const addresses = told.map((at) => ({
-      transport: "tcp" as const,
-      host: at.host,
-      port: at.port,
-    }));
-    this.#host.command({ kind: "setListen", addresses: addresses.slice(0, limits.CANDIDATES_MAX) });
+    this.#listening = await anyFamily(host, (each) =>
+      this.#tcp.listen({ transport: "tcp", host: each, port }),
+    );
+    const { advertise } = this.#options;
+    const addresses = candidatesOf(this.#listening.address, advertise);
+    this.#host.command({ kind: "setListen", addresses });
     const at = this.#listening.address;
     this.#logger?.info({ peerId: this.peerId, address: formatAddress(at) }, "engine listens");
   }
 
   async createSource(options: SourceOptions): Promise<EngineSource> {
-    const { oms, ixs } = serverAddresses(options);
+    const { oms, ixs } = this.#servers(options);
     const delivery = options.delivery ?? "complete";
     const integrity = options.integrity ?? "checksum";
     if (integrity === "signed") throw new LocalUsageError("INTEGRITY_UNSUPPORTED");
@@ -233,7 +241,7 @@ class NodeEngine implements Engine {
   }
 
   async join(options: JoinOptions): Promise<EnginePeer> {
-    const { ixs } = serverAddresses(options);
+    const { ixs } = this.#servers(options);
     const title = options.title ?? "";
     const sourceId = options.sourceId ?? "";
     const dataId = options.dataId ?? "";
@@ -265,6 +273,15 @@ class NodeEngine implements Engine {
     );
     this.#adopt(sessionId, handle);
     return handle;
+  }
+
+  #servers(urls: ServerUrls): { oms: Address; ixs: Address } {
+    const { oms, ixs } = serverAddresses(urls);
+    checkPlaintext(this.#options.allowPlaintext, [
+      ["the server at", oms.host],
+      ["the server at", ixs.host],
+    ]);
+    return { oms, ixs };
   }
 
   status(): EngineReport {

@@ -8,20 +8,16 @@
 
 import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
-import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { Registry } from "prom-client";
 import { LocalUsageError } from "../base/errors.ts";
-import { type Address, formatAddress, type Machine, parseAddress } from "../base/machine.ts";
-import { seededRng } from "../base/rng.ts";
-import { SERVICE_KEY_BYTES_MAX } from "../protocol/r1.ts";
-import { createIxs, type Ixs } from "../servers/ixs.ts";
+import { type Address, formatAddress, parseAddress } from "../base/machine.ts";
 import type { ServerName } from "../servers/multiplexer.ts";
-import { createOms } from "../servers/oms.ts";
-import { createPams } from "../servers/pams.ts";
 import type { ServerCommand, ServerEvent } from "../servers/server-types.ts";
-import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
 import { openLmdbStore } from "../store/lmdb-store.ts";
 import { MemoryStore } from "../store/memory-store.ts";
 import type { Store } from "../store/store.ts";
+import { LoopbackOnly } from "../transport/loopback-only.ts";
+import { TcpProbeTransport } from "../transport/tcp-probe.ts";
 import {
   type HttpResponse,
   startWsServer,
@@ -31,37 +27,19 @@ import {
 import type { Logger } from "./engine-types.ts";
 import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
-import { sha256, systemEntropy, verifySignature } from "./node-identity.ts";
-import { newServiceKey, SERVICE_KEY_BYTES, serviceKeyOf } from "./node-service-key.ts";
+import { anyFamily } from "./node-candidates.ts";
+import { verifySignature } from "./node-identity.ts";
 import { json, type RoleTransport, ServerEndpoint } from "./server-endpoint.ts";
+import { serverMachines } from "./server-machines.ts";
+import { registerMetrics } from "./server-metrics.ts";
+import {
+  checkedOptions,
+  SERVER_HOST,
+  type ServersOptions,
+  serviceKeyFor,
+} from "./server-options.ts";
 
-export interface ServersOptions {
-  /** Default: all three. */
-  readonly roles?: readonly ServerName[];
-  /** Default 127.0.0.1. */
-  readonly host?: string;
-  /** Default 7900; 0 = any. */
-  readonly port?: number;
-  /** Where /metrics and /stats.json are, on 127.0.0.1. Default 0 = any. */
-  readonly adminPort?: number;
-  /** Where state is kept on disk; undefined: in memory, gone with the process. */
-  readonly dataDir?: string;
-  /** The PAMS of another process, for an OMS without one here. */
-  readonly pamsUrl?: string;
-  /**
-   * What the OMS shows to the PAMS and the PAMS asks of it (R1), 16 to 64 bytes; the same in both
-   * processes when they run apart. Default: that of the data directory, made at the first start; in
-   * memory a fresh one, so that only the OMS of this process can use its PAMS.
-   */
-  readonly serviceKey?: Uint8Array;
-  readonly backend?: WsBackend;
-  readonly logger?: Logger;
-  /** R5.c: without a refresh within this time an overlay is removed. */
-  readonly refreshMs?: number;
-  readonly memberLeaseMs?: number;
-  /** R1.b, R2.b. */
-  readonly reportIntervalMs?: number;
-}
+export type { ServersOptions } from "./server-options.ts";
 
 export interface RunningServers {
   /** Per role; the same for all roles of this process. */
@@ -75,52 +53,25 @@ export interface RunningServers {
   close(): Promise<void>;
 }
 
-const ALL_ROLES: readonly ServerName[] = ["oms", "ixs", "pams"];
 const SNAPSHOT_TIMEOUT_MS = 2_000;
+const IXS_REFUSED = "the IXS does not take which overlays ended; it is told again";
 const PAMS_REFUSED = "the PAMS refused R1; the overlay goes on without it and is offered again";
 
 /**
- * Errors: USAGE, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, DATA_DIR_IN_USE, DATA_DIR_UNUSABLE,
+ * Errors: USAGE, PLAINTEXT_REFUSED, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, DATA_DIR_IN_USE, DATA_DIR_UNUSABLE,
  * STORE_CORRUPT, MODULE_MISSING, KEY_FILE_UNUSABLE.
  */
 export async function startServers(options: ServersOptions = {}): Promise<RunningServers> {
-  const roles = options.roles ?? ALL_ROLES;
-  for (const role of roles) {
-    if (!ALL_ROLES.includes(role)) {
-      throw new LocalUsageError("USAGE", { detail: `no role ${role}: ${ALL_ROLES.join(", ")}` });
-    }
-  }
-  if (roles.length === 0) throw new LocalUsageError("USAGE", { detail: "name at least one role" });
-  if (options.pamsUrl !== undefined && parseAddress(options.pamsUrl) === undefined) {
-    throw new LocalUsageError("USAGE", { detail: `PAMS URL ${options.pamsUrl}` });
-  }
-  if (options.pamsUrl !== undefined && roles.includes("pams")) {
-    throw new LocalUsageError("USAGE", { detail: "a PAMS URL and the role pams: name one" });
-  }
-  const keyBytes = options.serviceKey?.length ?? SERVICE_KEY_BYTES;
-  if (keyBytes < SERVICE_KEY_BYTES_MIN || keyBytes > SERVICE_KEY_BYTES_MAX) {
-    const range = `${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`;
-    throw new LocalUsageError("USAGE", { detail: `a service key has ${range}, not ${keyBytes}` });
-  }
+  const { roles } = checkedOptions(options);
   const store =
     options.dataDir === undefined ? new MemoryStore() : await openLmdbStore(options.dataDir);
   try {
     // The store holds the directory: nobody else makes a key there now.
-    return await NodeServers.start({ ...options, ...keyFor(options, roles) }, roles, store);
+    return await NodeServers.start({ ...options, ...serviceKeyFor(options) }, roles, store);
   } catch (error) {
     await store.close();
     throw error;
   }
-}
-
-/** The service key, for roles that show it or ask for it. */
-function keyFor(
-  options: ServersOptions,
-  roles: readonly ServerName[],
-): Pick<ServersOptions, "serviceKey"> {
-  const { serviceKey, dataDir } = options;
-  if (serviceKey !== undefined || !roles.some((role) => role !== "ixs")) return {};
-  return { serviceKey: dataDir === undefined ? newServiceKey() : serviceKeyOf(dataDir) };
 }
 
 /** A fresh directory for servers of a demonstration. */
@@ -143,6 +94,8 @@ class NodeServers implements RunningServers {
   readonly #snapshots = new Map<number, (snapshot: unknown) => void>();
   readonly #registry = new Registry();
   readonly #endpoint: ServerEndpoint;
+  /** Dials members of an OMS back. */
+  readonly #probe = new TcpProbeTransport();
   #server: WsServer | undefined;
   #admin: WsServer | undefined;
   #nextToken = 1;
@@ -209,19 +162,28 @@ class NodeServers implements RunningServers {
   }
 
   async #listen(options: ServersOptions): Promise<void> {
-    this.#server = await startWsServer({
-      host: options.host ?? "127.0.0.1",
-      port: options.port ?? 7900,
-      handler: this.#endpoint,
-      ...(options.backend === undefined ? {} : { backend: options.backend }),
-    });
+    this.#server = await anyFamily(options.host ?? SERVER_HOST, (host) =>
+      startWsServer({
+        host,
+        port: options.port ?? 7900,
+        handler: this.#endpoint,
+        ...(options.backend === undefined ? {} : { backend: options.backend }),
+      }),
+    );
     this.#endpoint.serve(this.#server);
     this.#logger?.info({ backend: this.#server.backend }, "signalling back end");
   }
 
   async #listenAdmin(options: ServersOptions): Promise<void> {
-    collectDefaultMetrics({ register: this.#registry, prefix: "mp2p_" });
-    this.#gauges();
+    registerMetrics(this.#registry, {
+      isReady: () => this.isReady(),
+      signalling: () => this.#server?.stats(),
+      httpOverloaded: () => this.#endpoint.httpOverloaded,
+      snapshots: () =>
+        Promise.all(
+          this.#roles.map(async (role) => [role.name, await this.#snapshot(role)] as const),
+        ),
+    });
     const pages = new ServerEndpoint((path) => this.#page(path, true));
     this.#admin = await startWsServer({
       host: "127.0.0.1",
@@ -233,38 +195,10 @@ class NodeServers implements RunningServers {
   }
 
   #run(options: ServersOptions, roles: readonly ServerName[]): void {
-    const address = (this.#server as WsServer).address;
-    const url = formatAddress(address);
-    const pamsUrl = roles.includes("pams") ? url : (options.pamsUrl ?? "");
-    const seed = systemEntropy.bytes(4);
-    const common = {
-      rng: seededRng(new DataView(seed.buffer, seed.byteOffset).getUint32(0)),
-      entropy: systemEntropy,
-      sha256,
-    };
-    const { serviceKey } = options;
-    const key = serviceKey === undefined ? {} : { serviceKey };
-    const interval =
-      options.reportIntervalMs === undefined ? {} : { reportIntervalMs: options.reportIntervalMs };
-    const machines: Record<ServerName, () => Machine<ServerCommand, ServerEvent<unknown>>> = {
-      oms: () =>
-        createOms({
-          ...common,
-          ...interval,
-          ...key,
-          pamsUrl,
-          omsUrl: url,
-          ...(options.refreshMs === undefined ? {} : { refreshMs: options.refreshMs }),
-          ...(options.memberLeaseMs === undefined ? {} : { memberLeaseMs: options.memberLeaseMs }),
-        }) as Machine<ServerCommand, ServerEvent<unknown>>,
-      ixs: () => createIxs(common) as Ixs as Machine<ServerCommand, ServerEvent<unknown>>,
-      pams: () =>
-        createPams({ ...common, ...interval, ...key }) as Machine<
-          ServerCommand,
-          ServerEvent<unknown>
-        >,
-    };
+    const url = formatAddress((this.#server as WsServer).address);
+    const machines = serverMachines(options, roles, url);
     const jobs = new JobRunner({ signatures: { sign: undefined, verify: verifySignature } });
+    const probe = options.allowPlaintext ? this.#probe : new LoopbackOnly(this.#probe);
     for (const name of roles) {
       const transport = this.#endpoint.role(name);
       const role: Role = {
@@ -272,7 +206,7 @@ class NodeServers implements RunningServers {
         transport,
         ready: false,
         host: new MachineHost(machines[name](), {
-          transports: [transport],
+          transports: name === "oms" ? [transport, probe] : [transport],
           jobs,
           store: this.#store,
           onEvent: (event) => this.#event(role, event),
@@ -319,8 +253,9 @@ class NodeServers implements RunningServers {
       case "refused":
         break;
       default:
-        if (told.type === "pamsRefused") {
-          this.#logger?.warn({ role: role.name, ...told }, PAMS_REFUSED);
+        if (told.type === "pamsRefused" || told.type === "ixsRefused") {
+          const sentence = told.type === "pamsRefused" ? PAMS_REFUSED : IXS_REFUSED;
+          this.#logger?.warn({ role: role.name, ...told }, sentence);
           return;
         }
         this.#betweenServers(told);
@@ -391,46 +326,6 @@ class NodeServers implements RunningServers {
     return this.#store.writeFailure;
   }
 
-  #gauges(): void {
-    const gauge = (name: string, help: string, read: () => number): void => {
-      new Gauge({
-        name,
-        help,
-        registers: [this.#registry],
-        collect() {
-          this.set(read());
-        },
-      });
-    };
-    gauge("mp2p_ready", "1 when every role serves", () => Number(this.isReady()));
-    gauge("mp2p_signalling_links", "WebSocket links", () => this.#server?.stats().links ?? 0);
-    gauge(
-      "mp2p_signalling_refused",
-      "connections turned away",
-      () => this.#server?.stats().refused ?? 0,
-    );
-    gauge("mp2p_http_requests", "HTTP requests", () => this.#server?.stats().httpRequests ?? 0);
-    gauge(
-      "mp2p_http_overloaded",
-      "HTTP requests refused because their host asks too often",
-      () => this.#endpoint.httpOverloaded,
-    );
-    const counters = new Gauge({
-      name: "mp2p_server_count",
-      help: "counters of each server role",
-      labelNames: ["role", "counter"],
-      registers: [this.#registry],
-      collect: async () => {
-        for (const role of this.#roles) {
-          const snapshot = (await this.#snapshot(role)) as { counters?: Record<string, number> };
-          for (const [counter, value] of Object.entries(snapshot.counters ?? {})) {
-            counters.set({ role: role.name, counter }, value);
-          }
-        }
-      },
-    });
-  }
-
   async #shutdown(): Promise<void> {
     this.#draining = true;
     await Promise.allSettled([this.#server?.shutdown(), this.#admin?.shutdown()]);
@@ -438,6 +333,7 @@ class NodeServers implements RunningServers {
       role.host.close();
       await role.transport.shutdown();
     }
+    await this.#probe.shutdown();
     this.#registry.clear();
   }
 }

@@ -12,6 +12,7 @@ import type {
   SequenceNumber,
   TimestampUs,
 } from "../base/units.ts";
+import type { Candidate } from "../protocol/common.ts";
 import type { AssembledBatch, Gap } from "../stream/assembler.ts";
 import type { LentFragment } from "../stream/fragment-cursor.ts";
 import type { AssembledSource } from "../stream/source-book.ts";
@@ -47,7 +48,7 @@ export interface Dial {
 /** Where this node accepts links; told to others in HELLO and to the OMS. */
 export interface SetListen {
   readonly kind: "setListen";
-  readonly addresses: readonly Address[];
+  readonly addresses: readonly Candidate[];
 }
 
 export interface RegisterDataSource {

@@ -5,6 +5,7 @@
 
 import { assert } from "../base/assert.ts";
 import { RemoteProtocolError } from "../base/errors.ts";
+import { ADMIN_OPERATIONS } from "./admin.ts";
 import { R1_OPERATIONS } from "./r1.ts";
 import { R2_OPERATIONS } from "./r2.ts";
 import { R5_OPERATIONS } from "./r5.ts";
@@ -17,6 +18,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...R2_OPERATIONS,
   ...R5_OPERATIONS,
   ...R6_OPERATIONS,
+  ...ADMIN_OPERATIONS,
 ] as readonly Operation[];
 
 const byName = new Map<string, Operation>();

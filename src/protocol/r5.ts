@@ -12,7 +12,10 @@
  * OVERLAY_GONE (removed or expired, with when) and UNKNOWN_OVERLAY differ: on the first nobody asks
  * again, on the second a source may create anew.
  *
- * Non-goals here: closed sessions (R5.e, R5.f), lists by user class (R5.g), address dial-back.
+ * Addresses: a member names candidates; the OMS adds the address it sees and lists no other public
+ * one before it has dialled it itself and met the member's key there (HELLO of R10).
+ *
+ * Non-goals here: closed sessions (R5.e, R5.f), lists by user class (R5.g).
  */
 
 import { assert } from "../base/assert.ts";
@@ -20,13 +23,14 @@ import { PEER_LIST_MAX, TITLE_BYTES_MAX } from "../base/limits.ts";
 import { fromHex } from "../base/units.ts";
 import { bool, integer, list, maybe, oneOf, optional, record, text, u32, u53 } from "./codec.ts";
 import {
-  addresses,
+  candidates,
   durationMs,
   nonce,
   OVERLAY_ID_BYTES,
   overlayId,
   peerId,
   publicKey,
+  REACH,
   ROLES,
   signature,
   token,
@@ -37,7 +41,8 @@ import { defineOperation } from "./signalling.ts";
 /** Peer ids that a request may exclude from the list it asks for. */
 export const EXCLUDE_MAX = 64;
 
-const member = record({ peerId, role: oneOf(ROLES), candidates: addresses });
+const reach = optional(oneOf(REACH), REACH.unknown);
+const member = record({ peerId, role: oneOf(ROLES), candidates, reach });
 const members = list(member, PEER_LIST_MAX);
 export type Member = ReturnType<(typeof member)["fromWire"]>;
 
@@ -58,7 +63,7 @@ export const CREATE = defineOperation({
     publicKey,
     /** Over createProof(nonce). */
     signature,
-    candidates: addresses,
+    candidates,
     title: text(TITLE_BYTES_MAX),
     /** P1.4: whether the overlay's activity shall be managed by a PAMS. */
     pams: bool,
@@ -85,8 +90,8 @@ export const CREATE = defineOperation({
 export const REFRESH_OVERLAY = defineOperation({
   name: "r5/refresh",
   type: 0x42,
-  request: { overlayId, ownerToken: token, candidates: maybe(addresses) },
-  answer: { refreshMs: durationMs },
+  request: { overlayId, ownerToken: token, candidates: maybe(candidates) },
+  answer: { refreshMs: durationMs, reach },
 });
 
 /** P3.2: removes the overlay. Repeating it is answered OVERLAY_GONE. */
@@ -117,7 +122,7 @@ export const TAKE_OVER = defineOperation({
     nonce,
     /** By the key that created the overlay, over takeOverProof(nonce, overlayId). */
     signature,
-    candidates: addresses,
+    candidates,
   },
   answer: {
     sessionEpoch: u32,
@@ -140,7 +145,7 @@ export const JOIN = defineOperation({
     /** Over joinProof(nonce, overlayId). */
     signature,
     /** A host of 0.0.0.0 or :: stands for the address that the OMS sees. */
-    candidates: addresses,
+    candidates,
     role: oneOf(ROLES),
     exclude: optional(list(peerId, EXCLUDE_MAX), []),
   },
@@ -163,15 +168,18 @@ export const MEMBER_REFRESH = defineOperation({
     overlayId,
     peerId,
     memberToken: token,
-    candidates: maybe(addresses),
+    candidates: maybe(candidates),
     /** Fragments held without hole: [start, end). */
     heldStart: optional(u53, 0),
     heldEnd: optional(u53, 0),
   },
-  answer: { leaseMs: durationMs, sessionEpoch: u32 },
+  answer: { leaseMs: durationMs, sessionEpoch: u32, reach },
 });
 
-/** R5.0: a list of members, in random order, the source peer among them while the list has room. */
+/**
+ * R5.0: a list of members, in random order, the source peer among them while the list has room. At
+ * least half of a list for a member that can not be dialled itself can be.
+ */
 export const LIST_PEERS = defineOperation({
   name: "r5/list",
   type: 0x47,

@@ -2,7 +2,7 @@
  * R6 Peer-IXS.
  *
  * Participants: a source peer registers, updates and removes the index file of each of its data
- * sources; any peer queries. The key of a file is (data source id, data id); it belongs to the
+ * sources; any peer queries; an OMS tells which overlays ended. The key of a file is (data source id, data id); it belongs to the
  * public key in the file, and each operation that changes it is signed with that key.
  *
  * The version strictly rises, also across removal and re-registration, and the answer to a query is
@@ -12,7 +12,7 @@
 
 import { DATA_ID_BYTES_MAX, SOURCE_ID_BYTES_MAX, TITLE_BYTES_MAX } from "../base/limits.ts";
 import { bool, bytes, integer, list, record, text, u53 } from "./codec.ts";
-import { overlayId, publicKey, signature } from "./common.ts";
+import { overlayId, publicKey, serviceKey, signature } from "./common.ts";
 import { INDEX_FILE_BYTES_MAX } from "./index-file.ts";
 import { defineOperation } from "./signalling.ts";
 
@@ -91,12 +91,28 @@ export const LIST_INDEX = defineOperation({
   },
 });
 
+/** Overlays in one OVERLAY_GONE. */
+export const OVERLAYS_GONE_MAX = 64;
+
+/**
+ * From an OMS of another process: these overlays ended, so their index files are removed. Needs the
+ * service key of the IXS; one without a key takes it from nobody. Acknowledged when on disk; saying
+ * it again, or of unknown ones, succeeds.
+ */
+export const OVERLAY_GONE = defineOperation({
+  name: "r6/overlay-gone",
+  type: 0x55,
+  request: { overlayIds: list(overlayId, OVERLAYS_GONE_MAX), serviceKey },
+  answer: {},
+});
+
 export const R6_OPERATIONS = [
   REGISTER_INDEX,
   UPDATE_INDEX,
   REMOVE_INDEX,
   QUERY_INDEX,
   LIST_INDEX,
+  OVERLAY_GONE,
 ] as const;
 
 const REMOVE_DOMAIN = "mp2p-r6-remove-1";

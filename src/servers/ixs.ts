@@ -31,6 +31,7 @@ import { KeyQueue } from "./key-queue.ts";
 import type { Reply } from "./request-router.ts";
 import { ServerMachine } from "./server-machine.ts";
 import type { ServerCounters, ServerOptions } from "./server-types.ts";
+import { checkedServiceKey, isSameServiceKey } from "./service-key.ts";
 
 export const IXS_STORE_PREFIX = "ixs/";
 const INDEX_PREFIX = `${IXS_STORE_PREFIX}index/`;
@@ -39,6 +40,8 @@ export const IXS_REQUEST_ID_BASE = 0x2000_0000;
 export interface IxsOptions extends ServerOptions {
   /** Keys ever used, tombstones included; 6 KiB each at most: 120 MiB. Default 20,000. */
   readonly indexMax?: number;
+  /** What an OMS of another process must show to end sessions; undefined: none can. */
+  readonly serviceKey?: Uint8Array;
 }
 
 export type IxsCommand =
@@ -60,6 +63,7 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
   readonly #catalogue = new IndexCatalogue();
   readonly #queue = new KeyQueue();
   readonly #indexMax: number;
+  readonly #serviceKey: Uint8Array | undefined;
   /** Keys of first registrations under way: they count towards the limit. */
   #arriving = 0;
   /** Overlays said to be gone before the records were loaded. */
@@ -68,6 +72,7 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
   constructor(options: IxsOptions) {
     super(options, IXS_STORE_PREFIX, IXS_REQUEST_ID_BASE);
     this.#indexMax = options.indexMax ?? 20_000;
+    this.#serviceKey = checkedServiceKey(options.serviceKey);
     this.router.on(r6.REGISTER_INDEX, (request, reply) =>
       this.#offer(request.indexFile, "register", reply),
     );
@@ -80,6 +85,9 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
       const { rows, more } = this.#catalogue.list(request.prefix, request.limit);
       reply.answer({ rows: rows.map(({ record }) => record), more });
     });
+    this.router.on(r6.OVERLAY_GONE, (request, reply, now) =>
+      this.#overlaysEnded(request, reply, now),
+    );
   }
 
   // ------------------------------------------------------------------------------------ changes
@@ -316,27 +324,65 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
     else this.#goneEarly.add(overlayId);
   }
 
-  #overlayGone(overlayId: string, now: Now): void {
-    for (const key of this.#catalogue.ofOverlay(overlayId)) {
+  /** An OMS of another process says which overlays ended. */
+  #overlaysEnded(
+    request: RequestOf<typeof r6.OVERLAY_GONE>,
+    reply: Reply<(typeof r6.OVERLAY_GONE)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const { overlayIds, serviceKey } = request;
+    if (this.#serviceKey === undefined || !isSameServiceKey(this.#serviceKey, serviceKey)) {
+      this.counters.keyRefused++;
+      reply.fail("KEY_REQUIRED", serviceKey.length === 0 ? "none shown" : "another one shown");
+      return;
+    }
+    this.router.trust(reply.linkId);
+    let open = 1;
+    let failure: { code: ErrorCode; detail: string } | undefined;
+    const settled = (failed: typeof failure): void => {
+      failure ??= failed;
+      open--;
+      if (open > 0) return;
+      if (failure === undefined) reply.answer({});
+      else reply.fail(failure.code, failure.detail);
+    };
+    for (const overlayId of overlayIds) {
+      open += this.#overlayGone(overlayId, now, settled);
+    }
+    settled(undefined);
+  }
+
+  /**
+   * Buries the index files of an overlay that ended; gives their number, and calls `then` once for
+   * each after its write. Of a write that fails the store's failure is told; the session is then
+   * still found, but its overlay is gone, which is what its peers hear from the OMS.
+   */
+  #overlayGone(
+    overlayId: string,
+    now: Now,
+    then: (failure: { code: ErrorCode; detail: string } | undefined) => void = () => {},
+  ): number {
+    const keys = [...this.#catalogue.ofOverlay(overlayId)];
+    for (const key of keys) {
       this.#queue.run(
         key,
-        (then) => {
+        (later) => {
           const before = this.#catalogue.get(key);
           if (
             before === undefined ||
             before.record.state === INDEX_STATES.gone ||
             before.record.overlayId !== overlayId
           ) {
-            this.#queue.done(key, then);
+            then(undefined);
+            this.#queue.done(key, later);
             return;
           }
-          // A write that fails is reported by commit; the session is then found but its overlay
-          // is gone, which is what its peers hear from the OMS.
-          this.#bury(key, before, before.record.version, then, () => {});
+          this.#bury(key, before, before.record.version, later, then);
         },
         now,
       );
     }
+    return keys.length;
   }
 
   protected override onTime(): void {}

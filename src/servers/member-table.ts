@@ -3,15 +3,15 @@
  * not to the overlay.
  */
 
-import type { Address } from "../base/machine.ts";
 import type { Rng } from "../base/rng.ts";
-import type { Role } from "../protocol/common.ts";
+import { REACH, type Reach, type Role } from "../protocol/common.ts";
 import type { Member } from "../protocol/r5.ts";
+import type { Reachability } from "./reachability.ts";
 
 export interface MemberRow {
   readonly peerId: string;
   role: Role;
-  candidates: readonly Address[];
+  reachability: Reachability;
   /** SHA-256 of its token. */
   tokenHash: Uint8Array;
   /** Fragments it said it holds without hole: [heldStart, heldEnd). */
@@ -28,13 +28,19 @@ export interface ListWish {
   readonly without: ReadonlySet<string>;
   /** Prefer members that hold this index. */
   readonly holding: number | undefined;
+  /** Members known to hold it; without `holding`, known to be good neighbours. */
+  readonly preferred: readonly string[];
+  /** Where the OMS sees the asker. */
+  readonly askerHost: string;
+  /** Whether the asker can be dialled. */
+  readonly askerReach: Reach;
   /** Encoded size the list may have. */
   readonly roomBytes: number;
 }
 
 /** More encoded bytes than a member can have beside the hosts of its candidates. */
-const MEMBER_BYTES = 48;
-const CANDIDATE_BYTES = 16;
+const MEMBER_BYTES = 50;
+const CANDIDATE_BYTES = 18;
 /** Members looked at for one list, so that no asker makes it cost the whole overlay. */
 const VISITS_MAX = 1_000;
 
@@ -52,6 +58,13 @@ export class MemberTable {
 
   keys(): IterableIterator<string> {
     return this.#rows.keys();
+  }
+
+  /** Members of this reach. */
+  reaching(reach: Reach): number {
+    let count = 0;
+    for (const row of this.#order) if (row.reachability.reach === reach) count++;
+    return count;
   }
 
   /** Adds a member or replaces what is known of it. */
@@ -79,44 +92,44 @@ export class MemberTable {
   }
 
   /**
-   * A list for one asker: the source peer, then those that hold what is asked for, then others, all
-   * drawn at random; handed out in random order, so that not everybody dials the same one first.
+   * A list for one asker: the source peer; of those that hold what is asked for as many as fit, or
+   * else of good neighbours up to half; then others by lot, so that the overlay stays one random
+   * graph and not one of favourites. Who can not be dialled comes only where room is left. Handed
+   * out in random order, so that not everybody dials the same one first.
+   *
+   * An asker that can not be dialled itself gets none that can't either, and never more members of
+   * unknown reach than ones that were found reachable, if there are any of those.
    */
   list(wish: ListWish, rng: Rng): Member[] {
-    const picked = new Map<string, Member>();
-    let room = wish.roomBytes;
-    const take = (row: MemberRow): void => {
-      if (picked.size >= wish.maxPeers || picked.has(row.peerId)) return;
-      if (wish.without.has(row.peerId)) return;
-      const bytes = row.candidates.reduce(
-        (sum, { host }) => sum + CANDIDATE_BYTES + 3 * host.length,
-        MEMBER_BYTES,
-      );
-      if (bytes > room) return;
-      room -= bytes;
-      picked.set(row.peerId, { peerId: row.peerId, role: row.role, candidates: row.candidates });
-    };
+    const picker = new Picker(wish);
+    const { holding, maxPeers } = wish;
     const source = this.#rows.get(wish.sourceId);
-    if (source !== undefined) take(source);
-    const { holding } = wish;
+    if (source !== undefined) picker.take(source, { always: true });
     if (holding !== undefined) {
       this.#visit(rng, (row) => {
-        if (row.heldStart <= holding && holding < row.heldEnd) take(row);
-        return picked.size < wish.maxPeers;
+        if (row.heldStart <= holding && holding < row.heldEnd) picker.take(row);
+        return picker.count < maxPeers;
       });
     }
-    this.#visit(rng, (row) => {
-      take(row);
-      return picked.size < wish.maxPeers;
-    });
-    const members = [...picked.values()];
-    for (let i = members.length - 1; i > 0; i--) {
-      const j = rng.below(i + 1);
-      const a = members[i] as Member;
-      members[i] = members[j] as Member;
-      members[j] = a;
+    const preferredMax = holding === undefined ? Math.ceil(maxPeers / 2) : maxPeers;
+    for (const peerId of drawn(wish.preferred, rng)) {
+      if (picker.count >= preferredMax) break;
+      const row = this.#rows.get(peerId);
+      if (row !== undefined) picker.take(row);
     }
-    return members;
+    if (wish.askerReach === REACH.outboundOnly) {
+      this.#visit(rng, (row) => {
+        if (row.reachability.reach === REACH.inbound) picker.take(row);
+        return picker.count < maxPeers && picker.inbound < Math.ceil(maxPeers / 2);
+      });
+    }
+    for (const always of [false, true]) {
+      this.#visit(rng, (row) => {
+        picker.take(row, { always });
+        return picker.count < maxPeers;
+      });
+    }
+    return drawn(picker.members, rng);
   }
 
   /**
@@ -133,4 +146,59 @@ export class MemberTable {
       if (!visit(this.#order[place] as MemberRow)) return;
     }
   }
+}
+
+/** Fills one list, within its number, its size and what its asker can use. */
+class Picker {
+  readonly #wish: ListWish;
+  readonly #picked = new Map<string, Member>();
+  #room: number;
+  /** Members in the list that were found reachable. */
+  inbound = 0;
+
+  constructor(wish: ListWish) {
+    this.#wish = wish;
+    this.#room = wish.roomBytes;
+  }
+
+  get count(): number {
+    return this.#picked.size;
+  }
+
+  get members(): readonly Member[] {
+    return [...this.#picked.values()];
+  }
+
+  /** `always`: also a member that the asker can not dial, or whose reach is not known. */
+  take(row: MemberRow, { always = false } = {}): void {
+    const { maxPeers, without, askerHost, askerReach } = this.#wish;
+    if (this.count >= maxPeers || this.#picked.has(row.peerId) || without.has(row.peerId)) return;
+    const candidates = row.reachability.toldTo(askerHost);
+    const { reach } = row.reachability;
+    const isInbound = reach === REACH.inbound && candidates.length > 0;
+    if (askerReach === REACH.outboundOnly && !isInbound) {
+      if (candidates.length === 0 || reach === REACH.outboundOnly) return;
+      if (this.inbound > 0 && this.count - this.inbound >= this.inbound) return;
+    } else if (!always && candidates.length === 0) return;
+    const bytes = candidates.reduce(
+      (sum, { host }) => sum + CANDIDATE_BYTES + 3 * host.length,
+      MEMBER_BYTES,
+    );
+    if (bytes > this.#room) return;
+    this.#room -= bytes;
+    if (isInbound) this.inbound++;
+    this.#picked.set(row.peerId, { peerId: row.peerId, role: row.role, candidates, reach });
+  }
+}
+
+/** In random order. */
+function drawn<T>(items: readonly T[], rng: Rng): T[] {
+  const all = [...items];
+  for (let i = all.length - 1; i > 0; i--) {
+    const j = rng.below(i + 1);
+    const a = all[i] as T;
+    all[i] = all[j] as T;
+    all[j] = a;
+  }
+  return all;
 }

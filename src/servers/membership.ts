@@ -6,15 +6,18 @@
  */
 
 import { PEER_LIST_MAX, SIGNALLING_MESSAGE_BYTES_MAX } from "../base/limits.ts";
-import type { Address, Now } from "../base/machine.ts";
+import type { Now } from "../base/machine.ts";
 import { bytesEqual, toHex } from "../base/units.ts";
-import { ROLES, TOKEN_BYTES } from "../protocol/common.ts";
+import { type Candidate, ROLES, TOKEN_BYTES } from "../protocol/common.ts";
 import * as r5 from "../protocol/r5.ts";
 import type { RequestOf } from "../protocol/signalling.ts";
+import type { DialBack } from "./dial-back.ts";
 import { LeaseTable } from "./lease-table.ts";
 import type { MemberRow } from "./member-table.ts";
 import type { OverlayRecord } from "./overlay-record.ts";
 import type { OverlayRow } from "./overlay-table.ts";
+import type { PeerRanking } from "./peer-ranking.ts";
+import { Reachability } from "./reachability.ts";
 import type { Reply } from "./request-router.ts";
 import type { ServerCounters, ServerOptions } from "./server-types.ts";
 
@@ -39,6 +42,8 @@ export interface MembershipHost {
     then: (now: Now) => void,
   ): void;
   pamsOf(record: OverlayRecord): { pamsUrl: string; reportIntervalMs: number };
+  readonly ranking: PeerRanking;
+  readonly dialBack: DialBack;
 }
 
 export class Membership {
@@ -54,27 +59,67 @@ export class Membership {
     this.#membersMax = membersMax;
   }
 
-  admitOwner({ ownerId, record, members }: OverlayRow): void {
+  admitOwner(overlay: OverlayRow, now: Now): void {
+    const { ownerId, record, members } = overlay;
+    // Records of before do not say where the source peer was seen: at its first address then.
+    const host = record.observedHost || (record.candidates[0]?.host ?? "");
     members.put({
       peerId: ownerId,
       role: ROLES.source,
-      candidates: record.candidates,
+      reachability: new Reachability(record.candidates, host),
       tokenHash: record.memberTokenHash,
       heldStart: 0,
       heldEnd: 0,
     });
+    this.#tryOut(overlay, ownerId, now);
+  }
+
+  /** A member named its candidates anew; what was proven of them stays so. */
+  moved(
+    overlay: OverlayRow,
+    peerId: string,
+    given: readonly Candidate[],
+    host: string,
+    now: Now,
+  ): void {
+    const row = overlay.members.get(peerId);
+    if (row === undefined) return;
+    row.reachability = row.reachability.renew(given, host);
+    this.#tryOut(overlay, peerId, now);
+  }
+
+  /** Has the candidates dialled that nobody is told of before. */
+  #tryOut(overlay: OverlayRow, peerId: string, now: Now): void {
+    const reachability = overlay.members.get(peerId)?.reachability;
+    for (const row of reachability?.untried ?? []) {
+      this.#host.dialBack.want(
+        {
+          overlayId: overlay.record.overlayId,
+          sessionEpoch: overlay.record.sessionEpoch,
+          peerId,
+          address: row.candidate,
+          observedHost: reachability?.observedHost ?? "",
+          done: (proven) => {
+            row.proven = proven;
+          },
+        },
+        now,
+      );
+    }
   }
 
   /** Forgets the members of an overlay that ended. */
   forget({ record, members }: OverlayRow): void {
+    this.#host.dialBack.forget(record.overlayId);
+    this.#host.ranking.forget(record.overlayId);
     for (const peerId of members.keys()) this.#leases.drop(`${record.overlayId}/${peerId}`);
   }
 
   /** The source peer starts over: who was a member joins again, and learns the new epoch by it. */
-  startOver(row: OverlayRow): void {
+  startOver(row: OverlayRow, now: Now): void {
     this.forget(row);
     for (const peerId of [...row.members.keys()]) row.members.delete(peerId);
-    this.admitOwner(row);
+    this.admitOwner(row, now);
   }
 
   /** Members whose lease ended go. */
@@ -123,10 +168,13 @@ export class Membership {
         return;
       }
       const memberToken = this.#host.options.entropy.bytes(TOKEN_BYTES);
+      const before = overlay.members.get(peerId)?.reachability;
+      const { host } = reply.remote;
       overlay.members.put({
         peerId,
         role: request.role,
-        candidates: observed(request.candidates, reply.remote),
+        reachability:
+          before?.renew(request.candidates, host) ?? new Reachability(request.candidates, host),
         tokenHash: this.#host.options.sha256(memberToken),
         heldStart: 0,
         heldEnd: 0,
@@ -134,13 +182,18 @@ export class Membership {
       if (!owner) {
         this.#leases.grant(`${overlayId}/${peerId}`, this.#leaseMs, then.monoMs);
       }
+      this.#tryOut(overlay, peerId, then);
+      const row = overlay.members.get(peerId) as MemberRow;
       const without = new Set([...request.exclude, peerId]);
       reply.answer({
         leaseMs: this.#leaseMs,
         memberToken,
         sessionEpoch: overlay.record.sessionEpoch,
         ...this.#host.pamsOf(overlay.record),
-        members: this.#pick(overlay, PEER_LIST_MAX, without, undefined),
+        members: this.#pick(overlay, row, host, PEER_LIST_MAX, without, {
+          holding: undefined,
+          preferred: this.#host.ranking.best(overlayId, overlay.ownerId, then),
+        }),
       });
     });
   }
@@ -153,9 +206,10 @@ export class Membership {
     const member = this.#member(request, reply, now);
     if (member === undefined) return;
     const { row, overlay } = member;
+    const { host } = reply.remote;
     if (request.candidates !== undefined) {
-      row.candidates = observed(request.candidates, reply.remote);
-    }
+      this.moved(overlay, request.peerId, request.candidates, host, now);
+    } else this.#tryOut(overlay, request.peerId, now);
     row.heldStart = request.heldStart;
     row.heldEnd = request.heldEnd;
     if (overlay.ownerId !== request.peerId) {
@@ -165,6 +219,7 @@ export class Membership {
     reply.answer({
       leaseMs: this.#leaseMs,
       sessionEpoch: overlay.record.sessionEpoch,
+      reach: row.reachability.reach,
     });
   }
 
@@ -176,9 +231,26 @@ export class Membership {
   ): void {
     const member = this.#member(request, reply, now);
     if (member === undefined) return;
-    const { maxPeers, holding } = request;
+    const { maxPeers, holding, overlayId } = request;
+    const { ranking } = this.#host;
     const without = new Set([...request.exclude, request.peerId]);
-    reply.answer({ members: this.#pick(member.overlay, maxPeers, without, holding) });
+    const answer = (asking: typeof member, preferred: readonly string[]): void => {
+      const { overlay, row } = asking;
+      const { host } = reply.remote;
+      reply.answer({
+        members: this.#pick(overlay, row, host, maxPeers, without, { holding, preferred }),
+      });
+    };
+    const sourceId = member.overlay.ownerId;
+    if (holding === undefined) {
+      answer(member, ranking.best(overlayId, sourceId, now));
+      return;
+    }
+    ranking.holders({ overlayId, holding, sourceId }, now, (preferred, later) => {
+      // It may have left, or the overlay may have ended, while the PAMS was asked.
+      const still = this.#member(request, reply, later);
+      if (still !== undefined) answer(still, preferred);
+    });
   }
 
   /** R5.0. The source peer leaves by removing its overlay (P3.5); until then it stays listed. */
@@ -222,21 +294,24 @@ export class Membership {
 
   #pick(
     overlay: OverlayRow,
+    asker: MemberRow,
+    askerHost: string,
     maxPeers: number,
     without: ReadonlySet<string>,
-    holding: number | undefined,
+    preference: {
+      readonly holding: number | undefined;
+      readonly preferred: readonly string[];
+    },
   ): r5.Member[] {
-    const { ownerId: sourceId } = overlay;
-    const wish = { sourceId, maxPeers, without, holding, roomBytes: LIST_BYTES };
+    const wish = {
+      sourceId: overlay.ownerId,
+      maxPeers,
+      without,
+      ...preference,
+      askerHost,
+      askerReach: asker.reachability.reach,
+      roomBytes: LIST_BYTES,
+    };
     return overlay.members.list(wish, this.#host.options.rng);
   }
-}
-
-/** A candidate that names no host of its own gets the one that the socket shows. */
-export function observed(candidates: readonly Address[], remote: Address): readonly Address[] {
-  return candidates.map((candidate) =>
-    candidate.host === "0.0.0.0" || candidate.host === "::"
-      ? { ...candidate, host: remote.host }
-      : candidate,
-  );
 }

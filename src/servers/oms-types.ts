@@ -1,15 +1,24 @@
 /** The OMS at its border: options, events, snapshot. */
 
 import type { ErrorCode } from "../base/errors.ts";
+import type { PEER_STATUS } from "../protocol/r1.ts";
+import type { AnswerOf } from "../protocol/signalling.ts";
 import type { EndReason } from "./overlay-table.ts";
 import type { ServerCounters, ServerOptions } from "./server-types.ts";
 
 export interface OmsOptions extends ServerOptions {
-  /** `ws://host:port` of the PAMS; empty = none. */
+  /**
+   * `ws://host:port` of the PAMS, told to members; empty = none. A host of 0.0.0.0 or :: is, to a
+   * member, the one where it found the OMS.
+   */
   readonly pamsUrl?: string;
+  /** Where this OMS finds that PAMS, when it is another address. */
+  readonly pamsAddress?: string;
   /** Where this OMS is, told to the PAMS. */
   readonly omsUrl?: string;
-  /** Shown to the PAMS (R1), 16 to 64 bytes; undefined: none. */
+  /** `ws://host:port` of the IXS of another process, told of overlays that end; empty = none. */
+  readonly ixsUrl?: string;
+  /** Shown to the PAMS (R1) and that IXS, and asked of who asks for overlays; 16 to 64 bytes. */
   readonly serviceKey?: Uint8Array;
   /** R5.c: the refresh expiration time, unless a source asks for less. Default 60 s. */
   readonly refreshMs?: number;
@@ -43,7 +52,25 @@ export type OmsEvent =
       readonly overlayId: string;
       readonly code: ErrorCode;
       readonly detail: string;
+    }
+  /** The IXS of another process does not take what ended. Told once a link and code. */
+  | { readonly type: "ixsRefused"; readonly code: ErrorCode; readonly detail: string }
+  /** R1.f: answers the command `peerStatus`; undefined: no link to the PAMS, or not known there. */
+  | {
+      readonly type: "peerStatus";
+      readonly token: number;
+      readonly status: AnswerOf<typeof PEER_STATUS> | undefined;
     };
+
+export type OmsCommand =
+  /** R1.f: asks the PAMS for the status of one peer; `ask`: the PAMS is to ask the peer first. */
+  {
+    readonly type: "peerStatus";
+    readonly token: number;
+    readonly overlayId: string;
+    readonly peerId: string;
+    readonly ask: boolean;
+  };
 
 export interface OmsOverlaySnapshot {
   readonly overlayId: string;
@@ -61,5 +88,14 @@ export interface OmsSnapshot {
   /** Registrations at the PAMS since the start: answered, and refused or lost. */
   readonly pamsRegistrations: number;
   readonly pamsFailures: number;
+  /** Ends of overlays that the IXS of another process has not acknowledged. */
+  readonly ixsPending: number;
+  readonly dialBack: {
+    readonly dialled: number;
+    readonly proven: number;
+    readonly failed: number;
+    /** Not dialled for want of room, or for a port that is not a peer's. */
+    readonly refused: number;
+  };
   readonly counters: ServerCounters;
 }

@@ -17,50 +17,57 @@ import { assert } from "../base/assert.ts";
 import { RemoteProtocolError } from "../base/errors.ts";
 import {
   type Address,
+  type Frames,
   type LinkId,
   type Now,
   parseAddress,
   type StoreRecord,
 } from "../base/machine.ts";
-import { bytesEqual, fromHex, toHex } from "../base/units.ts";
-import type { Fields, InputOf } from "../protocol/codec.ts";
-import { OVERLAY_ID_BYTES, TOKEN_BYTES } from "../protocol/common.ts";
+import { fromHex, toHex } from "../base/units.ts";
+import { LIST_OVERLAYS } from "../protocol/admin.ts";
+import { OVERLAY_ID_BYTES, REACH } from "../protocol/common.ts";
+import type { PEER_STATUS } from "../protocol/r1.ts";
 import * as r5 from "../protocol/r5.ts";
-import type { RequestOf } from "../protocol/signalling.ts";
+import type { AnswerOf, RequestOf } from "../protocol/signalling.ts";
 import { Challenges } from "./challenges.ts";
-import { type FailReply, Membership, observed } from "./membership.ts";
-import type { OmsEvent, OmsOptions, OmsSnapshot } from "./oms-types.ts";
-import {
-  OVERLAY_RECORD,
-  OVERLAY_STATES,
-  type OverlayRecord,
-  TERM_RECORD,
-} from "./overlay-record.ts";
+import { DialBack } from "./dial-back.ts";
+import { IxsNotifier } from "./ixs-notifier.ts";
+import { type FailReply, Membership } from "./membership.ts";
+import type { OmsCommand, OmsEvent, OmsOptions, OmsSnapshot } from "./oms-types.ts";
+import { OVERLAY_RECORD, type OverlayRecord, TERM_RECORD } from "./overlay-record.ts";
 import { type OverlayRow, OverlayTable } from "./overlay-table.ts";
+import { Ownership } from "./ownership.ts";
 import { PamsRegistrar } from "./pams-registrar.ts";
+import { PeerRanking } from "./peer-ranking.ts";
 import type { Reply } from "./request-router.ts";
-import { ServerMachine, type StoreFailure } from "./server-machine.ts";
-import { checkedServiceKey } from "./service-key.ts";
+import { ServerMachine } from "./server-machine.ts";
+import { checkedServiceKey, isSameServiceKey } from "./service-key.ts";
+import { Uplink } from "./uplink.ts";
 
 export const OMS_STORE_PREFIX = "oms/";
 const OVERLAY_PREFIX = `${OMS_STORE_PREFIX}overlay/`;
 const TERM_KEY = `${OMS_STORE_PREFIX}term`;
 export const OMS_REQUEST_ID_BASE = 0x1000_0000;
+const TOMBSTONES_MAX = 10_000;
+/** The PAMS may have to ask the peer first. */
+const PEER_STATUS_MS = 8_000;
 
-export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
+export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
   readonly #overlays: OverlayTable;
   readonly #membership: Membership;
   readonly #challenges: Challenges;
   readonly #registrar: PamsRegistrar | undefined;
+  readonly #notifier: IxsNotifier | undefined;
+  readonly #dialBack: DialBack;
   readonly #refreshMs: number;
-  readonly #overlaysMax: number;
   readonly #pamsUrl: string;
+  readonly #serviceKey: Uint8Array | undefined;
+  #nextLinkId = 1;
   #term: { readonly value: number; readonly revision: number } = { value: 0, revision: 0 };
 
   constructor(options: OmsOptions) {
     super(options, OMS_STORE_PREFIX, OMS_REQUEST_ID_BASE);
     this.#refreshMs = options.refreshMs ?? 60_000;
-    this.#overlaysMax = options.overlaysMax ?? 1_000;
     this.#challenges = new Challenges(options.entropy);
     this.#overlays = new OverlayTable(
       {
@@ -68,40 +75,55 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
         ownerIdOf: ({ publicKey }) => toHex(this.#hash(publicKey)),
         stood: (row, now) => this.#stood(row, now),
         fell: (row) => this.#fell(row),
-        ended: ({ overlayId }, why) => this.report({ type: "overlayEnded", overlayId, why }),
+        ended: ({ overlayId }, why) => {
+          this.#notifier?.ended(overlayId);
+          this.report({ type: "overlayEnded", overlayId, why });
+        },
       },
       OVERLAY_PREFIX,
-      options.tombstonesMax ?? 10_000,
+      options.tombstonesMax ?? TOMBSTONES_MAX,
     );
     this.#pamsUrl = options.pamsUrl ?? "";
     if (this.#pamsUrl !== "") {
-      const address = parseAddress(this.#pamsUrl);
+      const address = parseAddress(options.pamsAddress ?? this.#pamsUrl);
       assert(address !== undefined, "pamsUrl is an address such as ws://host:port");
       this.#registrar = new PamsRegistrar({
-        address,
+        uplink: this.#uplink(address),
         omsUrl: options.omsUrl ?? "",
         serviceKey: checkedServiceKey(options.serviceKey),
         rng: options.rng,
         router: this.router,
-        open: (linkId, to) => this.emit({ kind: "open", linkId, address: to }),
         refused: (overlayId, code, detail) =>
           this.report({ type: "pamsRefused", overlayId, code, detail }),
         reportIntervalMs: options.reportIntervalMs ?? 10_000,
       });
     }
+    if ((options.ixsUrl ?? "") !== "") {
+      const address = parseAddress(options.ixsUrl ?? "");
+      assert(address !== undefined, "ixsUrl is an address such as ws://host:port");
+      this.#notifier = new IxsNotifier({
+        uplink: this.#uplink(address),
+        router: this.router,
+        serviceKey: checkedServiceKey(options.serviceKey),
+        pendingMax: options.tombstonesMax ?? TOMBSTONES_MAX,
+        refused: (code, detail) => this.report({ type: "ixsRefused", code, detail }),
+      });
+    }
     this.router.on(r5.CHALLENGE, (_, reply, now) =>
       reply.answer({ nonce: this.#challenges.issue(now) }),
     );
-    this.router.on(r5.CREATE, (request, reply, now) => this.#create(request, reply, now));
-    this.router.on(r5.REFRESH_OVERLAY, (request, reply, now) => this.#refresh(request, reply, now));
-    this.router.on(r5.REMOVE_SESSION_OVERLAY, (request, reply, now) =>
-      this.#remove(request, reply, now),
-    );
-    this.router.on(r5.RESTART, (request, reply, now) => this.#restart(request, reply, now));
-    this.router.on(r5.TAKE_OVER, (request, reply, now) => this.#takeOver(request, reply, now));
+    this.#dialBack = new DialBack({
+      ...options,
+      open: (linkId, address) => this.emit({ kind: "open", linkId, address }),
+      transmit: (linkId, bytes) => this.emit({ kind: "transmit", linkId, bytes }),
+      close: (linkId) => this.emit({ kind: "close", linkId, abort: true }),
+      verify: (claim, then) => this.proven(claim, { fail: () => then(false) }, () => then(true)),
+    });
     this.#membership = new Membership(
       {
         options,
+        dialBack: this.#dialBack,
+        ranking: new PeerRanking(this.#registrar),
         counters: this.counters,
         answersChallenge: (nonce, reply, now) => this.#answersChallenge(nonce, reply, now),
         standing: (overlayId, reply, now) => this.#standing(overlayId, reply, now),
@@ -111,6 +133,32 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       options.memberLeaseMs ?? 30_000,
       options.membersMax ?? 10_000,
     );
+    const ownership = new Ownership(
+      {
+        options,
+        counters: this.counters,
+        overlays: this.#overlays,
+        membership: this.#membership,
+        answersChallenge: (nonce, reply, now) => this.#answersChallenge(nonce, reply, now),
+        standing: (overlayId, reply, now) => this.#standing(overlayId, reply, now),
+        proven: (claim, reply, then) => this.proven(claim, reply, then),
+        pamsOf: (record) => this.#pamsOf(record),
+        created: (overlayId, title) => this.report({ type: "overlayCreated", overlayId, title }),
+      },
+      this.#refreshMs,
+      options.overlaysMax ?? 1_000,
+    );
+    this.router.on(r5.CREATE, (request, reply, now) => ownership.create(request, reply, now));
+    this.router.on(r5.REFRESH_OVERLAY, (request, reply, now) =>
+      ownership.refresh(request, reply, now),
+    );
+    this.router.on(r5.REMOVE_SESSION_OVERLAY, (request, reply, now) =>
+      ownership.remove(request, reply, now),
+    );
+    this.router.on(r5.RESTART, (request, reply, now) => ownership.restart(request, reply, now));
+    this.router.on(r5.TAKE_OVER, (request, reply, now) => ownership.takeOver(request, reply, now));
+    this.#serviceKey = checkedServiceKey(options.serviceKey);
+    this.router.on(LIST_OVERLAYS, (request, reply) => this.#listOverlays(request, reply));
     const membership = this.#membership;
     this.router.on(r5.JOIN, (request, reply, now) => membership.join(request, reply, now));
     this.router.on(r5.MEMBER_REFRESH, (request, reply, now) =>
@@ -118,6 +166,21 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
     );
     this.router.on(r5.LIST_PEERS, (request, reply, now) => membership.list(request, reply, now));
     this.router.on(r5.LEAVE, (request, reply, now) => membership.leave(request, reply, now));
+  }
+
+  #takeLinkId(): LinkId {
+    const linkId = this.#nextLinkId;
+    this.#nextLinkId += 2;
+    return linkId;
+  }
+
+  #uplink(address: Address): Uplink {
+    return new Uplink({
+      address,
+      rng: this.options.rng,
+      takeLinkId: () => this.#takeLinkId(),
+      open: (linkId, to) => this.emit({ kind: "open", linkId, address: to }),
+    });
   }
 
   // ----------------------------------------------------------------------------------- identity
@@ -135,73 +198,9 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
 
   // -------------------------------------------------------------------------------- overlay
 
-  /** R5.a, R5.b, R5.c. */
-  #create(
-    request: RequestOf<typeof r5.CREATE>,
-    reply: Reply<(typeof r5.CREATE)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    if (!this.#answersChallenge(request.nonce, reply, now)) return;
-    if (request.peerList.length > 0) {
-      reply.fail("CLOSED_UNSUPPORTED", "a list of eligible peers was given");
-      return;
-    }
-    const { publicKey, signature, nonce } = request;
-    this.proven({ publicKey, bytes: r5.createProof(nonce), signature }, reply, (then) => {
-      if (this.#overlays.size >= this.#overlaysMax) {
-        this.counters.overloaded++;
-        reply.fail("OVERLOADED", `limit of ${this.#overlaysMax} overlays`, {
-          retryAfterMs: this.#refreshMs,
-        });
-        return;
-      }
-      this.#createProven(request, reply, then);
-    });
-  }
-
-  #createProven(
-    request: RequestOf<typeof r5.CREATE>,
-    reply: Reply<(typeof r5.CREATE)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    const overlayId = toHex(this.options.entropy.bytes(OVERLAY_ID_BYTES));
-    const ownerToken = this.options.entropy.bytes(TOKEN_BYTES);
-    const memberToken = this.options.entropy.bytes(TOKEN_BYTES);
-    const wished = request.leaseMs === 0 ? this.#refreshMs : request.leaseMs;
-    const record: OverlayRecord = {
-      state: OVERLAY_STATES.stands,
-      overlayId,
-      sessionEpoch: 1,
-      title: request.title,
-      publicKey: request.publicKey,
-      ownerTokenHash: this.#hash(ownerToken),
-      memberTokenHash: this.#hash(memberToken),
-      candidates: observed(request.candidates, reply.remote),
-      pams: request.pams,
-      leaseMs: Math.min(this.#refreshMs, Math.max(1_000, wished)),
-      createdUs: Math.floor(now.wallUs),
-      goneUs: 0,
-    };
-    this.#overlays.create(record, now, (result) => {
-      if ("code" in result) {
-        reply.fail(result.code, result.detail);
-        return;
-      }
-      this.report({ type: "overlayCreated", overlayId, title: record.title });
-      reply.answer({
-        overlayId,
-        sessionEpoch: record.sessionEpoch,
-        refreshMs: record.leaseMs,
-        ownerToken,
-        memberToken,
-        ...this.#pamsOf(record),
-      });
-    });
-  }
-
   #stood(row: OverlayRow, now: Now): void {
     const { record } = row;
-    this.#membership.admitOwner(row);
+    this.#membership.admitOwner(row, now);
     if (record.pams) this.#registrar?.add(record.overlayId, now);
   }
 
@@ -229,138 +228,33 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
     return undefined;
   }
 
-  /**
-   * Runs `work` for the owner of an overlay that stands, after the writes under way; `work` calls
-   * done. Anybody else is answered.
-   */
-  #asOwner(
-    request: { readonly overlayId: string; readonly ownerToken: Uint8Array },
-    reply: FailReply,
-    now: Now,
-    work: (row: OverlayRow, now: Now, done: (now: Now) => void) => void,
+  /** For operators who show the service key. */
+  #listOverlays(
+    { after, limit, serviceKey }: RequestOf<typeof LIST_OVERLAYS>,
+    reply: Reply<(typeof LIST_OVERLAYS)["answer"]["fields"]>,
   ): void {
-    this.#overlays.inTurn(request.overlayId, now, (then, done) => {
-      const row = this.#standing(request.overlayId, reply, then);
-      if (
-        row !== undefined &&
-        bytesEqual(this.#hash(request.ownerToken), row.record.ownerTokenHash)
-      ) {
-        work(row, then, done);
-        return;
-      }
-      if (row !== undefined) reply.fail("NOT_OWNER", "wrong owner token");
-      done(then);
-    });
-  }
-
-  /** R5.d. */
-  #refresh(
-    request: RequestOf<typeof r5.REFRESH_OVERLAY>,
-    reply: Reply<(typeof r5.REFRESH_OVERLAY)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    this.#asOwner(request, reply, now, (row, then, done) => {
-      const { leaseMs } = row.record;
-      const candidates =
-        request.candidates === undefined ? undefined : observed(request.candidates, reply.remote);
-      this.#overlays.renew(row, then);
-      if (candidates === undefined || sameAddresses(candidates, row.record.candidates)) {
-        reply.answer({ refreshMs: leaseMs });
-        done(then);
-        return;
-      }
-      this.#overlays.change(row, { ...row.record, candidates }, then, (failure, later) => {
-        const owner = row.members.get(row.ownerId);
-        if (failure === undefined && owner !== undefined) owner.candidates = candidates;
-        settle(reply, failure, { refreshMs: leaseMs });
-        done(later);
-      });
-    });
-  }
-
-  /** The source peer starts over. */
-  #restart(
-    request: RequestOf<typeof r5.RESTART>,
-    reply: Reply<(typeof r5.RESTART)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    this.#asOwner(request, reply, now, (row, then, done) => {
-      const sessionEpoch = row.record.sessionEpoch + 1;
-      this.#overlays.change(row, { ...row.record, sessionEpoch }, then, (failure, later) => {
-        if (failure === undefined) this.#startedOver(row, later);
-        settle(reply, failure, { sessionEpoch, refreshMs: row.record.leaseMs });
-        done(later);
-      });
-    });
-  }
-
-  /** The same by the key that created the overlay, when its process lost the token. */
-  #takeOver(
-    request: RequestOf<typeof r5.TAKE_OVER>,
-    reply: Reply<(typeof r5.TAKE_OVER)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    const { overlayId, nonce, signature } = request;
-    if (!this.#answersChallenge(nonce, reply, now)) return;
-    const claimed = this.#standing(overlayId, reply, now);
-    if (claimed === undefined) return;
-    const { publicKey } = claimed.record;
-    const claim = { publicKey, bytes: r5.takeOverProof(nonce, overlayId), signature };
-    this.proven(claim, reply, (proven) => {
-      this.#overlays.inTurn(overlayId, proven, (then, done) => {
-        // It may have ended while the signature was checked, or a write was under way.
-        const row = this.#standing(overlayId, reply, then);
-        if (row === undefined) done(then);
-        else this.#takeOverProven(row, request.candidates, reply, then, done);
-      });
-    });
-  }
-
-  #takeOverProven(
-    row: OverlayRow,
-    candidates: readonly Address[],
-    reply: Reply<(typeof r5.TAKE_OVER)["answer"]["fields"]>,
-    now: Now,
-    done: (now: Now) => void,
-  ): void {
-    const ownerToken = this.options.entropy.bytes(TOKEN_BYTES);
-    const memberToken = this.options.entropy.bytes(TOKEN_BYTES);
-    const record: OverlayRecord = {
-      ...row.record,
-      sessionEpoch: row.record.sessionEpoch + 1,
-      ownerTokenHash: this.#hash(ownerToken),
-      memberTokenHash: this.#hash(memberToken),
-      candidates: observed(candidates, reply.remote),
-    };
-    this.#overlays.change(row, record, now, (failure, later) => {
-      if (failure === undefined) this.#startedOver(row, later);
-      settle(reply, failure, {
+    if (this.#serviceKey === undefined || !isSameServiceKey(this.#serviceKey, serviceKey)) {
+      this.counters.keyRefused++;
+      reply.fail("KEY_REQUIRED", serviceKey.length === 0 ? "none shown" : "another one shown");
+      return;
+    }
+    const all = [...this.#overlays.rows()]
+      .filter(({ record }) => after === undefined || record.overlayId > after)
+      .sort((a, b) => (a.record.overlayId < b.record.overlayId ? -1 : 1));
+    reply.answer({
+      rows: all.slice(0, limit).map(({ record, ownerId, members }) => ({
+        overlayId: record.overlayId,
+        title: record.title,
         sessionEpoch: record.sessionEpoch,
-        refreshMs: record.leaseMs,
-        ownerToken,
-        memberToken,
-        ...this.#pamsOf(record),
-      });
-      done(later);
-    });
-  }
-
-  #startedOver(row: OverlayRow, now: Now): void {
-    this.#overlays.renew(row, now);
-    this.#membership.startOver(row);
-  }
-
-  /** P3.2. */
-  #remove(
-    request: RequestOf<typeof r5.REMOVE_SESSION_OVERLAY>,
-    reply: Reply<(typeof r5.REMOVE_SESSION_OVERLAY)["answer"]["fields"]>,
-    now: Now,
-  ): void {
-    this.#asOwner(request, reply, now, (row, then, done) => {
-      this.#overlays.end(row, "removed", then, (failure, later) => {
-        settle(reply, failure, {});
-        done(later);
-      });
+        sourcePeerId: ownerId,
+        createdUs: record.createdUs,
+        members: members.size,
+        inbound: members.reaching(REACH.inbound),
+        outboundOnly: members.reaching(REACH.outboundOnly),
+        pams: record.pams,
+      })),
+      more: all.length > limit,
+      pamsUrl: this.#pamsUrl,
     });
   }
 
@@ -416,17 +310,42 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.serve();
       const overlayIds = this.#overlays.goneIds();
       if (overlayIds.length > 0) this.report({ type: "endedBefore", overlayIds });
+      for (const overlayId of overlayIds) this.#notifier?.ended(overlayId);
     });
   }
 
-  protected override onCommand(): void {}
+  /** R1.f. */
+  protected override onCommand({ token, ...wish }: OmsCommand, now: Now): void {
+    const { overlayId, peerId, ask } = wish;
+    const tell = (status: AnswerOf<typeof PEER_STATUS> | undefined): void =>
+      this.report({ type: "peerStatus", token, status });
+    const asked = this.#registrar?.peerStatus(
+      { overlayId, peerId, ask },
+      PEER_STATUS_MS,
+      now,
+      (outcome) => tell(outcome.kind === "answer" ? outcome.answer : undefined),
+    );
+    if (asked !== true) tell(undefined);
+  }
+
+  protected override isPeerLink(linkId: LinkId): boolean {
+    return this.#dialBack.owns(linkId);
+  }
+
+  protected override onPeerFrames(input: Frames, now: Now): void {
+    this.#dialBack.frames(input, now);
+  }
 
   protected override onLinkUp(linkId: LinkId, now: Now): void {
+    this.#dialBack.linkUp(linkId);
     this.#registrar?.linkUp(linkId, now);
+    this.#notifier?.linkUp(linkId);
   }
 
   protected override onLinkDown(linkId: LinkId, now: Now): void {
+    this.#dialBack.linkDown(linkId, now);
     this.#registrar?.linkDown(linkId, now);
+    this.#notifier?.linkDown(linkId, now);
   }
 
   protected override onTime(now: Now): void {
@@ -435,6 +354,8 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
     this.#membership.onTime(now, (overlayId) => this.#overlays.row(overlayId));
     this.#overlays.onTime(now);
     this.#registrar?.onTime(now);
+    this.#notifier?.onTime(now);
+    this.#dialBack.onTime(now);
   }
 
   protected override earliestMs(): number {
@@ -443,6 +364,8 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       this.#overlays.earliestMs(),
       this.#membership.earliestMs(),
       this.#challenges.earliestMs(),
+      this.#dialBack.earliestMs(),
+      this.#notifier?.earliestMs() ?? Number.POSITIVE_INFINITY,
       this.#registrar?.earliestMs() ?? Number.POSITIVE_INFINITY,
     );
   }
@@ -461,6 +384,8 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
       tombstones: this.#overlays.tombstones,
       pamsRegistrations: this.#registrar?.registered ?? 0,
       pamsFailures: this.#registrar?.failed ?? 0,
+      ixsPending: this.#notifier?.pending ?? 0,
+      dialBack: this.#dialBack.counts,
       counters: { ...this.counters },
     };
   }
@@ -469,24 +394,4 @@ export class Oms extends ServerMachine<OmsSnapshot, never, OmsEvent> {
 /** An overlay management server; `start` loads it from the store. */
 export function createOms(options: OmsOptions): Oms {
   return new Oms(options);
-}
-
-/** The answer, or the failure of the write behind it. */
-function settle<A extends Fields>(
-  reply: Reply<A>,
-  failure: StoreFailure | undefined,
-  answer: InputOf<A>,
-): void {
-  if (failure === undefined) reply.answer(answer);
-  else reply.fail(failure.code, failure.detail);
-}
-
-function sameAddresses(a: readonly Address[], b: readonly Address[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every(({ transport, host, port }, i) => {
-      const other = b[i];
-      return other?.transport === transport && other.host === host && other.port === port;
-    })
-  );
 }

@@ -7,11 +7,12 @@ import {
   type Decoded,
   defineMessage,
   oneOf,
+  optional,
   text,
   u32,
   u53,
 } from "../protocol/codec.ts";
-import { addresses, durationMs, overlayId, publicKey } from "../protocol/common.ts";
+import { candidates, durationMs, overlayId, publicKey } from "../protocol/common.ts";
 
 export const OVERLAY_STATES = { stands: 0, removed: 1, expired: 2 } as const;
 
@@ -27,12 +28,15 @@ export const OVERLAY_RECORD = defineMessage({
     /** SHA-256 of the tokens; the tokens themselves are never stored. */
     ownerTokenHash: bytes(32),
     memberTokenHash: bytes(32),
-    candidates: addresses,
+    /** As the source peer gave them. */
+    candidates,
     pams: bool,
     leaseMs: durationMs,
     createdUs: u53,
     /** Wall time of its end; 0 = stands. */
     goneUs: u53,
+    /** Where the OMS saw the source peer; empty in records of before. */
+    observedHost: optional(text(255), ""),
   },
 });
 export type OverlayRecord = Decoded<typeof OVERLAY_RECORD>;

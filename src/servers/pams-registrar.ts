@@ -1,8 +1,7 @@
 /**
  * The OMS's side of R1: keeps the overlays that want it registered at one PAMS.
  *
- * Opens the link when there is something to say, opens it again with back-off when it goes, repeats
- * each registration every report interval that the PAMS gave (R1.c; up to a tenth early, never
+ * Wants its link while there is something to say, repeats each registration every report interval that the PAMS gave (R1.c; up to a tenth early, never
  * late), and removes an overlay at its end (P3.3). What a PAMS that is away does not hear, it
  * forgets by itself after three intervals.
  *
@@ -12,27 +11,25 @@
 
 import { Deadlines } from "../base/deadlines.ts";
 import type { ErrorCode } from "../base/errors.ts";
-import type { Address, LinkId, Now } from "../base/machine.ts";
+import type { LinkId, Now } from "../base/machine.ts";
 import type { Rng } from "../base/rng.ts";
 import * as r1 from "../protocol/r1.ts";
-import { type Failure, failureError } from "../protocol/signalling.ts";
-import type { RequestRouter } from "./request-router.ts";
+import { type Failure, failureError, type RequestOf } from "../protocol/signalling.ts";
+import type { Outcome, RequestRouter } from "./request-router.ts";
+import type { Uplink } from "./uplink.ts";
 
-const BACKOFF_MIN_MS = 250;
-const BACKOFF_MAX_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 /** Removals kept for a PAMS that is away; older ones are left to expire there. */
 const REMOVALS_MAX = 1_000;
 
 export interface RegistrarOptions {
-  readonly address: Address;
+  readonly uplink: Uplink;
   /** Told to the PAMS: where this OMS is. */
   readonly omsUrl: string;
   /** Shown to the PAMS; undefined: none. */
   readonly serviceKey: Uint8Array | undefined;
   readonly rng: Rng;
   readonly router: RequestRouter;
-  readonly open: (linkId: LinkId, address: Address) => void;
   /** The PAMS answered with a failure; once a link and code. */
   readonly refused: (overlayId: string, code: ErrorCode, detail: string) => void;
   /** Until the PAMS has given one. */
@@ -49,10 +46,6 @@ export class PamsRegistrar {
   readonly #told = new Set<ErrorCode>();
   /** What the requests show of the service key. */
   readonly #key: { readonly serviceKey?: Uint8Array };
-  #link: { readonly id: LinkId; up: boolean } | undefined;
-  #nextLinkId = 1;
-  #reopenMs = 0;
-  #backoffMs = BACKOFF_MIN_MS;
   #reportIntervalMs: number;
   /** Registrations that the PAMS answered, and that failed. */
   registered = 0;
@@ -85,34 +78,22 @@ export class PamsRegistrar {
   }
 
   linkUp(linkId: LinkId, now: Now): void {
-    if (this.#link?.id !== linkId) return;
-    this.#link.up = true;
-    this.#backoffMs = BACKOFF_MIN_MS;
+    if (!this.#options.uplink.linkUp(linkId)) return;
     this.#told.clear();
     // A PAMS on a new link may have started over: it hears of every overlay at once.
     for (const overlayId of this.#overlays) this.#due.set(overlayId, now.monoMs);
   }
 
   linkDown(linkId: LinkId, now: Now): void {
-    if (this.#link?.id !== linkId) return;
-    this.#link = undefined;
-    // Full jitter, so that many OMSs do not return together.
-    this.#reopenMs = now.monoMs + this.#options.rng.next() * this.#backoffMs;
-    this.#backoffMs = Math.min(BACKOFF_MAX_MS, 2 * this.#backoffMs);
+    this.#options.uplink.linkDown(linkId, now);
   }
 
   onTime(now: Now): void {
     if (this.#overlays.size === 0 && this.#removals.size === 0) return;
-    if (this.#link === undefined) {
-      if (now.monoMs < this.#reopenMs) return;
-      this.#link = { id: this.#nextLinkId, up: false };
-      this.#nextLinkId += 2;
-      this.#options.open(this.#link.id, this.#options.address);
-      return;
-    }
-    if (!this.#link.up) return;
-    const { router, omsUrl } = this.#options;
-    const linkId = this.#link.id;
+    const { router, omsUrl, uplink } = this.#options;
+    uplink.want(now);
+    const { linkId } = uplink;
+    if (linkId === undefined) return;
     for (const overlayId of this.#removals) {
       const request = { overlayId, ...this.#key };
       router.ask(linkId, r1.REMOVE_OVERLAY, request, ANSWER_TIMEOUT_MS, now, (outcome) => {
@@ -159,8 +140,44 @@ export class PamsRegistrar {
 
   earliestMs(): number {
     if (this.#overlays.size === 0 && this.#removals.size === 0) return Number.POSITIVE_INFINITY;
-    if (this.#link === undefined) return this.#reopenMs;
-    if (!this.#link.up) return Number.POSITIVE_INFINITY;
+    const { uplink } = this.#options;
+    if (uplink.linkId === undefined) return uplink.earliestMs();
     return this.#removals.size > 0 ? 0 : this.#due.earliestMs();
+  }
+
+  // ------------------------------------------------------------------------------ questions
+
+  /**
+   * R1.d. False: there is no link to the PAMS now, `then` is not called. Else it is called once;
+   * undefined: no answer within `timeoutMs`.
+   */
+  peerList(
+    wish: Omit<Parameters<typeof r1.PEER_LIST.request.encode>[0], "serviceKey">,
+    timeoutMs: number,
+    now: Now,
+    then: (peers: readonly r1.ActivePeer[] | undefined, now: Now) => void,
+  ): boolean {
+    const { router, uplink } = this.#options;
+    const { linkId } = uplink;
+    if (linkId === undefined) return false;
+    const request = { ...wish, ...this.#key };
+    router.ask(linkId, r1.PEER_LIST, request, timeoutMs, now, (outcome, later) => {
+      then(outcome.kind === "answer" ? outcome.answer.peers : undefined, later);
+    });
+    return true;
+  }
+
+  /** R1.f. As peerList. */
+  peerStatus(
+    wish: Omit<RequestOf<typeof r1.PEER_STATUS>, "serviceKey">,
+    timeoutMs: number,
+    now: Now,
+    then: (outcome: Outcome<(typeof r1.PEER_STATUS)["answer"]["fields"]>, now: Now) => void,
+  ): boolean {
+    const { router, uplink } = this.#options;
+    const { linkId } = uplink;
+    if (linkId === undefined) return false;
+    router.ask(linkId, r1.PEER_STATUS, { ...wish, ...this.#key }, timeoutMs, now, then);
+    return true;
   }
 }

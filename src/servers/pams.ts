@@ -3,20 +3,30 @@
  *
  * All soft: an OMS repeats its registration and a peer its report every interval, so a PAMS that
  * starts empty is complete again after one interval. What stays silent for three intervals is
- * dropped. Of each peer only the latest report is kept: a report costs two map look-ups and a
- * lease renewal, whatever the size of the overlay.
+ * dropped. Of each peer only the latest report is kept: a report costs two map look-ups, a hash and
+ * a lease renewal, whatever the size of the overlay.
  *
- * With a service key, overlays are registered and removed only by who shows it (KEY_REQUIRED).
+ * A peer is what it proved to be: its id is the hash of the key that signed the challenge, and its
+ * token stands for that afterwards. With a service key, overlays are registered, removed and asked
+ * about only by who shows it (KEY_REQUIRED).
  *
  * Never uses what a peer reports as a ground to admit or refuse anybody.
  */
 
 import type { LinkId, Now } from "../base/machine.ts";
+import { bytesEqual, toHex } from "../base/units.ts";
 import type { Fields } from "../protocol/codec.ts";
-import type { Role } from "../protocol/common.ts";
+import { type Role, TOKEN_BYTES } from "../protocol/common.ts";
 import * as r1 from "../protocol/r1.ts";
 import * as r2 from "../protocol/r2.ts";
 import type { RequestOf } from "../protocol/signalling.ts";
+import {
+  type ActivePeerRow,
+  ActivityTable,
+  contributionPermille,
+  silentMs,
+} from "./activity-table.ts";
+import { Challenges } from "./challenges.ts";
 import { LeaseTable } from "./lease-table.ts";
 import type { Reply } from "./request-router.ts";
 import { ServerMachine } from "./server-machine.ts";
@@ -61,6 +71,9 @@ export type PamsEvent =
 export interface PamsPeerSnapshot {
   readonly peerId: string;
   readonly role: Role;
+  readonly activity: r1.Activity;
+  /** Bytes given for 1,000 taken. */
+  readonly contributionPermille: number;
   /** Undefined until the first report. */
   readonly status: r2.PeerStatus | undefined;
   /** Since the last report or registration. */
@@ -81,25 +94,10 @@ export interface PamsSnapshot {
   readonly counters: ServerCounters;
 }
 
-interface PeerRow {
-  readonly peerId: string;
-  role: Role;
-  status: r2.PeerStatus | undefined;
-  heardMs: number;
-  /** Where it spoke last; asked there. */
-  linkId: LinkId;
-}
-
-interface OverlayRow {
-  readonly overlayId: string;
-  omsUrl: string;
-  readonly peers: Map<string, PeerRow>;
-}
-
 const UNKNOWN_OVERLAY_DETAIL = "not registered by its OMS (yet)";
 
 export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
-  readonly #overlays = new Map<string, OverlayRow>();
+  readonly #overlays = new Map<string, ActivityTable>();
   readonly #overlayLeases = new LeaseTable();
   /** Keys are overlay id and peer id, joined by a slash. */
   readonly #peerLeases = new LeaseTable();
@@ -107,6 +105,7 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
   readonly #overlaysMax: number;
   readonly #peersMax: number;
   readonly #serviceKey: Uint8Array | undefined;
+  readonly #challenges: Challenges;
   #reports = 0;
 
   constructor(options: PamsOptions) {
@@ -115,6 +114,7 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
     this.#overlaysMax = options.overlaysMax ?? 1_000;
     this.#peersMax = options.peersMax ?? 10_000;
     this.#serviceKey = checkedServiceKey(options.serviceKey);
+    this.#challenges = new Challenges(options.entropy);
     this.router.on(r1.REGISTER_OVERLAY, (request, reply, now) => {
       if (this.#isServer(request.serviceKey, reply)) this.#registerOverlay(request, reply, now);
     });
@@ -123,14 +123,20 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
       this.#dropOverlay(request.overlayId, "removed");
       reply.answer({});
     });
+    this.router.on(r1.PEER_LIST, (request, reply, now) => {
+      if (this.#isServer(request.serviceKey, reply)) this.#peerList(request, reply, now);
+    });
+    this.router.on(r1.PEER_STATUS, (request, reply, now) => {
+      if (this.#isServer(request.serviceKey, reply)) this.#peerStatus(request, reply, now);
+    });
+    this.router.on(r2.PAMS_CHALLENGE, (_, reply, now) =>
+      reply.answer({ nonce: this.#challenges.issue(now) }),
+    );
     this.router.on(r2.REGISTER_PEER, (request, reply, now) =>
       this.#registerPeer(request, reply, now),
     );
     this.router.on(r2.REPORT, (request, reply, now) => this.#report(request, reply, now));
-    this.router.on(r2.REMOVE_PEER, (request, reply) => {
-      this.#dropPeer(request.overlayId, request.peerId);
-      reply.answer({});
-    });
+    this.router.on(r2.REMOVE_PEER, (request, reply) => this.#removePeer(request, reply));
   }
 
   /** Status of one overlay; undefined when it is not registered. */
@@ -140,11 +146,13 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
     return {
       overlayId,
       omsUrl: overlay.omsUrl,
-      peers: [...overlay.peers.values()].map(({ peerId, role, status, heardMs }) => ({
-        peerId,
-        role,
-        status,
-        silentMs: now.monoMs - heardMs,
+      peers: [...overlay.peers.values()].map((row) => ({
+        peerId: row.peerId,
+        role: row.role,
+        activity: overlay.activityOf(row, now.monoMs),
+        contributionPermille: row.status === undefined ? 0 : contributionPermille(row.status),
+        status: row.status,
+        silentMs: silentMs(row, now.monoMs),
       })),
     };
   }
@@ -180,7 +188,7 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
       });
       return;
     } else {
-      this.#overlays.set(overlayId, { overlayId, omsUrl, peers: new Map() });
+      this.#overlays.set(overlayId, new ActivityTable(overlayId, omsUrl, this.#reportIntervalMs));
       this.report({ type: "overlayRegistered", overlayId });
     }
     this.#overlayLeases.grant(overlayId, this.#leaseMs, now.monoMs);
@@ -196,6 +204,53 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
     this.report({ type: "overlayDropped", overlayId, why });
   }
 
+  /** The overlay if it is registered; else the request is answered. */
+  #registered(overlayId: string, reply: Pick<Reply<Fields>, "fail">): ActivityTable | undefined {
+    const overlay = this.#overlays.get(overlayId);
+    if (overlay === undefined) {
+      reply.fail("UNKNOWN_OVERLAY", UNKNOWN_OVERLAY_DETAIL, { retryAfterMs: 1_000 });
+    }
+    return overlay;
+  }
+
+  /** R1.d. */
+  #peerList(
+    request: r1.PeerListRequest,
+    reply: Reply<(typeof r1.PEER_LIST)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const overlay = this.#registered(request.overlayId, reply);
+    if (overlay !== undefined) reply.answer(overlay.list(request, this.options.rng, now.monoMs));
+  }
+
+  /** R1.f; with `ask` the peer itself is asked first (R2.e). */
+  #peerStatus(
+    request: RequestOf<typeof r1.PEER_STATUS>,
+    reply: Reply<(typeof r1.PEER_STATUS)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const { overlayId, peerId } = request;
+    const tell = (later: Now): void => {
+      const overlay = this.#registered(overlayId, reply);
+      if (overlay === undefined) return;
+      const row = overlay.peers.get(peerId);
+      if (row === undefined) {
+        reply.fail("UNKNOWN_PEER", "not registered by itself (any more)");
+        return;
+      }
+      const { status } = row;
+      reply.answer({
+        role: row.role,
+        activity: overlay.activityOf(row, later.monoMs),
+        silentMs: silentMs(row, later.monoMs),
+        contributionPermille: status === undefined ? 0 : contributionPermille(status),
+        reports: status === undefined ? [] : [status],
+      });
+    };
+    if (request.ask) this.#ask(overlayId, peerId, now, (_, later) => tell(later));
+    else tell(now);
+  }
+
   // ----------------------------------------------------------------------------------------- R2
 
   /** R2.a, R2.b. */
@@ -204,12 +259,33 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
     reply: Reply<(typeof r2.REGISTER_PEER)["answer"]["fields"]>,
     now: Now,
   ): void {
-    const { overlayId, peerId, role } = request;
-    const overlay = this.#overlays.get(overlayId);
-    if (overlay === undefined) {
-      reply.fail("UNKNOWN_OVERLAY", UNKNOWN_OVERLAY_DETAIL, { retryAfterMs: 1_000 });
+    const { overlayId, peerId, nonce, publicKey, signature } = request;
+    if (this.#registered(overlayId, reply) === undefined) return;
+    if (nonce === undefined || publicKey === undefined || signature === undefined) {
+      reply.fail("IDENTITY_UNPROVEN", "ask for a challenge, sign it and register with that");
       return;
     }
+    if (!this.#challenges.use(nonce, now)) {
+      reply.fail("IDENTITY_UNPROVEN", "no such challenge is open; ask for a new one");
+      return;
+    }
+    if (toHex(this.options.sha256(publicKey)) !== peerId) {
+      reply.fail("IDENTITY_UNPROVEN", "the peer id is not the hash of the public key");
+      return;
+    }
+    const claim = { publicKey, bytes: r2.registerProof(nonce, overlayId), signature };
+    this.proven(claim, reply, (then) => this.#registerProven(request, reply, then));
+  }
+
+  #registerProven(
+    request: RequestOf<typeof r2.REGISTER_PEER>,
+    reply: Reply<(typeof r2.REGISTER_PEER)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    const { overlayId, peerId, role } = request;
+    // It may have gone while the signature was checked.
+    const overlay = this.#registered(overlayId, reply);
+    if (overlay === undefined) return;
     const known = overlay.peers.get(peerId);
     if (known === undefined && overlay.peers.size >= this.#peersMax) {
       this.counters.overloaded++;
@@ -218,11 +294,15 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
       });
       return;
     }
-    const row = known ?? { peerId, role, status: undefined, heardMs: 0, linkId: 0 };
+    const peerToken = this.options.entropy.bytes(TOKEN_BYTES);
+    const tokenHash = this.options.sha256(peerToken);
+    const fresh = { status: undefined, completed: false, lagging: false, heardMs: 0, linkId: 0 };
+    const row = known ?? { peerId, role, tokenHash, ...fresh };
     row.role = role;
+    row.tokenHash = tokenHash;
     overlay.peers.set(peerId, row);
     this.#heard(overlayId, row, reply.linkId, now);
-    reply.answer({ reportIntervalMs: this.#reportIntervalMs });
+    reply.answer({ reportIntervalMs: this.#reportIntervalMs, peerToken });
   }
 
   /** R2.c: the latest report wins. */
@@ -231,40 +311,67 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
     reply: Reply<(typeof r2.REPORT)["answer"]["fields"]>,
     now: Now,
   ): void {
-    const overlay = this.#overlays.get(request.overlayId);
-    if (overlay === undefined) {
-      reply.fail("UNKNOWN_OVERLAY", UNKNOWN_OVERLAY_DETAIL, { retryAfterMs: 1_000 });
-      return;
-    }
-    const row = overlay.peers.get(request.peerId);
-    if (row === undefined) {
+    const { peerToken, ...status } = request;
+    const overlay = this.#registered(status.overlayId, reply);
+    if (overlay === undefined) return;
+    const row = overlay.peers.get(status.peerId);
+    // A wrong token is answered as no registration at all: registering again cures both.
+    if (row === undefined || !this.#isOwn(row, peerToken)) {
       reply.fail("UNKNOWN_PEER", "register first");
       return;
     }
-    row.status = request;
+    overlay.report(row, status);
     this.#reports++;
-    this.#heard(request.overlayId, row, reply.linkId, now);
+    this.#heard(status.overlayId, row, reply.linkId, now);
     reply.answer({});
   }
 
-  #heard(overlayId: string, row: PeerRow, linkId: LinkId, now: Now): void {
+  #isOwn(row: ActivePeerRow, peerToken: Uint8Array): boolean {
+    return bytesEqual(this.options.sha256(peerToken), row.tokenHash);
+  }
+
+  #heard(overlayId: string, row: ActivePeerRow, linkId: LinkId, now: Now): void {
     row.heardMs = now.monoMs;
     row.linkId = linkId;
     this.#peerLeases.grant(`${overlayId}/${row.peerId}`, this.#leaseMs, now.monoMs);
   }
 
   /** R2.d. */
+  #removePeer(
+    request: RequestOf<typeof r2.REMOVE_PEER>,
+    reply: Reply<(typeof r2.REMOVE_PEER)["answer"]["fields"]>,
+  ): void {
+    const row = this.#overlays.get(request.overlayId)?.peers.get(request.peerId);
+    if (row !== undefined && !this.#isOwn(row, request.peerToken)) {
+      reply.fail("NOT_OWNER", "the token of another registration");
+      return;
+    }
+    this.#dropPeer(request.overlayId, request.peerId);
+    reply.answer({});
+  }
+
   #dropPeer(overlayId: string, peerId: string): void {
     this.#overlays.get(overlayId)?.peers.delete(peerId);
     this.#peerLeases.drop(`${overlayId}/${peerId}`);
   }
 
-  /** R2.e: asks a peer where it spoke last. */
-  protected override onCommand(command: PamsCommand, now: Now): void {
-    const { token, overlayId, peerId } = command;
+  protected override onCommand({ token, overlayId, peerId }: PamsCommand, now: Now): void {
+    this.#ask(overlayId, peerId, now, (status) => this.report({ type: "status", token, status }));
+  }
+
+  /**
+   * R2.e: asks a peer where it spoke last. `then` is called once, with nothing when it is not
+   * registered, has no link or did not answer with a status of its own.
+   */
+  #ask(
+    overlayId: string,
+    peerId: string,
+    now: Now,
+    then: (status: r2.PeerStatus | undefined, now: Now) => void,
+  ): void {
     const row = this.#overlays.get(overlayId)?.peers.get(peerId);
     if (row === undefined || !this.router.isUp(row.linkId)) {
-      this.report({ type: "status", token, status: undefined });
+      then(undefined, now);
       return;
     }
     const request = { overlayId, peerId };
@@ -272,12 +379,12 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
       const status = outcome.kind === "answer" ? outcome.answer : undefined;
       const mine = status?.overlayId === overlayId && status.peerId === peerId;
       // The peer may have been removed while it was asked.
-      const still = this.#overlays.get(overlayId)?.peers.get(peerId) === row;
-      if (status !== undefined && mine && still) {
-        row.status = status;
+      const overlay = this.#overlays.get(overlayId);
+      if (status !== undefined && mine && overlay?.peers.get(peerId) === row) {
+        overlay.report(row, status);
         this.#heard(overlayId, row, row.linkId, later);
       }
-      this.report({ type: "status", token, status: mine ? status : undefined });
+      then(mine ? status : undefined, later);
     });
   }
 
@@ -294,6 +401,7 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
   }
 
   protected override onTime(now: Now): void {
+    this.#challenges.onTime(now);
     for (;;) {
       const key = this.#peerLeases.takeEnded(now.monoMs);
       if (key === undefined) break;
@@ -308,7 +416,11 @@ export class Pams extends ServerMachine<PamsSnapshot, PamsCommand, PamsEvent> {
   }
 
   protected override earliestMs(): number {
-    return Math.min(this.#peerLeases.earliestMs(), this.#overlayLeases.earliestMs());
+    return Math.min(
+      this.#peerLeases.earliestMs(),
+      this.#overlayLeases.earliestMs(),
+      this.#challenges.earliestMs(),
+    );
   }
 
   protected override snapshot(now: Now): PamsSnapshot {

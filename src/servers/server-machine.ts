@@ -12,6 +12,7 @@
 import { assert } from "../base/assert.ts";
 import type { ErrorCode } from "../base/errors.ts";
 import {
+  type Frames,
   type Input,
   type JobResult,
   type LinkId,
@@ -86,7 +87,7 @@ export abstract class ServerMachine<
   protected override step(input: Input<ServerCommand | C>, now: Now): void {
     switch (input.kind) {
       case "linkUp":
-        this.router.linkUp(input, now);
+        if (!this.isPeerLink(input.linkId)) this.router.linkUp(input, now);
         this.onLinkUp(input.linkId, now);
         break;
       case "linkDown":
@@ -94,7 +95,8 @@ export abstract class ServerMachine<
         this.onLinkDown(input.linkId, now);
         break;
       case "frames":
-        this.router.frames(input, now);
+        if (this.isPeerLink(input.linkId)) this.onPeerFrames(input, now);
+        else this.router.frames(input, now);
         break;
       case "jobDone":
         this.#settle(this.#jobs, input.jobId, input.result, now);
@@ -143,6 +145,11 @@ export abstract class ServerMachine<
   protected abstract snapshot(now: Now): S;
   protected onLinkUp(_linkId: LinkId, _now: Now): void {}
   protected onLinkDown(_linkId: LinkId, _now: Now): void {}
+  /** A link that this server opened to a peer's port: it carries frames of R10, no requests. */
+  protected isPeerLink(_linkId: LinkId): boolean {
+    return false;
+  }
+  protected onPeerFrames(_input: Frames, _now: Now): void {}
 
   /** From now on requests are served. */
   protected serve(): void {

@@ -4,7 +4,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { SERVICE_KEY_BYTES_MAX } from "../protocol/r1.ts";
+import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
 
 /** Below 128 bits a key could be guessed. */
 export const SERVICE_KEY_BYTES_MIN = 16;

@@ -41,6 +41,7 @@ async function run(line: string, fail?: Error): Promise<Outcome> {
     demoPeer: note("demoPeer"),
     key: note("key"),
     sim: note("sim"),
+    status: note("status"),
   };
   const args = line === "" ? [] : line.split(" ");
   const code = await runProgram(args, actions, { version: "1.2.3", out, error });

@@ -59,9 +59,14 @@ test("every curl line does what it says", async () => {
     expect(answer.code, `${operation}: ${String(answer.detail)}`).toBeUndefined();
     return answer;
   };
-  const prove = async (seed: number, domain: string, rest: Uint8Array): Promise<void> => {
+  const prove = async (
+    seed: number,
+    domain: string,
+    rest: Uint8Array,
+    challenge = "r5/challenge",
+  ): Promise<void> => {
     const key = keyOf(Buffer.alloc(32, seed));
-    variables.NONCE = String((await succeed("r5/challenge")).nonce);
+    variables.NONCE = String((await succeed(challenge)).nonce);
     const statement = [Buffer.from(domain), Buffer.from(variables.NONCE, "hex"), rest];
     variables.PUBLIC = key.publicKey.toString("hex");
     variables.PEER = key.peerId.toString("hex");
@@ -75,7 +80,7 @@ test("every curl line does what it says", async () => {
   variables.OVERLAY = String(created.overlayId);
   variables.OWNER_TOKEN = String(created.ownerToken);
   const overlayId = Buffer.from(variables.OVERLAY, "hex");
-  expect(await succeed("r5/refresh")).toEqual({ refreshMs: 60_000 });
+  expect(await succeed("r5/refresh")).toEqual({ refreshMs: 60_000, reach: 1 });
   const owner = keyOf(Buffer.alloc(32, 1));
   const fields = ["ws://127.0.0.1:7900", overlayId, 1, "t", "2014", 16_384, "", "checksum"];
   const more = ["complete", 10_000, 8, owner.publicKey, 1];
@@ -102,19 +107,40 @@ test("every curl line does what it says", async () => {
     { role: 0, candidates: [{ transport: "tcp", host: "127.0.0.1", port: 7901 }] },
   ]);
   variables.TOKEN = String(joined.memberToken);
-  expect(await succeed("r5/member-refresh")).toEqual({ leaseMs: 30_000, sessionEpoch: 1 });
+  expect(await succeed("r5/member-refresh")).toEqual({
+    leaseMs: 30_000,
+    sessionEpoch: 1,
+    reach: 2,
+  });
   expect((await succeed("r5/list")).members).toHaveLength(1);
-  for (const operation of ["r1/register-overlay", "r1/remove-overlay"]) {
+  const keyed = ["r1/register-overlay", "r1/remove-overlay", "r1/peer-list", "r1/peer-status"];
+  for (const operation of [...keyed, "r6/overlay-gone", "admin/overlays"]) {
     expect(await curl(operation)).toMatchObject({ code: "KEY_REQUIRED" });
   }
   variables.SERVICE_KEY = serviceKey.toString("hex");
   expect(await succeed("r1/register-overlay")).toEqual({ reportIntervalMs: 10_000 });
-  expect(await succeed("r2/register-peer")).toEqual({ reportIntervalMs: 10_000 });
+  await prove(2, "mp2p-r2-register-1", overlayId, "r2/challenge");
+  const registered = await succeed("r2/register-peer");
+  expect(registered).toMatchObject({ reportIntervalMs: 10_000 });
+  variables.PEER_TOKEN = String(registered.peerToken);
   expect(await succeed("r2/report")).toEqual({});
+  expect(await succeed("r1/peer-list")).toMatchObject({
+    peers: [{ peerId: variables.PEER, activity: 1, links: 1 }],
+    matching: 1,
+    registered: 1,
+  });
+  expect(await succeed("r1/peer-status")).toMatchObject({ role: 1, reports: [{ links: 1 }] });
+  expect(await succeed("admin/overlays")).toMatchObject({
+    rows: [{ overlayId: variables.OVERLAY, title: "Seattle", members: 2, inbound: 1 }],
+    more: false,
+    pamsUrl: servers.urls.pams,
+  });
   expect(await succeed("r2/remove-peer")).toEqual({});
   expect(await curl("r2/report")).toMatchObject({ code: "UNKNOWN_PEER" });
   expect(await succeed("r1/remove-overlay")).toEqual({});
   expect(await succeed("r5/leave")).toEqual({});
+  expect(await succeed("r6/overlay-gone")).toEqual({});
+  expect((await succeed("r6/list")).rows).toEqual([]);
 
   // The end.
   expect(await succeed("r5/restart")).toEqual({ sessionEpoch: 2, refreshMs: 60_000 });

@@ -7,6 +7,7 @@ import * as limits from "../../src/base/limits.ts";
 import { defineMessage, type Field } from "../../src/protocol/codec.ts";
 import { decodeIndexFile } from "../../src/protocol/index-file.ts";
 import { OPERATIONS } from "../../src/protocol/operations.ts";
+import { registerProof } from "../../src/protocol/r2.ts";
 import { createProof, joinProof, takeOverProof } from "../../src/protocol/r5.ts";
 import { removeProof } from "../../src/protocol/r6.ts";
 import * as r10 from "../../src/protocol/r10.ts";
@@ -148,12 +149,36 @@ const SAMPLES: Readonly<Record<string, unknown>> = {
   overlayId: Buffer.alloc(16),
   role: 1,
   candidates: [],
+  reach: 1,
+  activity: 1,
+  silentMs: 9,
+  heldStart: 0,
+  heldEnd: 9,
+  missing: 0,
+  lagMs: 0,
+  contributionPermille: 0,
+  rateBytesPerSecond: 0,
+  uploadBytesPerSecond: 0,
+  spareBytesPerSecond: 0,
+  links: 1,
+  bytesFrom: 0,
+  bytesTo: 0,
+  sessionEpoch: 1,
+  sourcePeerId: Buffer.alloc(32),
+  createdUs: 1,
+  members: 1,
+  inbound: 1,
+  outboundOnly: 0,
+  pams: true,
   dataSourceId: "s",
   dataId: "d",
   title: "t",
   version: 1,
   whenUs: 0,
 };
+
+/** A whole status, of the least that each of its rows allows. */
+const STATUS = [Buffer.alloc(16), Buffer.alloc(32), 5, ...new Array(15).fill(0), []];
 
 const bound = (text: string): number =>
   text.startsWith("2^53") ? 2 ** 53 + Number(text.slice(4)) : Number(text);
@@ -207,8 +232,10 @@ function samplesOf(type: string): { good: unknown[]; bad: unknown[] } {
 
 function itemOf(type: string): unknown {
   const record = /^\((.+)\)$/.exec(type);
+  if (record?.[1] === "status") return STATUS;
   if (record !== null) return (record[1] as string).split(", ").map((name) => SAMPLES[name]);
   if (type === "address") return ["tcp", "192.0.2.1", 1];
+  if (type === "candidate") return ["tcp", "192.0.2.1", 1, 2];
   return samplesOf(type).good.at(-1);
 }
 
@@ -265,7 +292,8 @@ describe("field tables", () => {
 
   test("no operation stands on the page that is not there", () => {
     const headings = page.sections.filter(({ level }) => level === 4);
-    expect(headings.length).toBe(OPERATIONS.length);
+    const operations = headings.filter(({ heading }) => heading.includes(" 0x"));
+    expect(operations.length).toBe(OPERATIONS.length);
   });
 
   test("the index file, by a file that each row's type allows and forbids", () => {
@@ -469,6 +497,8 @@ describe("examples in hex", () => {
     expect(bytesOf(block("joinProof"))).toEqual(join);
     const takeOver = Buffer.from(takeOverProof(nonce, OVERLAY.toString("hex")));
     expect(bytesOf(block("takeOverProof"))).toEqual(takeOver);
+    const register = Buffer.from(registerProof(nonce, OVERLAY.toString("hex")));
+    expect(bytesOf(block("registerProof"))).toEqual(register);
     const statement = { version: 4, dataSourceId: "t", dataId: "2014" };
     expect(bytesOf(block("removeProof"))).toEqual(Buffer.from(removeProof(statement)));
     const file = wire.readIndexFile(bytesOf(block("indexFile")));
@@ -494,6 +524,7 @@ describe("examples in hex", () => {
       "joinProof",
       "takeOverProof",
       "removeProof",
+      "registerProof",
       "indexFile",
       "failure",
     ];

@@ -305,10 +305,19 @@ test("the same operations over WebSocket, and the report interval of a PAMS", as
   // A nonce is good for one use.
   expect((await ask(0x45, fields)).slice(0, 2)).toEqual(["failure", "IDENTITY_UNPROVEN"]);
 
-  expect(await ask(0x20, [file.overlayId, key.peerId, 1])).toEqual([10_000]);
+  const register = [file.overlayId, key.peerId, 1];
+  expect((await ask(0x20, register)).slice(0, 2)).toEqual(["failure", "IDENTITY_UNPROVEN"]);
+  const [pamsNonce] = (await ask(0x24, [])) as [Uint8Array];
+  const statement = Buffer.concat([Buffer.from("mp2p-r2-register-1"), pamsNonce, file.overlayId]);
+  const own = [...register, pamsNonce, key.publicKey, key.sign(statement)];
+  const [intervalMs, peerToken] = (await ask(0x20, own)) as [number, Uint8Array];
+  expect(intervalMs).toBe(10_000);
   const status = [file.overlayId, key.peerId, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-  expect(await ask(0x21, status)).toEqual([]);
-  expect(await ask(0x46, [file.overlayId, key.peerId, memberToken])).toEqual([30_000, 1]);
+  expect((await ask(0x21, status)).slice(0, 2)).toEqual(["failure", "UNKNOWN_PEER"]);
+  expect(await ask(0x21, [...status, 0, 0, 0, 0, 6, [], peerToken])).toEqual([]);
+  const refreshed = await ask(0x46, [file.overlayId, key.peerId, memberToken]);
+  // Seen at loopback, where it says it accepts links: inbound.
+  expect(refreshed).toEqual([30_000, 1, 1]);
   const [members] = (await ask(0x47, [file.overlayId, key.peerId, memberToken, 5])) as [unknown[]];
   expect(members).toHaveLength(1);
   expect(await ask(0x48, [file.overlayId, key.peerId, memberToken])).toEqual([]);

@@ -178,10 +178,31 @@ describe("a source peer's session", () => {
     expect(servers.pams.events.some(({ type }) => type === "overlayRegistered")).toBe(true);
   });
 
-  it("P1.4 (negative): before a session there is nothing to register", () => {
+  it("P1.4 (negative): none before its session, none after it, none at a PAMS that is away", () => {
     const { world, servers } = scene();
+    const registrations = (): Said[] =>
+      said(world, servers.oms, servers.pams, TYPES.registerOverlay);
     world.advance(5_000);
-    expect(said(world, servers.oms, servers.pams, TYPES.registerOverlay)).toEqual([]);
+    expect(registrations()).toEqual([]);
+    servers.pams.kill();
+    const source = createSession(world);
+    // The session does not wait for it.
+    opened(world, source);
+    world.advance(5_000);
+    expect(registrations()).toEqual([]);
+    servers.pams.start();
+    world.run(() => registrations().length > 0, 40_000);
+    const ids = registrations().map(({ fields }) => Buffer.from(fields[2] as Uint8Array));
+    expect(new Set(ids.map((id) => id.toString("hex")))).toEqual(new Set([source.overlayId]));
+    source.command({ kind: "leaveSession", sessionId: 1 });
+    world.run(() => source.has("sessionClosed"), 10_000);
+    world.advance(200);
+    const before = registrations().length;
+    servers.pams.kill();
+    servers.pams.start();
+    world.advance(60_000);
+    expect(registrations().length).toBe(before);
+    expect(servers.pams.snapshot<{ overlays: unknown[] }>().overlays).toEqual([]);
   });
 
   it("R5.a, R5.d: it creates the overlay once and refreshes it well before it expires", () => {
@@ -440,15 +461,26 @@ describe("a peer's session", () => {
     }
   });
 
-  it("P0.7 (negative): before there are data nothing is shared", () => {
+  it("P0.7 (negative): nothing is shared that the source peer did not get, or refused", () => {
     const { world } = scene();
     const source = createSession(world);
     opened(world, source);
-    const peer = joinSession(world);
-    world.run(() => peer.has("started"), 10_000);
+    const peers = [joinSession(world), joinSession(world)];
+    world.run(() => peers.every((peer) => peer.has("started")), 10_000);
     world.advance(2_000);
     expect(source.counters.fragmentsSent).toBe(0);
-    expect(peer.taken).toEqual([]);
+    expect(() => source.write("stranger", Uint8Array.of(1))).toThrow("SOURCE_UNREGISTERED");
+    world.advance(2_000);
+    expect(source.counters.fragmentsSent).toBe(0);
+    source.write("s", Uint8Array.of(2));
+    world.run(() => peers.every((peer) => peer.taken.length === 1), 1_000);
+    const sent = source.counters.fragmentsSent;
+    source.command({ kind: "endSource", overlayId: source.overlayId, sourceId: "s" });
+    expect(() => source.write("s", Uint8Array.of(3))).toThrow("SOURCE_ENDED");
+    world.advance(2_000);
+    // END is all that came after it.
+    expect(source.counters.fragmentsSent - sent).toBeLessThanOrEqual(2);
+    for (const peer of peers) expect(peer.taken.length).toBe(1);
   });
 
   it("P1.1, P3.1: a data source's session is created, fed and ended through its source peer", () => {

@@ -19,6 +19,13 @@ const golden: ReadonlyMap<string, string> = new Map(
     >,
   ),
 );
+/** Bytes of messages as a peer or server of before the last added fields sends them. */
+const earlier = Object.entries(
+  JSON.parse(readFileSync(new URL("./golden-earlier.json", import.meta.url), "utf8")) as Record<
+    string,
+    string
+  >,
+);
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
 describe("golden bytes of messages", () => {
@@ -38,6 +45,24 @@ describe("golden bytes of messages", () => {
     for (const message of Object.values(r10)) {
       if (typeof message === "object" && "fields" in message) expect(names).toContain(message.name);
     }
+  });
+
+  it.each(earlier)("%s: of before is read, and was only added to at the ends", (name, bytes) => {
+    const sample = SAMPLES.find((each) => each.name === name);
+    const before = Uint8Array.from(Buffer.from(bytes, "hex"));
+    const decoded = sample?.message.decode(before) ?? {};
+    expect(Object.keys(decoded)).toEqual(Object.keys(sample?.value ?? {}));
+    const added = (old: unknown, now: unknown): void => {
+      if (!Array.isArray(old) || !Array.isArray(now)) {
+        expect(now instanceof Uint8Array ? hex(now) : now).toEqual(
+          old instanceof Uint8Array ? hex(old) : old,
+        );
+        return;
+      }
+      expect(now.length).toBeGreaterThanOrEqual(old.length);
+      for (const [i, value] of old.entries()) added(value, now[i]);
+    };
+    added(readMsgpack(before), readMsgpack(Buffer.from(golden.get(name) ?? "", "hex")));
   });
 
   it("JSON form of each message and back", () => {

@@ -3,6 +3,7 @@
  * bytes are in golden.json. Byte strings are fills so that a misplaced field shows.
  */
 
+import { LIST_OVERLAYS } from "../../src/protocol/admin.ts";
 import type { Field, Fields, Message } from "../../src/protocol/codec.ts";
 import { encodeIndexFile, type IndexFileBody } from "../../src/protocol/index-file.ts";
 import * as r1 from "../../src/protocol/r1.ts";
@@ -65,8 +66,16 @@ const candidateWire = [
   ["tcp", "192.0.2.7", 7901],
   ["ws", "2001:db8::7", 443],
 ];
-const members = [{ peerId, role: 0, candidates }];
-const memberWire = [[peer, 0, candidateWire]];
+const kinds = [
+  { transport: "tcp", host: "192.0.2.7", port: 7901, kind: 1 },
+  { transport: "ws", host: "2001:db8::7", port: 443, kind: 2 },
+];
+const kindsWire = [
+  ["tcp", "192.0.2.7", 7901, 1],
+  ["ws", "2001:db8::7", 443, 2],
+];
+const members = [{ peerId, role: 0, candidates: kinds, reach: 1 }];
+const memberWire = [[peer, 0, kindsWire, 1]];
 
 sample(
   r10.HELLO,
@@ -132,6 +141,47 @@ both(
   [{ reportIntervalMs: 10_000 }, [10_000]],
 );
 both(r1.REMOVE_OVERLAY, [{ overlayId, serviceKey }, [overlay, serviceKey]], [{}, []]);
+both(
+  r1.PEER_LIST,
+  [
+    {
+      overlayId,
+      activity: 1,
+      maxPeers: 20,
+      order: 2,
+      serviceKey,
+      holding: 77,
+      maxLagMs: 5_000,
+      minSpareBytesPerSecond: 100_000,
+      exclude: [peerId],
+    },
+    [overlay, 1, 20, 2, serviceKey, 77, 5_000, 100_000, [peer]],
+  ],
+  [
+    {
+      peers: [
+        {
+          peerId,
+          role: 1,
+          activity: 1,
+          silentMs: 900,
+          heldStart: 5,
+          heldEnd: 300,
+          missing: 2,
+          lagMs: 40,
+          contributionPermille: 333,
+          rateBytesPerSecond: 1_250_000,
+          uploadBytesPerSecond: 700_000,
+          spareBytesPerSecond: 1_300_000,
+          links: 6,
+        },
+      ],
+      matching: 11,
+      registered: 30,
+    },
+    [[[peer, 1, 1, 900, 5, 300, 2, 40, 333, 1_250_000, 700_000, 1_300_000, 6]], 11, 30],
+  ],
+);
 
 const status = {
   overlayId,
@@ -147,6 +197,12 @@ const status = {
   lagMs: 40,
   links: 6,
   rateBytesPerSecond: 1_250_000,
+  known: 305,
+  lost: 9,
+  uploadBytesPerSecond: 700_000,
+  uploadLimitBytesPerSecond: 2_000_000,
+  cause: 6,
+  neighbours: [{ peerId, bytesFrom: 800, bytesTo: 1_500 }],
 };
 const statusWire = [
   overlay,
@@ -162,14 +218,32 @@ const statusWire = [
   40,
   6,
   1_250_000,
+  305,
+  9,
+  700_000,
+  2_000_000,
+  6,
+  [[peer, 800, 1_500]],
 ];
 both(
   r2.REGISTER_PEER,
-  [{ overlayId, peerId, role: 2 }, [overlay, peer, 2]],
-  [{ reportIntervalMs: 5_000 }, [5_000]],
+  [
+    { overlayId, peerId, role: 2, nonce, publicKey: key, signature },
+    [overlay, peer, 2, nonce, key, signature],
+  ],
+  [{ reportIntervalMs: 5_000, peerToken: token }, [5_000, token]],
 );
-both(r2.REPORT, [status, statusWire], [{}, []]);
-both(r2.REMOVE_PEER, [{ overlayId, peerId }, [overlay, peer]], [{}, []]);
+both(r2.REPORT, [{ ...status, peerToken: token }, [...statusWire, token]], [{}, []]);
+both(r2.REMOVE_PEER, [{ overlayId, peerId, peerToken: token }, [overlay, peer, token]], [{}, []]);
+both(r2.PAMS_CHALLENGE, [{}, []], [{ nonce }, [nonce]]);
+both(
+  r1.PEER_STATUS,
+  [{ overlayId, peerId, serviceKey, ask: true }, [overlay, peer, serviceKey, true]],
+  [
+    { role: 1, activity: 1, silentMs: 900, contributionPermille: 333, reports: [status] },
+    [1, 1, 900, 333, [statusWire]],
+  ],
+);
 both(r2.STATUS, [{ overlayId, peerId }, [overlay, peer]], [status, statusWire]);
 
 both(r5.CHALLENGE, [{}, []], [{ nonce }, [nonce]]);
@@ -180,13 +254,13 @@ both(
       nonce,
       publicKey: key,
       signature,
-      candidates,
+      candidates: kinds,
       title: "weather",
       pams: true,
       leaseMs: 60_000,
       peerList: [],
     },
-    [nonce, key, signature, candidateWire, "weather", true, 60_000, []],
+    [nonce, key, signature, kindsWire, "weather", true, 60_000, []],
   ],
   [
     {
@@ -203,8 +277,8 @@ both(
 );
 both(
   r5.REFRESH_OVERLAY,
-  [{ overlayId, ownerToken: token, candidates }, [overlay, token, candidateWire]],
-  [{ refreshMs: 60_000 }, [60_000]],
+  [{ overlayId, ownerToken: token, candidates: kinds }, [overlay, token, kindsWire]],
+  [{ refreshMs: 60_000, reach: 1 }, [60_000, 1]],
 );
 both(r5.REMOVE_SESSION_OVERLAY, [{ overlayId, ownerToken: token }, [overlay, token]], [{}, []]);
 both(
@@ -230,8 +304,8 @@ both(
 both(
   r5.JOIN,
   [
-    { overlayId, nonce, publicKey: key, signature, candidates, role: 1, exclude: [peerId] },
-    [overlay, nonce, key, signature, candidateWire, 1, [peer]],
+    { overlayId, nonce, publicKey: key, signature, candidates: kinds, role: 1, exclude: [peerId] },
+    [overlay, nonce, key, signature, kindsWire, 1, [peer]],
   ],
   [
     {
@@ -251,7 +325,7 @@ both(
     { overlayId, peerId, memberToken: token, candidates: undefined, heldStart: 7, heldEnd: 90 },
     [overlay, peer, token, null, 7, 90],
   ],
-  [{ leaseMs: 30_000, sessionEpoch: 1 }, [30_000, 1]],
+  [{ leaseMs: 30_000, sessionEpoch: 1, reach: 2 }, [30_000, 1, 2]],
 );
 both(
   r5.LIST_PEERS,
@@ -338,6 +412,36 @@ both(
       more: false,
     },
     [[["Seattle weather", "wind", "hourly", 4, overlay]], false],
+  ],
+);
+
+both(r6.OVERLAY_GONE, [{ overlayIds: [overlayId], serviceKey }, [[overlay], serviceKey]], [{}, []]);
+both(
+  LIST_OVERLAYS,
+  [{ limit: 20, serviceKey, after: overlayId }, [20, serviceKey, overlay]],
+  [
+    {
+      rows: [
+        {
+          overlayId,
+          title: "weather",
+          sessionEpoch: 1,
+          sourcePeerId: peerId,
+          createdUs: 1_700_000_000_000_000,
+          members: 12,
+          inbound: 7,
+          outboundOnly: 4,
+          pams: true,
+        },
+      ],
+      more: true,
+      pamsUrl: "ws://192.0.2.1:7900",
+    },
+    [
+      [[overlay, "weather", 1, peer, 1_700_000_000_000_000, 12, 7, 4, true]],
+      true,
+      "ws://192.0.2.1:7900",
+    ],
   ],
 );
 

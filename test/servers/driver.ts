@@ -117,6 +117,9 @@ export class ServerDriver {
   readonly events: { readonly type: string; readonly [name: string]: unknown }[] = [];
   readonly sent: { readonly linkId: number; readonly bytes: Uint8Array }[] = [];
   readonly opened: { readonly linkId: number; readonly port: number }[] = [];
+  /** Links opened to ports of peers (dial-back). */
+  readonly dialled: { readonly linkId: number; readonly host: string; readonly port: number }[] =
+    [];
   readonly closed: number[] = [];
   monoMs = 1_000;
   /** Jobs and store operations wait until the test lets them finish. */
@@ -176,9 +179,13 @@ export class ServerDriver {
       case "event":
         this.events.push(output.event as never);
         break;
-      case "open":
-        this.opened.push({ linkId: output.linkId, port: output.address.port });
+      case "open": {
+        const { linkId, address } = output;
+        const { transport, host, port } = address;
+        if (transport === "tcp") this.dialled.push({ linkId, host, port });
+        else this.opened.push({ linkId, port });
         break;
+      }
       case "close":
         this.closed.push(output.linkId);
         break;
@@ -288,8 +295,9 @@ export class ServerDriver {
   /** The raw reply to a request, read by independent code: [type, request id, ...fields]. */
   rawReply(linkId: number, requestId: number): MsgpackValue[] | undefined {
     for (const { linkId: at, bytes } of this.sent) {
+      if (at !== linkId) continue;
       const message = readMsgpack(bytes) as MsgpackValue[];
-      if (at === linkId && message[1] === requestId && (message[0] as number) >= 0x80) {
+      if (message[1] === requestId && (message[0] as number) >= 0x80) {
         return message;
       }
     }
@@ -302,9 +310,9 @@ export class ServerDriver {
     operation: Operation<Q, A>,
   ): Reply<A> | undefined {
     for (const { linkId: at, bytes } of this.sent) {
+      if (at !== linkId) continue;
       const envelope = readEnvelope(bytes, 0, bytes.length);
-      if (at !== linkId || envelope.requestId !== requestId || envelope.kind === "request")
-        continue;
+      if (envelope.requestId !== requestId || envelope.kind === "request") continue;
       return envelope.kind === "failure"
         ? { ok: false, failure: FAILURE.fromPositions(envelope.positions) }
         : { ok: true, answer: operation.answer.fromPositions(envelope.positions) };

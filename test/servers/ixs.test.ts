@@ -463,3 +463,61 @@ it("loads more records than one page, and removed ones too", () => {
   driver.crash();
   expect(driver.snapshot<IxsSnapshot>()).toMatchObject({ ready: true, indexFiles: 600 });
 });
+
+describe("an OMS of another process tells which overlays ended", () => {
+  const serviceKey = new Uint8Array(32).fill(0x5e);
+  const overlayIds = ["0f".repeat(16)];
+
+  it("their index files are gone once it is acknowledged, over a crash too", () => {
+    const driver = new ServerDriver((base) => createIxs({ ...base, serviceKey })).start();
+    const link = driver.link();
+    const owner = new Identity();
+    for (const dataId of ["a", "b"]) {
+      driver.ask(link, r6.REGISTER_INDEX, { indexFile: signed(owner, { dataId }) });
+    }
+    driver.ask(link, r6.REGISTER_INDEX, {
+      indexFile: signed(owner, { dataId: "c", overlayId: "ab".repeat(16) }),
+    });
+    driver.hold = true;
+    const request = { overlayIds: [...overlayIds, "cd".repeat(16)], serviceKey };
+    const requestId = driver.send(link, r6.OVERLAY_GONE, request);
+    driver.finishOne("store");
+    expect(driver.rawReply(link, requestId)).toBeUndefined();
+    driver.hold = false;
+    driver.settle();
+    expect(driver.rawReply(link, requestId)).toEqual([0x55 | 0x80, requestId]);
+    driver.crash();
+    expect(driver.snapshot<IxsSnapshot>()).toMatchObject({ indexFiles: 1, tombstones: 2 });
+    driver.ask(driver.link(), r6.OVERLAY_GONE, request);
+    expect(driver.snapshot<IxsSnapshot>()).toMatchObject({ indexFiles: 1, tombstones: 2 });
+  });
+
+  it("a full disk is told, and all stands until it is told again", () => {
+    const driver = new ServerDriver((base) => createIxs({ ...base, serviceKey })).start();
+    const link = driver.link();
+    driver.ask(link, r6.REGISTER_INDEX, { indexFile: signed(new Identity(), {}) });
+    driver.disk.broken = "STORE_FULL";
+    const request = { overlayIds, serviceKey };
+    expect(driver.refusal(link, r6.OVERLAY_GONE, request).code).toBe("STORE_FULL");
+    expect(driver.snapshot<IxsSnapshot>().indexFiles).toBe(1);
+    driver.disk.broken = undefined;
+    driver.ask(link, r6.OVERLAY_GONE, request);
+    expect(driver.snapshot<IxsSnapshot>().indexFiles).toBe(0);
+  });
+
+  it("nobody ends sessions without the key, nor where there is none", () => {
+    for (const own of [serviceKey, undefined]) {
+      const driver = new ServerDriver((base) =>
+        createIxs({ ...base, ...(own === undefined ? {} : { serviceKey: own }) }),
+      ).start();
+      const link = driver.link();
+      driver.ask(link, r6.REGISTER_INDEX, { indexFile: signed(new Identity(), {}) });
+      for (const shown of [undefined, new Uint8Array(0), new Uint8Array(32)]) {
+        const request = { overlayIds, ...(shown === undefined ? {} : { serviceKey: shown }) };
+        expect(driver.refusal(link, r6.OVERLAY_GONE, request).code).toBe("KEY_REQUIRED");
+      }
+      const { indexFiles, counters } = driver.snapshot<IxsSnapshot>();
+      expect([indexFiles, counters.keyRefused]).toEqual([1, 3]);
+    }
+  });
+});

@@ -4,10 +4,11 @@ import * as r1 from "../../src/protocol/r1.ts";
 import * as r2 from "../../src/protocol/r2.ts";
 import { encodeAnswer } from "../../src/protocol/signalling.ts";
 import { createPams, type PamsOptions, type PamsSnapshot } from "../../src/servers/pams.ts";
-import { ServerDriver } from "./driver.ts";
+import { Identity, ServerDriver } from "./driver.ts";
 
 const overlayId = "0f".repeat(16);
-const peerId = "1e".repeat(32);
+const key = new Identity();
+const { peerId } = key;
 const overlay = { overlayId, omsUrl: "ws://192.0.2.1:7900" };
 const peer = { overlayId, peerId, role: ROLES.peer };
 const report = {
@@ -25,6 +26,24 @@ const report = {
   links: 4,
   rateBytesPerSecond: 125_000,
 } as const;
+
+/** A peer that proves its key, as the page says; gives the token of its registration. */
+function register(driver: ServerDriver, link: number, more: Partial<typeof peer> = {}): Uint8Array {
+  return driver.ask(link, r2.REGISTER_PEER, { ...peer, ...more, ...proof(driver, link) }).peerToken;
+}
+
+function proof(driver: ServerDriver, link: number, identity = key, id = overlayId) {
+  const { nonce } = driver.ask(link, r2.PAMS_CHALLENGE, {});
+  const statement = Buffer.concat([
+    Buffer.from("mp2p-r2-register-1"),
+    nonce,
+    Buffer.from(id, "hex"),
+  ]);
+  return { nonce, publicKey: identity.publicKey, signature: identity.sign(statement) };
+}
+
+const sent = (driver: ServerDriver, link: number, peerToken: Uint8Array, more: object = {}) =>
+  driver.ask(link, r2.REPORT, { ...report, ...more, peerToken });
 
 function pams(options: Partial<PamsOptions> = {}): ServerDriver {
   return new ServerDriver((base) =>
@@ -77,7 +96,7 @@ describe("R1.c: the registration is kept alive", () => {
     const driver = pams();
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-    driver.ask(link, r2.REGISTER_PEER, peer);
+    register(driver, link);
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
     expect(overlays(driver)[0]?.peers).toHaveLength(1);
   });
@@ -88,7 +107,7 @@ describe("R1.e: an OMS removes an overlay", () => {
     const driver = pams();
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-    driver.ask(link, r2.REGISTER_PEER, peer);
+    register(driver, link);
     const requestId = driver.send(link, r1.REMOVE_OVERLAY, { overlayId });
     expect(driver.rawReply(link, requestId)).toEqual([0x11 | 0x80, requestId]);
     expect(overlays(driver)).toEqual([]);
@@ -134,7 +153,7 @@ describe("the service key", () => {
     const driver = pams({ serviceKey });
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, { ...overlay, serviceKey });
-    driver.ask(link, r2.REGISTER_PEER, peer);
+    register(driver, link);
     const before = overlays(driver);
     const other = { overlayId: "ab".repeat(16), omsUrl: "", serviceKey: shown };
     const moved = { overlayId, omsUrl: "ws://192.0.2.66:1", serviceKey: shown };
@@ -163,9 +182,9 @@ describe("the service key", () => {
     const driver = pams({ serviceKey });
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, { ...overlay, serviceKey });
-    driver.ask(link, r2.REGISTER_PEER, peer);
-    driver.ask(link, r2.REPORT, report);
-    driver.ask(link, r2.REMOVE_PEER, { overlayId, peerId });
+    const peerToken = register(driver, link);
+    sent(driver, link, peerToken);
+    driver.ask(link, r2.REMOVE_PEER, { overlayId, peerId, peerToken });
   });
 
   it("a request of an OMS that does not know the field is one without the key", () => {
@@ -195,10 +214,21 @@ describe("R2.a, R2.b: a peer registers", () => {
     const driver = pams({ reportIntervalMs: 2_500 });
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-    const requestId = driver.send(link, r2.REGISTER_PEER, peer);
-    expect(driver.rawReply(link, requestId)).toEqual([0x20 | 0x80, requestId, 2_500]);
+    const request = { ...peer, ...proof(driver, link) };
+    const requestId = driver.send(link, r2.REGISTER_PEER, request);
+    driver.settle();
+    const [type, id, intervalMs, token] = driver.rawReply(link, requestId) ?? [];
+    expect([type, id, intervalMs]).toEqual([0x20 | 0x80, requestId, 2_500]);
+    expect((token as Uint8Array).length).toBe(16);
     expect(overlays(driver)[0]?.peers).toEqual([
-      { peerId, role: ROLES.peer, status: undefined, silentMs: 0 },
+      {
+        peerId,
+        role: ROLES.peer,
+        activity: r1.ACTIVITIES.any,
+        contributionPermille: 0,
+        status: undefined,
+        silentMs: 0,
+      },
     ]);
   });
 
@@ -209,10 +239,45 @@ describe("R2.a, R2.b: a peer registers", () => {
     expect(failure.code).toBe("UNKNOWN_OVERLAY");
     expect(failure.retryAfterMs).toBeGreaterThan(0);
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-    driver.ask(link, r2.REGISTER_PEER, peer);
-    const other = { ...peer, peerId: "ab".repeat(32) };
-    expect(driver.refusal(link, r2.REGISTER_PEER, other).code).toBe("OVERLOADED");
-    driver.ask(link, r2.REGISTER_PEER, peer);
+    register(driver, link);
+    const other = new Identity();
+    const more = { ...peer, peerId: other.peerId, ...proof(driver, link, other) };
+    expect(driver.refusal(link, r2.REGISTER_PEER, more).code).toBe("OVERLOADED");
+    register(driver, link);
+  });
+
+  it("R2.a (negative): nobody registers, reports for or removes somebody else", () => {
+    const driver = pams();
+    const link = driver.link();
+    driver.ask(link, r1.REGISTER_OVERLAY, overlay);
+    const mallory = new Identity();
+    const own = proof(driver, link);
+    const bare = peer;
+    const foreign = { ...peer, ...proof(driver, link, mallory) };
+    const signedByOther = { ...peer, ...own, signature: mallory.sign(own.nonce) };
+    const elsewhere = { ...peer, ...proof(driver, link, key, "ab".repeat(16)) };
+    const unasked = { ...peer, ...proof(driver, link), nonce: new Uint8Array(32) };
+    for (const request of [bare, foreign, signedByOther, elsewhere, unasked]) {
+      expect(driver.refusal(link, r2.REGISTER_PEER, request).code).toBe("IDENTITY_UNPROVEN");
+    }
+    expect(overlays(driver)[0]?.peers).toEqual([]);
+    // A nonce is good for one use: what was overheard is worth nothing.
+    const overheard = { ...peer, ...proof(driver, link) };
+    const { peerToken } = driver.ask(link, r2.REGISTER_PEER, overheard);
+    expect(driver.refusal(link, r2.REGISTER_PEER, overheard).code).toBe("IDENTITY_UNPROVEN");
+    sent(driver, link, peerToken, { haveEnd: 42 });
+    const lies = { ...report, haveEnd: 9_999 };
+    for (const wrong of [new Uint8Array(0), new Uint8Array(16)]) {
+      const forged = { ...lies, peerToken: wrong };
+      expect(driver.refusal(driver.link(), r2.REPORT, forged).code).toBe("UNKNOWN_PEER");
+      const removal = { overlayId, peerId, peerToken: wrong };
+      expect(driver.refusal(driver.link(), r2.REMOVE_PEER, removal).code).toBe("NOT_OWNER");
+    }
+    expect(overlays(driver)[0]?.peers).toMatchObject([{ peerId, status: { haveEnd: 42 } }]);
+    // Registering again makes the token of before worthless.
+    const again = register(driver, link);
+    expect(driver.refusal(link, r2.REPORT, { ...lies, peerToken }).code).toBe("UNKNOWN_PEER");
+    sent(driver, link, again);
   });
 });
 
@@ -221,13 +286,13 @@ describe("R2.c: a peer reports its status", () => {
     const driver = pams();
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-    driver.ask(link, r2.REGISTER_PEER, peer);
+    const peerToken = register(driver, link);
     for (let i = 1; i <= 6; i++) {
       driver.advance(10_000);
       driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-      driver.ask(link, r2.REPORT, { ...report, haveEnd: 100 * i });
+      sent(driver, link, peerToken, { haveEnd: 100 * i });
     }
-    driver.ask(link, r2.REPORT, { ...report, event: r2.REPORT_EVENTS.completed, haveEnd: 700 });
+    sent(driver, link, peerToken, { event: r2.REPORT_EVENTS.completed, haveEnd: 700 });
     driver.advance(1_000);
     expect(overlays(driver)[0]?.peers).toMatchObject([
       { status: { haveEnd: 700, event: 2, bytesFromPeers: 9_000 } },
@@ -245,14 +310,13 @@ describe("R2.c: a peer reports its status", () => {
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
     expect(driver.refusal(link, r2.REPORT, report).code).toBe("UNKNOWN_PEER");
-    driver.ask(link, r2.REGISTER_PEER, peer);
-    driver.ask(link, r2.REPORT, report);
+    sent(driver, link, register(driver, link));
     driver.crash();
     const again = driver.link();
     expect(driver.refusal(again, r2.REPORT, report).code).toBe("UNKNOWN_OVERLAY");
     driver.ask(again, r1.REGISTER_OVERLAY, overlay);
-    driver.ask(again, r2.REGISTER_PEER, peer);
-    driver.ask(again, r2.REPORT, report);
+    const fresh = register(driver, again);
+    sent(driver, again, fresh);
     expect(overlays(driver)[0]?.peers).toHaveLength(1);
   });
 });
@@ -262,8 +326,8 @@ describe("R2.d: a registered peer removes itself", () => {
     const driver = pams();
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-    driver.ask(link, r2.REGISTER_PEER, peer);
-    const requestId = driver.send(link, r2.REMOVE_PEER, { overlayId, peerId });
+    const peerToken = register(driver, link);
+    const requestId = driver.send(link, r2.REMOVE_PEER, { overlayId, peerId, peerToken });
     expect(driver.rawReply(link, requestId)).toEqual([0x22 | 0x80, requestId]);
     expect(overlays(driver)[0]?.peers).toEqual([]);
   });
@@ -272,9 +336,9 @@ describe("R2.d: a registered peer removes itself", () => {
     const driver = pams();
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-    driver.ask(link, r2.REGISTER_PEER, peer);
-    driver.ask(link, r2.REMOVE_PEER, { overlayId, peerId: "ab".repeat(32) });
-    driver.ask(link, r2.REMOVE_PEER, { overlayId: "ab".repeat(16), peerId });
+    const peerToken = register(driver, link);
+    driver.ask(link, r2.REMOVE_PEER, { overlayId, peerId: "ab".repeat(32), peerToken });
+    driver.ask(link, r2.REMOVE_PEER, { overlayId: "ab".repeat(16), peerId, peerToken });
     expect(overlays(driver)[0]?.peers).toHaveLength(1);
   });
 });
@@ -286,7 +350,7 @@ describe("R2.e: the PAMS asks a peer for its status", () => {
     const driver = pams();
     const link = driver.link();
     driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-    driver.ask(link, r2.REGISTER_PEER, peer);
+    register(driver, link);
     driver.command(asking);
     return [driver, link];
   }
@@ -332,23 +396,30 @@ describe("R2.e: the PAMS asks a peer for its status", () => {
 });
 
 it("a report costs the same whatever the size of the overlay", () => {
-  const peers = 5_000;
+  const peers = 400;
   const driver = pams({ limits: { requestBurst: 1e9, inFlightPerLink: 10 } });
   const link = driver.link();
   driver.ask(link, r1.REGISTER_OVERLAY, overlay);
-  const ids = Array.from({ length: peers }, (_, i) => i.toString(16).padStart(64, "0"));
-  for (const id of ids) driver.send(link, r2.REGISTER_PEER, { ...peer, peerId: id });
-  const rounds = (list: readonly string[]): number => {
+  const registered = Array.from({ length: peers }, () => {
+    const identity = new Identity();
+    const request = { ...peer, peerId: identity.peerId, ...proof(driver, link, identity) };
+    const requestId = driver.send(link, r2.REGISTER_PEER, request);
+    driver.settle();
+    const peerToken = driver.rawReply(link, requestId)?.[3] as Uint8Array;
+    driver.sent.length = 0;
+    return { peerId: identity.peerId, peerToken };
+  });
+  const rounds = (list: typeof registered): number => {
     driver.sent.length = 0;
     const from = performance.now();
     for (let i = 0; i < 2_000; i++) {
-      driver.send(link, r2.REPORT, { ...report, peerId: list[i % list.length] ?? "" });
+      driver.send(link, r2.REPORT, { ...report, ...list[i % list.length] });
     }
     return performance.now() - from;
   };
-  rounds(ids);
-  const few = rounds(ids.slice(0, 2));
-  const many = rounds(ids);
+  rounds(registered);
+  const few = rounds(registered.slice(0, 2));
+  const many = rounds(registered);
   expect(many).toBeLessThan(10 * few + 50);
   expect(driver.snapshot<PamsSnapshot>().counters.failures).toBe(0);
 });

@@ -235,7 +235,8 @@ it("draining: what is under way is answered, what comes is refused, then drained
 describe("one endpoint for all roles", () => {
   it("routes every operation to the server that serves it", () => {
     for (const { name, type } of OPERATIONS) {
-      const expected = name.startsWith("r5/") ? "oms" : name.startsWith("r6/") ? "ixs" : "pams";
+      const isOms = name.startsWith("r5/") || name.startsWith("admin/");
+      const expected = isOms ? "oms" : name.startsWith("r6/") ? "ixs" : "pams";
       expect(serverOf(type)).toBe(expected);
     }
     const request = encodeRequest(r5.CHALLENGE, 70_000, {});

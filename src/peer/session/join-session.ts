@@ -26,7 +26,7 @@ import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import { nodeSettings, type StartFrom } from "../settings.ts";
-import { type KnownMember, learn } from "./known-members.ts";
+import { failedAt, type KnownMember, learn } from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { EpochEnd, JoinSession } from "./session-types.ts";
@@ -88,15 +88,18 @@ export class JoiningSession extends SessionBase {
   }
 
   override observe(event: PeerEvent): void {
+    this.reportEvent(event, this.#sourcePeerId);
     if (event.kind === "needMembers") this.#listSoon(0, event.holding);
     else if (event.kind === "neighbour" && event.state === "down") {
       this.#dialMore();
       this.#sourceMayBeGone(event.peerId === this.#sourcePeerId);
       // Without the source peer it is worth knowing soon whether the session goes on.
       if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
-    } else if (event.kind === "linkFailed") this.#dialMore();
-    else if (event.kind === "drained") this.#moveOn();
-    else if (event.kind === "ended") this.reportEvent("completed");
+    } else if (event.kind === "linkFailed") {
+      failedAt(this.#members, event.address);
+      this.noteFailure(event);
+      this.#dialMore();
+    } else if (event.kind === "drained") this.#moveOn();
     else if (event.kind === "left") this.leave();
   }
 
@@ -256,9 +259,14 @@ export class JoiningSession extends SessionBase {
             else if (this.#moving) this.#openNext(file, answer.sessionEpoch);
             else this.#open(file, answer.sessionEpoch, this.#options.from);
             if (this.isOver) return;
-            learn(this.#members, answer.members, this.context.identity.peerId);
+            learn(
+              this.#members,
+              answer.members,
+              this.context.identity.peerId,
+              this.outlet.listen(),
+            );
             this.#scheduleRefresh(answer.leaseMs);
-            if (!again) this.startReports(answer.pamsUrl, ROLES.peer);
+            if (!again) this.startReports(answer.pamsUrl, oms, ROLES.peer);
             this.#dialMore();
           },
           failed,
@@ -322,6 +330,7 @@ export class JoiningSession extends SessionBase {
         heldEnd: window === undefined ? 0 : window.firstMissing(window.start, window.highest),
       },
       (answer) => {
+        this.noteReach(answer.reach);
         this.#scheduleRefresh(answer.leaseMs);
         this.#epochTold(answer.sessionEpoch);
       },
@@ -565,7 +574,7 @@ export class JoiningSession extends SessionBase {
         holding,
       },
       (answer) => {
-        learn(this.#members, answer.members, this.context.identity.peerId);
+        learn(this.#members, answer.members, this.context.identity.peerId, this.outlet.listen());
         this.#dialMore();
       },
       (failure) => {

@@ -2,37 +2,57 @@
 
 import type { Address } from "../../base/machine.ts";
 import type { MonoMs, PeerId } from "../../base/units.ts";
-import { ROLES } from "../../protocol/common.ts";
+import { type Candidate, ROLES } from "../../protocol/common.ts";
 import type { Member } from "../../protocol/r5.ts";
+import { inDialOrder } from "./dial-order.ts";
 
 export interface KnownMember {
   readonly peerId: PeerId;
-  candidates: readonly Address[];
+  /** In the order in which they are dialled. */
+  candidates: readonly Candidate[];
   readonly isSource: boolean;
   dialledMs: MonoMs;
-  /** Which candidate is next. */
+  /** How many candidates were dialled; which is next. */
   next: number;
 }
 
-/** Takes note of `members`, but not of this peer itself. */
+/** Takes note of `members`, but not of this peer itself; `own`: where this peer accepts links. */
 export function learn(
   known: Map<PeerId, KnownMember>,
   members: readonly Member[],
   ownId: PeerId,
+  own: readonly Address[],
 ): void {
   for (const member of members) {
     if (member.peerId === ownId) continue;
     const before = known.get(member.peerId);
+    const candidates = inDialOrder(member.candidates, own);
     if (before !== undefined) {
-      before.candidates = member.candidates;
+      before.candidates = candidates;
       continue;
     }
     known.set(member.peerId, {
       peerId: member.peerId,
-      candidates: member.candidates,
+      candidates,
       isSource: member.role === ROLES.source,
       dialledMs: Number.NEGATIVE_INFINITY,
       next: 0,
     });
+  }
+}
+
+/**
+ * A link to `address` did not come about: the member whose candidate that was is dialled at its next
+ * one at once, until all were tried since it was dialled last.
+ */
+export function failedAt(known: Map<PeerId, KnownMember>, address: Address): void {
+  for (const member of known.values()) {
+    const { candidates, next } = member;
+    const last = candidates[(next - 1) % Math.max(1, candidates.length)];
+    const isIt =
+      last?.transport === address.transport &&
+      last.host === address.host &&
+      last.port === address.port;
+    if (isIt && next % candidates.length !== 0) member.dialledMs = Number.NEGATIVE_INFINITY;
   }
 }

@@ -1,26 +1,26 @@
 /**
  * What both kinds of session share: retries with full jitter, timers by name, signing, the proof of
- * identity that OMS asks for, and the activity reports to the PAMS (R2).
+ * identity that OMS asks for, and the activity reports to the PAMS (activity-reporter.ts).
  */
 
 import { Deadlines } from "../../base/deadlines.ts";
 import { ERRORS, Mp2pError } from "../../base/errors.ts";
-import { type Address, parseAddress } from "../../base/machine.ts";
+import { hostKind } from "../../base/hosts.ts";
+import { type Address, formatAddress, parseAddress } from "../../base/machine.ts";
 import type { MonoMs, OverlayId } from "../../base/units.ts";
 import type { Fields, InputOf, MessageOf } from "../../protocol/codec.ts";
-import type { Role } from "../../protocol/common.ts";
-import { REGISTER_PEER, REMOVE_PEER, REPORT, type REPORT_EVENTS } from "../../protocol/r2.ts";
+import { REACH, type Reach, type Role } from "../../protocol/common.ts";
+import type { PeerStatus } from "../../protocol/r2.ts";
 import { CHALLENGE } from "../../protocol/r5.ts";
 import type { Operation } from "../../protocol/signalling.ts";
 import type { OpenOverlay, PeerCommand, PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import type { Overlay } from "../overlay.ts";
+import { ActivityReporter, type ReporterHost, type ReportTimer } from "./activity-reporter.ts";
 import type { ServerClient, ServerFailure } from "./server-client.ts";
-import { overlayStatus, type StatusMemory, zeroStatusMemory } from "./status.ts";
 
 const BACKOFF_MIN_MS = 250;
 const BACKOFF_MAX_MS = 30_000;
-const SOON_MS = 1_000;
 
 export interface SessionOutlet {
   client(address: Address): ServerClient;
@@ -31,7 +31,7 @@ export interface SessionOutlet {
   closed(session: SessionBase): void;
 }
 
-export type TimerName = "step" | "refresh" | "report" | "register" | "members" | "end";
+export type TimerName = "step" | "refresh" | "members" | "end" | ReportTimer;
 
 export abstract class SessionBase {
   readonly sessionId: number;
@@ -42,10 +42,9 @@ export abstract class SessionBase {
   readonly #deadlines = new Deadlines<TimerName>();
   readonly #actions = new Map<TimerName, () => void>();
   #attempts = 0;
-  #pams: Address | undefined;
-  #role: Role = 1;
-  #reportIntervalMs = 0;
-  readonly #status: StatusMemory = zeroStatusMemory();
+  #reporter: ActivityReporter | undefined;
+  #reach: Reach = REACH.unknown;
+  #saidPlaintext = false;
 
   constructor(context: PeerContext, outlet: SessionOutlet, sessionId: number) {
     this.context = context;
@@ -173,15 +172,11 @@ export abstract class SessionBase {
     );
   }
 
-  /**
-   * The link to a server went down: a server that was started anew has to be told what it forgot,
-   * within an interval and not by all at once.
-   */
+  /** The link to a server went down: a server that was started anew has to be told what it forgot. */
   serverLost(server: Address): void {
     if (this.isOver) return;
-    const pams = this.#pams;
-    if (pams !== undefined && this.#reportIntervalMs > 0 && sameAddress(pams, server)) {
-      this.after("register", this.#soonMs(), () => this.#registerAtPams());
+    if (this.#reporter !== undefined && sameAddress(this.#reporter.pams, server)) {
+      this.#reporter.lost();
     }
     this.lost(server);
   }
@@ -189,85 +184,64 @@ export abstract class SessionBase {
   /** What else a session has with a server whose link went down. */
   protected lost(_server: Address): void {}
 
-  /** Somewhere within the next second, or interval if that is shorter. */
-  #soonMs(): number {
-    return 50 + this.context.rng.next() * Math.min(SOON_MS, this.#reportIntervalMs);
+  // ------------------------------------------------------------------------------ addresses
+
+  /** What the OMS found out about dialling this node; told once each time it changes. */
+  protected noteReach(reach: Reach): void {
+    if (reach === this.#reach) return;
+    if (reach === REACH.outboundOnly) {
+      this.note("others can not dial this node: it links up with those that can be dialled");
+    } else if (this.#reach === REACH.outboundOnly && reach === REACH.inbound) {
+      this.note("others can dial this node now");
+    }
+    this.#reach = reach;
+  }
+
+  /** A member that can not be dialled for want of a word of the operator is worth one. */
+  protected noteFailure(event: Extract<PeerEvent, { kind: "linkFailed" }>): void {
+    if (event.code !== "PLAINTEXT_REFUSED" || this.#saidPlaintext) return;
+    this.#saidPlaintext = true;
+    this.note(`${event.code} ${formatAddress(event.address)}: ${ERRORS[event.code].sentence}`);
   }
 
   // ------------------------------------------------------------------------------ R2
 
   /** Registers at the PAMS (R2.a) and reports from then on (R2.c), if there is one. */
-  protected startReports(pamsUrl: string, role: Role): void {
-    const pams = parseAddress(pamsUrl);
-    if (pams === undefined) return;
-    this.#pams = pams;
-    this.#role = role;
-    this.#registerAtPams();
+  protected startReports(pamsUrl: string, oms: Address, role: Role): void {
+    const told = parseAddress(pamsUrl);
+    // A server that listens on every address does not know by which one it is found.
+    const isAnywhere = told !== undefined && hostKind(told.host) === "wildcard";
+    const pams = isAnywhere ? { ...told, host: oms.host } : told;
+    const { overlayId } = this;
+    if (pams === undefined || overlayId === undefined) return;
+    const host: ReporterHost = {
+      context: this.context,
+      overlay: () => this.outlet.overlay(overlayId),
+      after: (name, delayMs, action) => this.after(name, delayMs, action),
+      cancel: (name) => this.cancel(name),
+      backoffMs: (retryAfterMs) => this.backoffMs(retryAfterMs),
+      sign: (bytes, done) => this.sign(bytes, done),
+      ask: (server, operation, request, done, failed) =>
+        this.ask(server, operation, request, done, failed),
+    };
+    this.#reporter = new ActivityReporter(host, pams, overlayId, role);
+    this.#reporter.start();
   }
 
-  /** Reports an event now (R2.c, on a specific event). */
-  protected reportEvent(event: keyof typeof REPORT_EVENTS): void {
-    if (this.#reportIntervalMs > 0) this.#report(event);
+  /** What the overlay tells the session is told to the PAMS as far as it matters there. */
+  protected reportEvent(event: PeerEvent, sourcePeerId: string): void {
+    this.#reporter?.observe(event, sourcePeerId);
+  }
+
+  /** The status of this session's overlay, when the PAMS asks for it (R2.e). */
+  status(): PeerStatus | undefined {
+    return this.#reporter?.asked();
   }
 
   /** Removes this peer at the PAMS (R2.d). */
   protected stopReports(done: () => void): void {
-    this.cancel("report");
-    this.cancel("register");
-    const { overlayId } = this;
-    if (this.#pams === undefined || overlayId === undefined) {
-      done();
-      return;
-    }
-    const { peerId } = this.context.identity;
-    this.ask(this.#pams, REMOVE_PEER, { overlayId, peerId }, done, done);
-  }
-
-  #registerAtPams(): void {
-    const { overlayId } = this;
-    if (this.#pams === undefined || overlayId === undefined) return;
-    this.ask(
-      this.#pams,
-      REGISTER_PEER,
-      { overlayId, peerId: this.context.identity.peerId, role: this.#role },
-      (answer) => {
-        this.#reportIntervalMs = Math.max(100, answer.reportIntervalMs);
-        this.#report("started");
-        this.#nextReport();
-      },
-      (failure) => {
-        const longestMs = Math.max(failure.retryAfterMs, this.#reportIntervalMs || BACKOFF_MAX_MS);
-        const delayMs = Math.min(this.backoffMs(failure.retryAfterMs), longestMs);
-        this.after("register", delayMs, () => this.#registerAtPams());
-      },
-    );
-  }
-
-  /** Up to 10 % early, never late. */
-  #nextReport(): void {
-    const delayMs = this.#reportIntervalMs * (1 - 0.1 * this.context.rng.next());
-    this.after("report", delayMs, () => {
-      this.#report("interval");
-      this.#nextReport();
-    });
-  }
-
-  #report(event: keyof typeof REPORT_EVENTS): void {
-    const overlay = this.overlayId === undefined ? undefined : this.outlet.overlay(this.overlayId);
-    if (this.#pams === undefined || overlay === undefined || overlay.hasLeft) return;
-    const nowMs = this.context.now.monoMs;
-    const report = overlayStatus(overlay, this.context.identity.peerId, event, this.#status, nowMs);
-    this.ask(
-      this.#pams,
-      REPORT,
-      report,
-      () => undefined,
-      (failure) => {
-        // A PAMS that was started anew knows nobody: register again, at most once an interval.
-        if (failure.code === "TIMEOUT" || failure.code.startsWith("LINK")) return;
-        this.after("register", this.backoffMs(failure.retryAfterMs), () => this.#registerAtPams());
-      },
-    );
+    if (this.#reporter === undefined) done();
+    else this.#reporter.stop(done);
   }
 }
 

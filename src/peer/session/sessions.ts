@@ -15,7 +15,6 @@ import { type Answer, answerWith, ServerClient } from "./server-client.ts";
 import type { SessionBase } from "./session-base.ts";
 import type { SessionCommand } from "./session-types.ts";
 import { SourceSession } from "./source-session.ts";
-import { overlayStatus, zeroStatusMemory } from "./status.ts";
 
 export interface SessionsOutlet {
   openLink(address: Address): LinkId;
@@ -154,10 +153,12 @@ export class Sessions {
   #asked(type: number, positions: readonly unknown[]): Answer | undefined {
     if (type !== STATUS.type) return undefined;
     const { overlayId, peerId } = STATUS.request.fromPositions(positions);
-    const overlay = this.#outlet.overlay(overlayId);
-    if (overlay === undefined || peerId !== this.#context.identity.peerId) return undefined;
-    const nowMs = this.#context.now.monoMs;
-    return answerWith(STATUS, overlayStatus(overlay, peerId, "asked", zeroStatusMemory(), nowMs));
+    if (peerId !== this.#context.identity.peerId) return undefined;
+    for (const session of this.#sessions.values()) {
+      const status = session.overlayId === overlayId ? session.status() : undefined;
+      if (status !== undefined) return answerWith(STATUS, status);
+    }
+    return undefined;
   }
 
   #closed(session: SessionBase): void {

@@ -95,7 +95,9 @@ export class SourceSession extends SessionBase {
     else this.#create();
   }
 
-  override observe(_event: PeerEvent): void {}
+  override observe(event: PeerEvent): void {
+    this.reportEvent(event, this.context.identity.peerId);
+  }
 
   override leave(): void {
     if (this.#ending) return;
@@ -211,7 +213,7 @@ export class SourceSession extends SessionBase {
     });
     if (!opened) return;
     this.#scheduleRefresh(answer.refreshMs);
-    this.startReports(answer.pamsUrl, ROLES.source);
+    this.startReports(answer.pamsUrl, this.#options.oms, ROLES.source);
     this.#registerNext();
   }
 
@@ -350,7 +352,10 @@ export class SourceSession extends SessionBase {
       this.#options.oms,
       REFRESH_OVERLAY,
       { overlayId: this.overlayId as string, ownerToken: this.#ownerToken, candidates: undefined },
-      (answer) => this.#scheduleRefresh(answer.refreshMs),
+      (answer) => {
+        this.noteReach(answer.reach);
+        this.#scheduleRefresh(answer.refreshMs);
+      },
       (failure) => {
         if (failure.code === "OVERLAY_GONE") {
           this.note("the OMS removed the overlay: no newcomer will find it");

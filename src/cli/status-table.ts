@@ -1,0 +1,113 @@
+/** What `mp2p status` shows to people: a heading and a table for each session. */
+
+import type { OverlayStatus, PeerStatusFound } from "../host/status-client.ts";
+import { bytesText, countText, secondsText } from "./units.ts";
+
+const ID_DIGITS = 12;
+const UNLIMITED = Number.MAX_SAFE_INTEGER;
+const ROLES = ["source", "peer", "virtual"] as const;
+const ACTIVITIES = ["registered", "active", "lagging", "completed"] as const;
+
+type Peer = NonNullable<OverlayStatus["activity"]>["peers"][number];
+
+const COLUMNS = [
+  { title: "peer", left: true },
+  { title: "role", left: true },
+  { title: "state", left: true },
+  { title: "lag" },
+  { title: "from..to" },
+  { title: "missing" },
+  { title: "in" },
+  { title: "out" },
+  { title: "to spare" },
+  { title: "gave/took" },
+  { title: "links" },
+  { title: "heard" },
+] as const;
+
+export function roleText(role: number): string {
+  return ROLES[role] ?? String(role);
+}
+
+export function activityText(activity: number): string {
+  return ACTIVITIES[activity] ?? String(activity);
+}
+
+export function statusText(overlays: readonly OverlayStatus[]): string {
+  if (overlays.length === 0) return "no sessions";
+  return overlays.map(overlayText).join("\n\n");
+}
+
+function overlayText({ overlay, activity, trouble }: OverlayStatus): string {
+  const { title, overlayId, sessionEpoch, members, inbound, outboundOnly } = overlay;
+  const reach = `${countText(inbound)} can be dialled, ${countText(outboundOnly)} can not`;
+  const heading = `"${title}"  overlay ${overlayId}  epoch ${sessionEpoch}`;
+  const lines = [heading, `${countText(members)} members: ${reach}`];
+  if (trouble !== undefined) lines.push(`the activity server tells nothing: ${trouble}`);
+  else if (activity === undefined) lines.push("no activity server looks after it");
+  else if (activity.peers.length === 0) lines.push("no peer has registered to report");
+  else {
+    lines.push(...table([COLUMNS.map(({ title: head }) => head), ...activity.peers.map(cells)]));
+    const more = activity.registered - activity.peers.length;
+    if (more > 0) lines.push(`and ${countText(more)} more (--peers)`);
+  }
+  return lines.join("\n");
+}
+
+function cells(peer: Peer): string[] {
+  const { spareBytesPerSecond: spare } = peer;
+  return [
+    peer.peerId.slice(0, ID_DIGITS),
+    roleText(peer.role),
+    activityText(peer.activity),
+    secondsText(peer.lagMs),
+    `${peer.heldStart}..${peer.heldEnd}`,
+    countText(peer.missing),
+    `${bytesText(peer.rateBytesPerSecond)}/s`,
+    `${bytesText(peer.uploadBytesPerSecond)}/s`,
+    spare >= UNLIMITED ? "no limit" : `${bytesText(spare)}/s`,
+    peer.role === 0 ? "-" : ratioText(peer.contributionPermille),
+    String(peer.links),
+    `${secondsText(peer.silentMs)} ago`,
+  ];
+}
+
+export function ratioText(permille: number): string {
+  return (permille / 1_000).toFixed(2);
+}
+
+/** One peer in the overlays it is in. */
+export function peerText(found: readonly PeerStatusFound[]): string {
+  const lines = found.flatMap(({ overlay, status }) => {
+    const [report] = status.reports;
+    const head = [
+      `"${overlay.title}"  overlay ${overlay.overlayId}`,
+      `  ${roleText(status.role)}, ${activityText(status.activity)}, heard ${secondsText(status.silentMs)} ago`,
+    ];
+    if (report === undefined) return [...head, "  it has not reported yet"];
+    return [
+      ...head,
+      `  holds ${countText(report.fragmentsHeld)} fragments, ${report.start}..${report.haveEnd} without hole, of ${report.known} known; missing ${countText(report.missing)}, lost ${countText(report.lost)}`,
+      `  lag ${secondsText(report.lagMs)}, links ${report.links}`,
+      `  took ${bytesText(report.bytesFromSource)} of the source and ${bytesText(report.bytesFromPeers)} of peers, gave ${bytesText(report.bytesToPeers)}: ${ratioText(status.contributionPermille)} for 1`,
+      ...report.neighbours.map(
+        ({ peerId, bytesFrom, bytesTo }) =>
+          `  ${peerId.slice(0, ID_DIGITS)}  gave ${bytesText(bytesFrom)}, took ${bytesText(bytesTo)}`,
+      ),
+    ];
+  });
+  return lines.join("\n");
+}
+
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = COLUMNS.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
+  return rows.map((row) =>
+    COLUMNS.map((column, i) => {
+      const text = row[i] ?? "";
+      const width = widths[i] ?? 0;
+      return "left" in column ? text.padEnd(width) : text.padStart(width);
+    })
+      .join("  ")
+      .trimEnd(),
+  );
+}

@@ -1,0 +1,94 @@
+/** Options of startServers, what is checked of them, and the service key that they lead to. */
+
+import { LocalUsageError } from "../base/errors.ts";
+import { parseAddress } from "../base/machine.ts";
+import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
+import type { ServerName } from "../servers/multiplexer.ts";
+import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
+import type { WsBackend } from "../transport/ws-server/ws-server.ts";
+import type { Logger } from "./engine-types.ts";
+import { newServiceKey, SERVICE_KEY_BYTES, serviceKeyOf } from "./node-service-key.ts";
+import { checkPlaintext } from "./plaintext.ts";
+
+export const SERVER_HOST = "127.0.0.1";
+const ALL_ROLES: readonly ServerName[] = ["oms", "ixs", "pams"];
+
+export interface ServersOptions {
+  /** Default: all three. */
+  readonly roles?: readonly ServerName[];
+  /** Default 127.0.0.1. `::` is every address of this machine, IPv4 and IPv6. */
+  readonly host?: string;
+  /**
+   * Allows links off this machine. Nothing is encrypted in this version; without it a host other
+   * than loopback is PLAINTEXT_REFUSED. Default false.
+   */
+  readonly allowPlaintext?: boolean;
+  /** Default 7900; 0 = any. */
+  readonly port?: number;
+  /** Where /metrics and /stats.json are, on 127.0.0.1. Default 0 = any. */
+  readonly adminPort?: number;
+  /** Where state is kept on disk; undefined: in memory, gone with the process. */
+  readonly dataDir?: string;
+  /** The PAMS of another process, for an OMS without one here. */
+  readonly pamsUrl?: string;
+  /** The IXS of another process, to be told by an OMS without one here which overlays ended. */
+  readonly ixsUrl?: string;
+  /**
+   * What the OMS shows to PAMS and IXS, these ask of it, and an operator shows to all; 16 to 64
+   * bytes, the same in all processes when they run apart. Default: that of the data directory, made
+   * at the first start; in memory a fresh one, so that only the OMS of this process can use its
+   * PAMS.
+   */
+  readonly serviceKey?: Uint8Array;
+  readonly backend?: WsBackend;
+  readonly logger?: Logger;
+  /** R5.c: without a refresh within this time an overlay is removed. */
+  readonly refreshMs?: number;
+  readonly memberLeaseMs?: number;
+  /** R1.b, R2.b. */
+  readonly reportIntervalMs?: number;
+}
+
+/** Throws LocalUsageError USAGE or PLAINTEXT_REFUSED. */
+export function checkedOptions(options: ServersOptions): { readonly roles: readonly ServerName[] } {
+  const roles = options.roles ?? ALL_ROLES;
+  for (const role of roles) {
+    if (!ALL_ROLES.includes(role)) {
+      throw new LocalUsageError("USAGE", { detail: `no role ${role}: ${ALL_ROLES.join(", ")}` });
+    }
+  }
+  if (roles.length === 0) throw new LocalUsageError("USAGE", { detail: "name at least one role" });
+  const elsewhere = (role: "pams" | "ixs", url: string | undefined): [string, string][] => {
+    if (url === undefined) return [];
+    const address = parseAddress(url);
+    const name = role.toUpperCase();
+    if (address?.transport !== "ws") {
+      throw new LocalUsageError("USAGE", { detail: `${name} URL ${url}` });
+    }
+    if (roles.includes(role)) {
+      throw new LocalUsageError("USAGE", {
+        detail: `a ${name} URL and the role ${role}: name one`,
+      });
+    }
+    return [[`the ${name} at`, address.host]];
+  };
+  checkPlaintext(options.allowPlaintext, [
+    ["listen on", options.host ?? SERVER_HOST],
+    ...elsewhere("pams", options.pamsUrl),
+    ...elsewhere("ixs", options.ixsUrl),
+  ]);
+  const keyBytes = options.serviceKey?.length ?? SERVICE_KEY_BYTES;
+  if (keyBytes < SERVICE_KEY_BYTES_MIN || keyBytes > SERVICE_KEY_BYTES_MAX) {
+    const range = `${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`;
+    throw new LocalUsageError("USAGE", { detail: `a service key has ${range}, not ${keyBytes}` });
+  }
+  return { roles };
+}
+
+/** The service key: the one given, that of the data directory, or a fresh one. */
+export function serviceKeyFor({ serviceKey, dataDir }: ServersOptions): {
+  readonly serviceKey: Uint8Array;
+} {
+  if (serviceKey !== undefined) return { serviceKey };
+  return { serviceKey: dataDir === undefined ? newServiceKey() : serviceKeyOf(dataDir) };
+}

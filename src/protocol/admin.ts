@@ -1,0 +1,39 @@
+/**
+ * What an operator asks of an OMS; no reference point of the Recommendation. With R1.d and R1.f at
+ * the PAMS it makes the picture that `mp2p status` draws.
+ *
+ * Needs the service key: titles and sources of all sessions are nobody else's business. An OMS
+ * without a key tells nobody.
+ */
+
+import { TITLE_BYTES_MAX } from "../base/limits.ts";
+import { bool, integer, list, maybe, record, text, u32, u53 } from "./codec.ts";
+import { overlayId, peerId, serviceKey, url } from "./common.ts";
+import { defineOperation } from "./signalling.ts";
+
+/** Overlays in one answer: within 64 KiB whatever their titles. */
+export const OVERLAY_ROWS_MAX = 64;
+
+const overlay = record({
+  overlayId,
+  title: text(TITLE_BYTES_MAX),
+  sessionEpoch: u32,
+  sourcePeerId: peerId,
+  createdUs: u53,
+  /** The source peer among them; those that can be dialled, and those that can not. */
+  members: u32,
+  inbound: u32,
+  outboundOnly: u32,
+  /** Whether the PAMS looks after it. */
+  pams: bool,
+});
+
+/** Overlays that stand, by id, from the one behind `after` on. */
+export const LIST_OVERLAYS = defineOperation({
+  name: "admin/overlays",
+  type: 0x4f,
+  request: { limit: integer(1, OVERLAY_ROWS_MAX), serviceKey, after: maybe(overlayId) },
+  answer: { rows: list(overlay, OVERLAY_ROWS_MAX), more: bool, pamsUrl: url },
+});
+
+export const ADMIN_OPERATIONS = [LIST_OVERLAYS] as const;
