@@ -178,6 +178,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
   #command(command: PeerCommand): void {
     switch (command.kind) {
       case "createSession":
+      case "addDataSource":
       case "joinSession":
       case "leaveSession":
         this.#sessions.command(command);
@@ -208,6 +209,9 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       }
       case "registerDataSource":
         this.#sourceOf(overlay).register(command);
+        return;
+      case "watchHeld":
+        overlay.watchHeld(command.minHolders);
         return;
       case "endSource":
         this.#sourceOf(overlay).endSource(command.sourceId);

@@ -8,7 +8,7 @@
 
 import { LocalUsageError } from "../base/errors.ts";
 import { DATUM_BYTES_MAX } from "../base/limits.ts";
-import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
+import type { FragmentIndex, MemoryOffset, MonoMs, SequenceNumber } from "../base/units.ts";
 import { FragmentMerger } from "../stream/merger.ts";
 import { type DataSourceEntry, SourceTable } from "../stream/source-table.ts";
 import type { FragmentWindow } from "../stream/window.ts";
@@ -22,6 +22,40 @@ export interface SourceOutlet {
   sourceEnded(source: DataSourceEntry): void;
 }
 
+/** Which fragment completes which datum of one source, for fragments that are not held yet. */
+class SequenceMarks {
+  /** Pairs (sequence number, index), both rising. */
+  #pairs: number[] = [];
+  #head = 0;
+  #last: SequenceNumber;
+  #held: SequenceNumber;
+
+  constructor(sequence: SequenceNumber) {
+    this.#last = sequence;
+    this.#held = sequence;
+  }
+
+  /** Fragment `index` is sealed; all up to `sequence` lies in it and in those before. */
+  sealed(sequence: SequenceNumber, index: FragmentIndex): void {
+    if (sequence === this.#last) return;
+    this.#last = sequence;
+    this.#pairs.push(sequence, index);
+  }
+
+  upTo(heldTo: FragmentIndex): SequenceNumber {
+    const pairs = this.#pairs;
+    while (this.#head < pairs.length && (pairs[this.#head + 1] as number) < heldTo) {
+      this.#held = pairs[this.#head] as number;
+      this.#head += 2;
+    }
+    if (this.#head > 1_024 && this.#head * 2 > pairs.length) {
+      this.#pairs = pairs.slice(this.#head);
+      this.#head = 0;
+    }
+    return this.#held;
+  }
+}
+
 export class SourceRole {
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
@@ -29,6 +63,8 @@ export class SourceRole {
   readonly #outlet: SourceOutlet;
   readonly #sources = new SourceTable();
   readonly #merger: FragmentMerger;
+  /** Of each source: up to which datum lies in fragments up to which. Kept when asked for. */
+  #marks: Map<DataSourceEntry, SequenceMarks> | undefined;
   /** Sealed and not yet checksummed: triples (index, offset, bytes). */
   #sealed: number[] = [];
   readonly #ending: DataSourceEntry[] = [];
@@ -52,6 +88,7 @@ export class SourceRole {
       mayOpen: (index) => index < window.limit,
       sealed: (index, offset, bytes) => {
         this.#sealed.push(index, offset, bytes);
+        if (this.#marks !== undefined) this.#mark(this.#marks, index);
       },
     });
   }
@@ -83,7 +120,31 @@ export class SourceRole {
 
   register(command: RegisterDataSource): void {
     if (this.#sessionEnding) throw new LocalUsageError("SOURCE_ENDED", { detail: "the session" });
-    this.#sources.register(command.sourceId, command.contentType);
+    const source = this.#sources.register(command.sourceId, command.contentType);
+    if (command.firstSequence !== undefined) source.nextSequence = command.firstSequence;
+    this.#marks?.set(source, new SequenceMarks(source.nextSequence - 1));
+  }
+
+  /** Keeps from now on what heldSequence() needs. */
+  watchHeld(): void {
+    if (this.#marks !== undefined) return;
+    this.#marks = new Map();
+    for (const source of this.#sources.entries()) {
+      this.#marks.set(source, new SequenceMarks(source.nextSequence - 1));
+    }
+  }
+
+  /**
+   * Up to which sequence number all of a source lies in fragments below `heldTo`, which never falls
+   * from call to call. Only after watchHeld(); 0 for a source that is not registered.
+   */
+  heldSequence(sourceId: string, heldTo: FragmentIndex): SequenceNumber {
+    const source = this.#sources.find(sourceId);
+    return source === undefined ? 0 : (this.#marks?.get(source)?.upTo(heldTo) ?? 0);
+  }
+
+  #mark(marks: Map<DataSourceEntry, SequenceMarks>, index: FragmentIndex): void {
+    for (const [source, own] of marks) own.sealed(source.nextSequence - 1, index);
   }
 
   /**

@@ -30,7 +30,17 @@ import {
   SOURCE_ID_BYTES_MAX,
 } from "../base/limits.ts";
 import type { SequenceNumber, TimestampUs } from "../base/units.ts";
-import { bytes, type Decoded, defineMessage, oneOf, optional, text, u8, u32, u53 } from "./codec.ts";
+import {
+  bytes,
+  type Decoded,
+  defineMessage,
+  oneOf,
+  optional,
+  text,
+  u8,
+  u32,
+  u53,
+} from "./codec.ts";
 import { overlayId } from "./common.ts";
 import { writeFrameHeader } from "./r10-binary.ts";
 
@@ -162,6 +172,7 @@ export function readDatumFrame(
     frame.lengths[i] = length;
     frame.deltasUs[i] = delta;
     if (delta !== firstDelta) frame.uniform = false;
+    if (delta !== 0 && frame.timestampUs === 0) malformed("a timestamp without its base");
     const stampUs = frame.timestampUs + delta;
     if (stampUs < 0 || stampUs > Number.MAX_SAFE_INTEGER) malformed("timestamp");
   }
