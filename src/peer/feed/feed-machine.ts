@@ -71,6 +71,8 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
     this.#options = options;
     this.#instance = options.entropy.bytes(INSTANCE_BYTES);
     this.#held = options.held;
+    // Throws USAGE for what no REGISTER can say, now and not when the link is up.
+    this.#register();
   }
 
   get next(): SequenceNumber {
@@ -199,23 +201,25 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
   }
 
   #linkUp(): void {
-    const { sourceId, dataId, contentType, description } = this.#options;
     this.#phase = "registering";
     this.#link?.heard(this.#now.monoMs);
-    this.#link?.transmit(
-      encodeFrame(REGISTER, {
-        versionMin: FRAME_VERSION_MIN,
-        version: FRAME_VERSION,
-        sourceId,
-        dataId,
-        contentType,
-        instance: this.#instance,
-        held: this.#held,
-        description,
-        agent: "mp2p-engine",
-      }),
-    );
+    this.#link?.transmit(this.#register());
     this.#deadlines.set("watch", this.#now.monoMs + HANDSHAKE_TIMEOUT_MS);
+  }
+
+  #register(): Uint8Array {
+    const { sourceId, dataId, contentType, description } = this.#options;
+    return encodeFrame(REGISTER, {
+      versionMin: FRAME_VERSION_MIN,
+      version: FRAME_VERSION,
+      sourceId,
+      dataId,
+      contentType,
+      instance: this.#instance,
+      held: this.#held,
+      description,
+      agent: "mp2p-engine",
+    });
   }
 
   #watch(): void {
