@@ -5,7 +5,6 @@
 
 import { type ErrorCode, Mp2pError, OperationError } from "../base/errors.ts";
 import type { Address } from "../base/machine.ts";
-import type { FragmentIndex } from "../base/units.ts";
 import type { PeerCommand, PeerEvent, Write } from "../peer/commands.ts";
 import { AcceptMachine } from "../peer/feed/accept-machine.ts";
 import type {
@@ -60,7 +59,6 @@ export class FeedIntake implements RemoteIntake {
   readonly #pending = new Map<string, Pending>();
   readonly #remote = new Set<string>();
   readonly #over = new Set<string>();
-  #heldTo: FragmentIndex = 0;
   #drained: { resolve: () => void; reject: (error: Error) => void } | undefined;
   #isDrained = false;
   #isFinished = false;
@@ -136,7 +134,6 @@ export class FeedIntake implements RemoteIntake {
         this.#host.command({ kind: "writable" });
         break;
       case "held":
-        this.#heldTo = event.to;
         for (const sourceId of this.#remote) this.#tellHeld(sourceId);
         break;
       case "sourceEnded":
@@ -281,7 +278,7 @@ export class FeedIntake implements RemoteIntake {
   }
 
   #tellHeld(sourceId: string): void {
-    const sequence = this.#session.overlay()?.source?.heldSequence(sourceId, this.#heldTo) ?? 0;
+    const sequence = this.#session.overlay()?.source?.heldSequence(sourceId) ?? 0;
     this.#host.command({ kind: "heldUpTo", sourceId, sequence });
   }
 

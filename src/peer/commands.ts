@@ -160,8 +160,8 @@ export type PeerEvent =
       readonly sourceId: string;
       readonly lastSequence: SequenceNumber;
     }
-  /** Source, when watched: every fragment below `to` is held by enough neighbours. */
-  | { readonly kind: "held"; readonly overlayId: OverlayId; readonly to: FragmentIndex }
+  /** Source, when watched: more is held by others than was; SourceRole.heldSequence() says how much. */
+  | { readonly kind: "held"; readonly overlayId: OverlayId }
   /** Too few neighbours, or fragments that none of them holds: more members are welcome. */
   | {
       readonly kind: "needMembers";

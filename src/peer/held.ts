@@ -1,38 +1,57 @@
 /**
- * How far peers hold what a source peer made: every fragment below `to` was advertised by at least
- * `minHolders` neighbours, or was let go by this node's own rules (its window moved on). It never
- * falls: who held a fragment and lost it since does not count back.
+ * How far peers hold what a source peer made, in fragments and in sequence numbers of its sources.
  *
- * Read off neighbours' maps when they changed, a run at a time; nothing is kept per fragment.
+ * Held is a fragment that at least `minHolders` neighbours advertised, or that this node's own rules
+ * let go (its window moved on). It never falls: who held a fragment and lost it since does not count
+ * back. Read off neighbours' maps a run at a time; nothing is kept per fragment and neighbour.
  */
 
-import type { FragmentIndex } from "../base/units.ts";
+import type { FragmentIndex, MonoMs, SequenceNumber } from "../base/units.ts";
+import type { DataSourceEntry } from "../stream/source-table.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { Neighbour } from "./neighbour.ts";
 
-export class HeldTracker {
+/** Looked at again after this at the earliest: neighbours tell in batches of 20 ms anyway. */
+const LOOK_MS = 5;
+
+export class HeldWatch {
   readonly #window: FragmentWindow;
   readonly #neighbours: readonly Neighbour[];
   readonly #minHolders: number;
+  readonly #marks = new Map<DataSourceEntry, SequenceMarks>();
   readonly #runEnds: number[] = [];
+  #lookedMs: MonoMs = Number.NEGATIVE_INFINITY;
   #to: FragmentIndex = 0;
-  /** Whether a neighbour advertised something since the last look. */
-  isStale = true;
 
-  /** `neighbours` is the overlay's own list, as it changes. */
-  constructor(window: FragmentWindow, neighbours: readonly Neighbour[], minHolders: number) {
+  constructor(
+    window: FragmentWindow,
+    neighbours: readonly Neighbour[],
+    minHolders: number,
+    sources: Iterable<DataSourceEntry>,
+  ) {
     this.#window = window;
     this.#neighbours = neighbours;
     this.#minHolders = minHolders;
+    for (const source of sources) this.add(source);
   }
 
-  get to(): FragmentIndex {
-    return this.#to;
+  add(source: DataSourceEntry): void {
+    this.#marks.set(source, new SequenceMarks(source.nextSequence - 1));
   }
 
-  /** Looks again. Whether `to` has risen. */
-  update(): boolean {
-    this.isStale = false;
+  /** Fragment `index` is sealed: what it completes is noted. */
+  sealed(index: FragmentIndex): void {
+    for (const [source, marks] of this.#marks) marks.sealed(source.nextSequence - 1, index);
+  }
+
+  sequenceOf(source: DataSourceEntry): SequenceNumber {
+    return this.#marks.get(source)?.upTo(this.#to) ?? 0;
+  }
+
+  /** Looks how far others hold what there is. Whether more is held than was. */
+  look(nowMs: MonoMs): boolean {
+    if (nowMs - this.#lookedMs < LOOK_MS) return false;
+    this.#lookedMs = nowMs;
     const window = this.#window;
     const before = this.#to;
     if (window.start > this.#to) this.#to = window.start;
@@ -50,5 +69,39 @@ export class HeldTracker {
       if (end <= this.#to) return this.#to > before;
       this.#to = end;
     }
+  }
+}
+
+/** Which fragment completes which datum of one source, for fragments that are not held yet. */
+class SequenceMarks {
+  /** Pairs (sequence number, index), both rising. */
+  #pairs: number[] = [];
+  #head = 0;
+  #last: SequenceNumber;
+  #held: SequenceNumber;
+
+  constructor(sequence: SequenceNumber) {
+    this.#last = sequence;
+    this.#held = sequence;
+  }
+
+  /** Fragment `index` is sealed; all up to `sequence` lies in it and in those before. */
+  sealed(sequence: SequenceNumber, index: FragmentIndex): void {
+    if (sequence === this.#last) return;
+    this.#last = sequence;
+    this.#pairs.push(sequence, index);
+  }
+
+  upTo(heldTo: FragmentIndex): SequenceNumber {
+    const pairs = this.#pairs;
+    while (this.#head < pairs.length && (pairs[this.#head + 1] as number) < heldTo) {
+      this.#held = pairs[this.#head] as number;
+      this.#head += 2;
+    }
+    if (this.#head > 1_024 && this.#head * 2 > pairs.length) {
+      this.#pairs = pairs.slice(this.#head);
+      this.#head = 0;
+    }
+    return this.#held;
   }
 }

@@ -24,7 +24,6 @@ import type { PeerEvent, Take, Write } from "./commands.ts";
 import { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
 import { Finale } from "./finale.ts";
-import { HeldTracker } from "./held.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
 import { Partners } from "./partners.ts";
@@ -72,8 +71,6 @@ export class Overlay {
   readonly #finale: Finale;
   /** Traffic with neighbours that are gone. */
   readonly #past = noTraffic();
-  /** Source: how far others hold what it made, when somebody asked. */
-  #held: HeldTracker | undefined;
   #hasLeft = false;
   #pumpAll = false;
   readonly #pumpSome = new Set<Neighbour>();
@@ -220,7 +217,6 @@ export class Overlay {
       if (window.heldCount === 0) window.rebase(header.start);
     }
     from.buffermap(memory, header);
-    if (this.#held !== undefined) this.#held.isStale = true;
     this.consumer?.mapArrived();
     if (this.consumer !== undefined) this.#deadlines.set("start", this.consumer.startMs);
     reconsider(from, window.start);
@@ -233,7 +229,6 @@ export class Overlay {
     for (let i = 0; i < pairs; i++) {
       from.advertised(ranges[2 * i] as number, ranges[2 * i + 1] as number);
     }
-    if (this.#held !== undefined) this.#held.isStale = true;
     if (from.toServe.length > 0 || pairs > 0) this.#pumpSome.add(from);
   }
 
@@ -293,13 +288,6 @@ export class Overlay {
     return this.source.write(command) && !this.#wayOutIsIdle();
   }
 
-  /** Tells with "held" how far at least `minHolders` neighbours hold what this source peer made. */
-  watchHeld(minHolders: number): void {
-    assert(this.source !== undefined, "only a source peer is asked what others hold");
-    this.source.watchHeld();
-    this.#held ??= new HeldTracker(this.window, this.neighbours, minHolders);
-  }
-
   take(command: Take): void {
     assert(this.consumer !== undefined, "only a consumer takes");
     for (const event of this.consumer.take(command)) this.#event(event);
@@ -352,10 +340,6 @@ export class Overlay {
     }
     this.#advertiser.run(this.#takes, tick);
     this.#pump();
-    const held = this.#held;
-    if (held !== undefined && (tick || held.isStale) && held.update()) {
-      this.#event({ kind: "held", overlayId: this.settings.overlayId, to: held.to });
-    }
   }
 
   checkInvariants(): void {

@@ -211,7 +211,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         this.#sourceOf(overlay).register(command);
         return;
       case "watchHeld":
-        overlay.watchHeld(command.minHolders);
+        this.#sourceOf(overlay).watchHeld(overlay.neighbours, command.minHolders);
         return;
       case "endSource":
         this.#sourceOf(overlay).endSource(command.sourceId);

@@ -14,46 +14,14 @@ import { type DataSourceEntry, SourceTable } from "../stream/source-table.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { RegisterDataSource, Write } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
+import { HeldWatch } from "./held.ts";
+import type { Neighbour } from "./neighbour.ts";
 import type { OverlaySettings } from "./settings.ts";
 
 export interface SourceOutlet {
   /** Own fragments are ready to be pushed; the reference passes to the callee. */
   produced(index: FragmentIndex, offset: MemoryOffset, bytes: number): void;
   sourceEnded(source: DataSourceEntry): void;
-}
-
-/** Which fragment completes which datum of one source, for fragments that are not held yet. */
-class SequenceMarks {
-  /** Pairs (sequence number, index), both rising. */
-  #pairs: number[] = [];
-  #head = 0;
-  #last: SequenceNumber;
-  #held: SequenceNumber;
-
-  constructor(sequence: SequenceNumber) {
-    this.#last = sequence;
-    this.#held = sequence;
-  }
-
-  /** Fragment `index` is sealed; all up to `sequence` lies in it and in those before. */
-  sealed(sequence: SequenceNumber, index: FragmentIndex): void {
-    if (sequence === this.#last) return;
-    this.#last = sequence;
-    this.#pairs.push(sequence, index);
-  }
-
-  upTo(heldTo: FragmentIndex): SequenceNumber {
-    const pairs = this.#pairs;
-    while (this.#head < pairs.length && (pairs[this.#head + 1] as number) < heldTo) {
-      this.#held = pairs[this.#head] as number;
-      this.#head += 2;
-    }
-    if (this.#head > 1_024 && this.#head * 2 > pairs.length) {
-      this.#pairs = pairs.slice(this.#head);
-      this.#head = 0;
-    }
-    return this.#held;
-  }
 }
 
 export class SourceRole {
@@ -63,8 +31,8 @@ export class SourceRole {
   readonly #outlet: SourceOutlet;
   readonly #sources = new SourceTable();
   readonly #merger: FragmentMerger;
-  /** Of each source: up to which datum lies in fragments up to which. Kept when asked for. */
-  #marks: Map<DataSourceEntry, SequenceMarks> | undefined;
+  /** How far others hold what was made here, when somebody asked. */
+  #held: HeldWatch | undefined;
   /** Sealed and not yet checksummed: triples (index, offset, bytes). */
   #sealed: number[] = [];
   readonly #ending: DataSourceEntry[] = [];
@@ -88,7 +56,7 @@ export class SourceRole {
       mayOpen: (index) => index < window.limit,
       sealed: (index, offset, bytes) => {
         this.#sealed.push(index, offset, bytes);
-        if (this.#marks !== undefined) this.#mark(this.#marks, index);
+        this.#held?.sealed(index);
       },
     });
   }
@@ -122,29 +90,24 @@ export class SourceRole {
     if (this.#sessionEnding) throw new LocalUsageError("SOURCE_ENDED", { detail: "the session" });
     const source = this.#sources.register(command.sourceId, command.contentType);
     if (command.firstSequence !== undefined) source.nextSequence = command.firstSequence;
-    this.#marks?.set(source, new SequenceMarks(source.nextSequence - 1));
-  }
-
-  /** Keeps from now on what heldSequence() needs. */
-  watchHeld(): void {
-    if (this.#marks !== undefined) return;
-    this.#marks = new Map();
-    for (const source of this.#sources.entries()) {
-      this.#marks.set(source, new SequenceMarks(source.nextSequence - 1));
-    }
+    this.#held?.add(source);
   }
 
   /**
-   * Up to which sequence number all of a source lies in fragments below `heldTo`, which never falls
-   * from call to call. Only after watchHeld(); 0 for a source that is not registered.
+   * Tells with the event "held", from now on, how far at least `minHolders` of `neighbours` (the
+   * overlay's own list) hold what was made here.
    */
-  heldSequence(sourceId: string, heldTo: FragmentIndex): SequenceNumber {
-    const source = this.#sources.find(sourceId);
-    return source === undefined ? 0 : (this.#marks?.get(source)?.upTo(heldTo) ?? 0);
+  watchHeld(neighbours: readonly Neighbour[], minHolders: number): void {
+    this.#held ??= new HeldWatch(this.#window, neighbours, minHolders, this.#sources.entries());
   }
 
-  #mark(marks: Map<DataSourceEntry, SequenceMarks>, index: FragmentIndex): void {
-    for (const [source, own] of marks) own.sealed(source.nextSequence - 1, index);
+  /**
+   * Up to which sequence number others hold all of a source. Only after watchHeld(); 0 for a source
+   * that is not registered.
+   */
+  heldSequence(sourceId: string): SequenceNumber {
+    const source = this.#sources.find(sourceId);
+    return source === undefined ? 0 : (this.#held?.sequenceOf(source) ?? 0);
   }
 
   /**
@@ -206,6 +169,9 @@ export class SourceRole {
       if (idle || due || this.#ending.length > 0) merger.flush();
     }
     this.#finishSealed();
+    if (this.#held?.look(this.#context.now.monoMs) === true) {
+      this.#context.event({ kind: "held", overlayId: this.#settings.overlayId });
+    }
     if (!this.#starved || this.#credit() === 0) return false;
     this.#starved = false;
     return true;
