@@ -63,6 +63,7 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
   #sentBytes = 0;
   #grantedBytes = 0;
   #starved = false;
+  #wantedBytes = 0;
   #end: TerminateScope | undefined;
   #endSent = false;
 
@@ -175,12 +176,17 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
     command.accepted = this.#numbered
       ? this.#store.write(payloads, lengths, timestampUs, this.#now, keepBytes)
       : 0;
-    if (command.accepted < lengths.length) this.#starved = true;
+    if (command.accepted === lengths.length) return;
+    this.#starved = true;
+    this.#wantedBytes = lengths[command.accepted] as number;
   }
 
-  /** In steps, so that a writer who waits gets more than a datum's worth. */
+  /** For the datum that was refused; in steps, so that a writer who waits gets more than that. */
   get #hasRoom(): boolean {
-    return this.#store.bytes <= this.#options.keepBytes * 0.75;
+    const { bytes } = this.#store;
+    const { keepBytes } = this.#options;
+    if (bytes === 0) return true;
+    return bytes <= keepBytes * 0.75 && bytes + this.#wantedBytes <= keepBytes;
   }
 
   // ------------------------------------------------------------------------------ the link
