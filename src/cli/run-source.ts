@@ -208,6 +208,7 @@ async function openIntake(
   const intake = await session.acceptDataSources({
     listen: options.accept ?? [],
     end: options.end,
+    waitSources: options.waitSources,
     dataId: options.dataId ?? dataIdOf(session.title),
   });
   const addresses = intake.listening.map(formatAddress);

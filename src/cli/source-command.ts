@@ -6,6 +6,7 @@ import {
   FRAGMENT_BYTES_MAX,
   FRAGMENT_BYTES_MIN,
   MAX_DELAY_MS_DEFAULT,
+  SOURCES_MAX,
 } from "../base/limits.ts";
 import {
   addPeerOptions,
@@ -39,6 +40,7 @@ export interface SourceOptions extends PeerOptions {
   readonly waitMs: number;
   readonly accept?: readonly AcceptAt[];
   readonly end: "last" | "owner";
+  readonly waitSources: number;
 }
 
 const HELP = `
@@ -54,8 +56,9 @@ Examples:
 With --accept, data sources on other machines send to this source peer (mp2p feed, or a program of
 yours: docs/protocol.md, R11). The session is found by its title once the first one has registered.
 Standard input is then read only with --file -. --end says when the session ends: last: when every
-data source has ended, or one orders it (mp2p feed --end-session); owner: at SIGTERM only. Whoever
-reaches the address may feed the session: keep it on a network that you trust.
+data source has ended, --wait-sources of them at least, or one orders it (mp2p feed --end-session);
+owner: at SIGTERM only. Whoever reaches the address may feed the session: keep it on a network that
+you trust.
 
 Source id and data id name the session at the index server and belong to one key at a time. The data
 id is the title unless given, so sessions of different titles never meet. After a kill without
@@ -89,6 +92,11 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
       )
         .choices(["last", "owner"] as const)
         .default("last"),
+    )
+    .addOption(
+      new Option("--wait-sources <n>", "with --end last: data sources that must have come before")
+        .argParser(integer(1, SOURCES_MAX))
+        .default(1),
     )
     .addOption(
       new Option("--format <name>", "how the input is cut").choices(INPUT_FORMATS).default("lines"),

@@ -22,6 +22,8 @@ export interface AcceptSourcesOptions {
    * `owner`: such an order is refused. Default owner.
    */
   readonly end?: "last" | "owner";
+  /** Under `last`: data sources that must have registered before the last one can end. Default 1. */
+  readonly waitSources?: number;
   /** Data id of data sources that name none. Default "default". */
   readonly dataId?: string;
   /** Peers that must have advertised a fragment before its data are told as held. Default 1. */

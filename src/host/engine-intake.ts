@@ -231,11 +231,11 @@ export class FeedIntake implements RemoteIntake {
         this.#say(event.sourceId, event.state, event.detail);
         return;
       case "terminate":
+        if (event.scope === TERMINATE_SCOPES.session) this.#resolveFinished("ordered");
         // A source that has ended may order the end of the session still.
         if (!this.#over.has(event.sourceId)) {
           this.#session.command({ kind: "endSource", overlayId, sourceId: event.sourceId });
         }
-        if (event.scope === TERMINATE_SCOPES.session) this.#resolveFinished("ordered");
         return;
       case "drained":
         this.#isDrained = true;
@@ -288,8 +288,8 @@ export class FeedIntake implements RemoteIntake {
       this.#host.command({ kind: "sourceIsOver", sourceId });
       this.#say(sourceId, "ended", "");
     }
-    const some = this.#remote.size > 0;
-    if (!some || this.#over.size < this.#remote.size || !this.#session.localsEnded()) return;
+    if (this.#remote.size < (this.#options.waitSources ?? 1)) return;
+    if (this.#over.size < this.#remote.size || !this.#session.localsEnded()) return;
     if (this.#options.end === "last") this.#resolveFinished("last");
   }
 

@@ -361,9 +361,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
     }
     // After "stop" the session ends anyway: it is told like the others.
     if (this.#stopped && order.last !== source.accepted) return;
-    const before = source.terminate;
     source.terminate = order;
-    if (before !== undefined && before.scope !== order.scope) source.ordered = false;
     this.#touched.add(source);
   }
 
@@ -461,9 +459,9 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
 
   #carryOut(source: AcceptSource): void {
     const { terminate, sourceId } = source;
-    if (terminate === undefined || source.ordered) return;
-    source.ordered = true;
+    if (terminate === undefined || source.ordered.has(terminate.scope)) return;
     const { scope } = terminate;
+    source.ordered.add(scope);
     this.emit({ kind: "event", event: { kind: "terminate", sourceId, scope } });
   }
 }

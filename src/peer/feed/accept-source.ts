@@ -15,6 +15,7 @@ import {
   TERMINATE,
   TERMINATE_SCOPES,
   type Terminate,
+  type TerminateScope,
 } from "../../protocol/r11.ts";
 import type { AcceptCounters, AcceptOptions, RemoteSourceReport } from "./accept-types.ts";
 import type { FeedLink } from "./feed-link.ts";
@@ -33,9 +34,10 @@ export class AcceptSource {
   /** False until the source peer has registered it. */
   admitted = false;
   link: FeedLink | undefined;
-  /** The order it gave, until it was carried out. */
+  /** The order that the present link gave and that is to be answered. */
   terminate: Terminate | undefined;
-  ordered = false;
+  /** What was ordered over any link; from then on nothing new is taken. */
+  readonly ordered = new Set<TerminateScope>();
   /** Its end lies in a fragment. */
   isOver = false;
   /** When the latest piece of a datum that is not whole came. */
@@ -95,6 +97,7 @@ export class AcceptSource {
 
   /** Says on a new link where to go on. */
   welcome(creditBytes: number): void {
+    this.terminate = undefined;
     this.#receivedBytes = 0;
     this.#grantedBytes = Math.max(0, creditBytes - this.queue.bytes);
     this.#toldAccepted = this.#accepted;
@@ -127,7 +130,7 @@ export class AcceptSource {
       this.#counters.duplicateData += frame.totalBytes === 0 ? frame.count : 0;
       return;
     }
-    if (this.terminate !== undefined) {
+    if (this.terminate !== undefined || this.ordered.size > 0) {
       throw new RemoteProtocolError("SOURCE_ENDED", { detail: `after ${this.#accepted}` });
     }
     if (skip < 0) {

@@ -1,7 +1,7 @@
 /** Data source and source peer against each other: seeded losses of links and processes. */
 
 import { describe, expect, it } from "vitest";
-import { digestOf, payloadOf, Producer, SourcePeer, World } from "./world.ts";
+import { digestOf, Producer, payloadOf, SourcePeer, World } from "./world.ts";
 
 const overlayOf = (n: number): string => n.toString(16).padStart(32, "0");
 
@@ -14,10 +14,12 @@ function merged(sessions: readonly SourcePeer[], sourceId: string): Map<number, 
     const kept = session.isAlive ? taken.length : (session.held.get(sourceId) ?? 0);
     taken.forEach(({ sequence, digest }, i) => {
       // Within a session: in order, without a hole, each once.
-      if (i > 0) expect(sequence).toBe((taken[i - 1]?.sequence ?? 0) + 1);
+      if (i > 0 && sequence !== (taken[i - 1]?.sequence ?? 0) + 1) {
+        throw new Error(`${sequence} follows ${taken[i - 1]?.sequence}`);
+      }
       if (i >= kept) return;
       const before = all.get(sequence);
-      if (before !== undefined) expect(digest).toBe(before);
+      if (before !== undefined && digest !== before) throw new Error(`two data ${sequence}`);
       all.set(sequence, digest);
     });
   }
@@ -32,7 +34,9 @@ function expectAll(
 ): void {
   const all = merged(sessions, sourceId);
   expect(all.size).toBe(count);
-  for (let n = 1; n <= count; n++) expect(all.get(n), `datum ${n}`).toBe(digestOf(payload(n)));
+  const wrong: number[] = [];
+  for (let n = 1; n <= count; n++) if (all.get(n) !== digestOf(payload(n))) wrong.push(n);
+  expect(wrong).toEqual([]);
 }
 
 describe("data sources on links of their own", () => {
@@ -74,7 +78,7 @@ describe("data sources on links of their own", () => {
         expectAll([peer], producer.sourceId, 600, payloadOf(n));
       });
     }
-    expect(cuts).toBeGreaterThan(60);
+    expect(cuts).toBeGreaterThan(40);
   });
 
   it("lose and repeat nothing when a data source is killed and starts over", () => {

@@ -219,16 +219,7 @@ export abstract class Process {
             wallUs: 1_700_000_000_000_000 + Math.round(this.world.nowMs * 1000),
           });
         } finally {
-          let output: Output<AcceptEvent | FeedEvent> | undefined;
-          for (output = this.machine.poll(); output !== undefined; output = this.machine.poll()) {
-            if (output.kind === "event") events.push(output.event);
-            else if (output.kind === "transmit") {
-              this.world.send(this, output.linkId, output.bytes);
-            } else if (output.kind === "open") this.world.open(this, output.linkId);
-            else if (output.kind === "close") {
-              this.world.close(this, output.linkId, output.abort);
-            } else throw new Error(`output ${output.kind}`);
-          }
+          this.#drain(events);
         }
       }
     } finally {
@@ -236,6 +227,16 @@ export abstract class Process {
     }
     this.deadlineMs = this.machine.deadlineMs;
     for (const event of events) this.event(event);
+  }
+
+  #drain(events: (AcceptEvent | FeedEvent)[]): void {
+    let output: Output<AcceptEvent | FeedEvent> | undefined;
+    for (output = this.machine.poll(); output !== undefined; output = this.machine.poll()) {
+      if (output.kind === "event") events.push(output.event);
+      else if (output.kind === "transmit") this.world.send(this, output.linkId, output.bytes);
+      else if (output.kind === "open") this.world.open(this, output.linkId);
+      else if (output.kind === "close") this.world.close(this, output.linkId, output.abort);
+    }
   }
 
   protected abstract event(event: AcceptEvent | FeedEvent): void;
