@@ -198,40 +198,50 @@ describe("mp2p feed", () => {
     expect(await new Mp2p(["key", key]).exit).toBe(0);
     const port = await freePort();
     const flags = ["--accept", `${port}`, "--identity", key];
-    let peers: Mp2p[] = [];
-    const outputs: Buffer[] = [];
-    const start = (): Mp2p => {
-      peers = [0, 1].map(() => join(url, "again", "--format", "ndjson"));
-      return source(url, "again", ...flags);
+    const begin = async (): Promise<Mp2p> => {
+      const running = source(url, "again", ...flags, "--wait-peers", "2", "--wait-sources", "2");
+      await running.event("accepting");
+      return running;
     };
-    let running = start();
-    await running.event("accepting");
-    const text = lines("n", 20_000, 80);
-    const fed = ["a", "b"].map((name) =>
-      feed(`127.0.0.1:${port}`, name, "--file", fileOf(text), "--rate", "8000"),
-    );
-    for (const bytes of [150_000, 90_000]) {
-      await Promise.all(peers.map((peer) => peer.wrote(bytes)));
+    const joined = (): Mp2p[] => [0, 1].map(() => join(url, "again", "--format", "ndjson"));
+    let running = await begin();
+    const parts = [0, 1, 2, 3, 4].map((n) => lines(`part ${n}`, 3_000, 80));
+    const fed = ["a", "b"].map((name) => feed(`127.0.0.1:${port}`, name));
+    const more = (part: number): void => {
+      for (const one of fed) one.stdin.write(parts[part] ?? "");
+    };
+    const linked = (one: Mp2p): number =>
+      one.events.filter(({ event }) => event === "linked").length;
+    await Promise.all(fed.map((one) => one.event("registered")));
+    let peers = joined();
+    const outputs: Buffer[] = [];
+    for (const times of [1, 2]) {
+      more(2 * times - 2);
+      await Promise.all(peers.map((peer) => peer.wrote(200_000)));
+      // Some of this is accepted, some is on its way, and nothing of it may be held.
+      more(2 * times - 1);
       running.kill("SIGKILL");
       await running.exit;
+      running = await begin();
+      // The index names the new overlay from here on.
+      await Promise.all(fed.map((one) => one.until(() => linked(one) >= times, "new link")));
       const old = peers;
-      running = start();
-      await running.event("accepting");
+      peers = joined();
       // Members of the old overlay hear that it is over, with all that any of them had.
       expect(await Promise.all(old.map((peer) => peer.exit))).toEqual([3, 3]);
       outputs.push(...old.map((peer) => peer.output));
     }
+    for (const one of fed) one.stdin.end(parts[4]);
     expect(await Promise.all(fed.map((one) => one.exit))).toEqual([0, 0]);
     expect(await running.exit).toBe(0);
     expect(await Promise.all(peers.map((peer) => peer.exit))).toEqual([0, 0]);
     const all = rows(...outputs, ...peers.map((peer) => peer.output));
-    for (const name of ["a", "b"]) expect(textOf(all, name) === text, name).toBe(true);
+    for (const name of ["a", "b"]) expect(textOf(all, name) === parts.join(""), name).toBe(true);
     for (const one of fed) {
-      const linked = one.events.filter(({ event }) => event === "linked");
-      expect(linked.length).toBeGreaterThanOrEqual(2);
-      expect(linked.every(({ newSession }) => newSession === true)).toBe(true);
+      const again = one.events.filter(({ event }) => event === "linked");
+      expect(again.map(({ newSession }) => newSession)).toEqual([true, true]);
     }
-  }, 90_000);
+  }, 120_000);
 });
 
 describe("a data source in Python", () => {
@@ -249,7 +259,7 @@ describe("a data source in Python", () => {
 
   it("sends lines that every peer gets, byte for byte", async () => {
     const { url } = await serve();
-    const at = await accepting(url, "python");
+    const at = await accepting(url, "python", "--wait-peers", "2");
     const directory = temporaryDirectory();
     const outs = ["one", "two"].map((name) => path.join(directory, name));
     const peers = outs.map((out) => join(url, "python", "--out", out));
