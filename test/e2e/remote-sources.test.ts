@@ -234,7 +234,7 @@ describe("mp2p feed", () => {
     for (const one of fed) one.stdin.end(parts[4]);
     expect(await Promise.all(fed.map((one) => one.exit))).toEqual([0, 0]);
     expect(await running.exit).toBe(0);
-    expect(await Promise.all(peers.map((peer) => peer.exit))).toEqual([0, 0]);
+    for (const peer of peers) expect(await peer.exit, peer.said).toBe(0);
     const all = rows(...outputs, ...peers.map((peer) => peer.output));
     for (const name of ["a", "b"]) expect(textOf(all, name) === parts.join(""), name).toBe(true);
     for (const one of fed) {
