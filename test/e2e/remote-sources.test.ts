@@ -168,10 +168,10 @@ describe("mp2p feed", () => {
         const one = feed(to, name, "--file", file, "--rate", "10000");
         // Before it is linked, as it registers, or after so many more bytes have reached a peer.
         const kind = rng.below(8);
-        if (kind > 1) {
+        if (kind > 2) {
           const { next } = await one.event("registered");
           if (Number(next) > 1) resumed++;
-          if (kind > 2) await peer.wrote(peer.outBytes + 1 + rng.below(40_000));
+          if (kind > 3) await peer.wrote(peer.outBytes + 1 + rng.below(40_000));
         }
         one.kill("SIGKILL");
         expect(await one.exit).toBe(-1);
@@ -182,7 +182,7 @@ describe("mp2p feed", () => {
     await Promise.all(Object.entries(texts).map(([name, text]) => killed(name, text)));
     expect(await at.process.exit).toBe(0);
     expect(await peer.exit).toBe(0);
-    expect(resumed).toBeGreaterThan(20);
+    expect(resumed).toBeGreaterThan(15);
     const all = rows(peer.output);
     expect(all.length).toBe(60_000);
     for (const [name, text] of Object.entries(texts)) {
@@ -190,7 +190,7 @@ describe("mp2p feed", () => {
       expect(mine.every(({ sequence }, i) => sequence === i + 1)).toBe(true);
       expect(mine.map(({ payload }) => payload).join("") === text).toBe(true);
     }
-  }, 120_000);
+  }, 240_000);
 
   it("what no peer holds comes again when the source peer is killed and started anew", async () => {
     const { url } = await serve();
@@ -241,7 +241,7 @@ describe("mp2p feed", () => {
       const again = one.events.filter(({ event }) => event === "linked");
       expect(again.map(({ newSession }) => newSession)).toEqual([true, true]);
     }
-  }, 120_000);
+  }, 240_000);
 });
 
 describe("a data source in Python", () => {
