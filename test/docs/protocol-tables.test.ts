@@ -530,17 +530,13 @@ describe("examples in hex", () => {
       expect(Buffer.from(r10.encodeFrame(message, decoded))).toEqual(bytes);
     }
     const data = r11Examples.filter(({ name }) => name === "DATUM").map(({ bytes }) => bytes);
-    const payloads = [Buffer.from("21"), Buffer.from("22"), Buffer.from("big"), Buffer.from("ger")];
-    const [one, two, big, ger] = payloads.map((payload) => ({ payload })) as [
-      RawDatum,
-      RawDatum,
-      RawDatum,
-      RawDatum,
-    ];
+    const datum = (text: string): RawDatum => ({ payload: Buffer.from(text) });
     expect(data).toEqual([
-      datumFrame(1, [one, { ...two, deltaUs: 1_000 }], { baseUs: 1_700_000_000_000_000 }),
-      datumFrame(3, [big], { total: 6 }),
-      datumFrame(3, [ger], { total: 6, offset: 3 }),
+      datumFrame(1, [datum("21"), { ...datum("22"), deltaUs: 1_000 }], {
+        baseUs: 1_700_000_000_000_000,
+      }),
+      datumFrame(3, [datum("big")], { total: 6 }),
+      datumFrame(3, [datum("ger")], { total: 6, offset: 3 }),
     ]);
     const frame = new r11.DatumFrame();
     const read = data.map((bytes) => {
