@@ -447,7 +447,7 @@ describe("createFeed", () => {
     await feed.push(payload);
     await feed.whenHeld();
     expect(feed.status().keptBytes).toBe(0);
-  });
+  }, 120_000);
 
   it("says why it can not be: address, reach, an id that is taken, a session that is over", async () => {
     const { source, tcp } = await scene();
