@@ -10,4 +10,5 @@ export {
   RemoteProtocolError,
 } from "./base/errors.ts";
 export type * from "./host/engine-types.ts";
+export { createFeed } from "./host/node-data-feed.ts";
 export { createEngine } from "./host/node-engine.ts";

@@ -32,6 +32,8 @@ export const ERRORS = {
   SOURCE_REGISTERED: row("A data source with this id is registered already; use another id."),
   SOURCE_ENDED: row("The data source has ended its session; data after that is refused."),
   SEQUENCE_NOT_RISING: row("Sequence numbers of one data source must rise."),
+  SEQUENCE_SKIPPED: row("A data source goes on where it was told to, and skips no number."),
+  CREDIT_EXCEEDED: row("More data were sent than was granted; wait for ACCEPTED."),
   ENGINE_MEMORY: row("The engine's memory is too small for this; raise memoryMiB."),
   PLAINTEXT_REFUSED: row(
     "Nothing is encrypted in this version: off loopback allow it with --allow-plaintext (allowPlaintext), in a network that you trust.",

@@ -288,6 +288,27 @@ export const CREDIT_TAG = 8;
 export const CREDIT_LIMIT = 16;
 export const CREDIT_BYTES = 24;
 
+/**
+ * DATUM (R11): data of one data source on their way to its source peer.
+ *
+ *     8   u64  sequence number of the first datum; each further one has the next
+ *     16  u64  base timestamp, microseconds since 1970; 0: when they arrive
+ *     24  u32  number of data
+ *     28  u32  0: whole data; else bytes of the whole datum that this frame holds a piece of
+ *     32  u32  offset of the piece in its datum; whole data: zero
+ *     36  u32  reserved: zero
+ *     40       of each datum: u32 payload bytes, i32 timestamp less the base timestamp
+ *              payloads back to back to the end of the frame
+ */
+export const DATUM_FRAME_SEQUENCE = 8;
+export const DATUM_FRAME_TIMESTAMP = 16;
+export const DATUM_FRAME_COUNT = 24;
+export const DATUM_FRAME_TOTAL_BYTES = 28;
+export const DATUM_FRAME_OFFSET = 32;
+export const DATUM_FRAME_RESERVED = 36;
+export const DATUM_FRAME_HEADER_BYTES = 40;
+export const DATUM_FRAME_ENTRY_BYTES = 8;
+
 /** PING and PONG: 8 bytes of the pinger's choice, given back. No overlay. */
 export const PING_TOKEN = 8;
 export const PING_BYTES = 16;

@@ -144,6 +144,25 @@ export const POOL_JOB_TIMEOUT_MS = 10_000;
 /** Kernel jobs that wait for a worker; more would only wait longer: run them inline. */
 export const POOL_QUEUE_MAX = 1_024;
 
+/** Data in one DATUM frame of a data source; what a reader keeps tables for. */
+export const FEED_FRAME_DATA_MAX = 8_192;
+/** Payload bytes that a data source gathers in one DATUM frame: one write, one merge. */
+export const FEED_FRAME_BYTES = 64 * KIB;
+/** Bytes of DATUM frames that a data source may have on their way or waiting for room. */
+export const FEED_CREDIT_BYTES = 1 * MIB;
+/** The same with many data sources: any frame still fits. */
+export const FEED_CREDIT_BYTES_MIN = FRAME_BYTES_MAX;
+/** All data sources together; beyond, each is granted less. */
+export const FEED_CREDIT_TOTAL_BYTES = 128 * MIB;
+/** Big data under way of all data sources together: four of the largest size. */
+export const FEED_ASSEMBLY_BYTES_MAX = 4 * DATUM_BYTES_MAX;
+/** The next piece of a big datum must come within this, or its memory is wanted back. */
+export const FEED_PIECE_MS = 30_000;
+/** A second link for a data source: how long the first may take to show that it lives. */
+export const FEED_PROBE_MS = 2_000;
+/** What a data source keeps because no peer is known to hold it; more has to wait. */
+export const FEED_KEEP_BYTES_DEFAULT = 32 * MIB;
+
 /** Memory of one engine; fixed at start, growth would detach every view. */
 export const MEMORY_MIB_DEFAULT = 64;
 export const MEMORY_MIB_MIN = 8;
@@ -155,5 +174,6 @@ assert(
   FRAGMENT_BYTES_MIN > 2 * DATA_HEADER_BYTES + SOURCE_ID_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 128,
   "a source declaration and a piece of a datum fit the smallest fragment",
 );
+assert(FEED_CREDIT_TOTAL_BYTES >= SOURCES_MAX * FEED_CREDIT_BYTES_MIN, "credit for all sources");
 assert(WINDOW_BYTES_DEFAULT >= 4 * FRAGMENT_BYTES_DEFAULT, "a window holds several fragments");
 assert(LINK_DEAD_MS > 2 * PING_MS, "two pings fit before a link is dead");

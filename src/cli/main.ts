@@ -18,6 +18,7 @@ const code = await runProgram(
   {
     serve: async (options) => (await import("./run-serve.ts")).runServe(options),
     source: async (options) => (await import("./run-source.ts")).runSource(options),
+    feed: async (options) => (await import("./run-feed.ts")).runFeed(options),
     join: async (options) => (await import("./run-join.ts")).runJoin(options),
     demo: async (options) => (await import("./demo/run-demo.ts")).runDemo(options),
     demoPeer: async (options) => (await import("./demo/run-demo-peer.ts")).runDemoPeer(options),

@@ -12,6 +12,7 @@ import {
   demoPeerCommand,
 } from "./demo-command.ts";
 import { EXIT, type ExitCode, exitCodeOf } from "./exit.ts";
+import { type FeedOptions, feedCommand } from "./feed-command.ts";
 import { type JoinOptions, joinCommand } from "./join-command.ts";
 import { type KeyOptions, keyCommand } from "./key-command.ts";
 import { jsonLine, Reporter, type TextStream } from "./reporter.ts";
@@ -23,6 +24,7 @@ import { type StatusCommandOptions, statusCommand } from "./status-command.ts";
 export interface Actions {
   readonly serve: Run<ServeOptions>;
   readonly source: Run<SourceOptions>;
+  readonly feed: Run<FeedOptions>;
   readonly join: Run<JoinOptions>;
   readonly demo: Run<DemoOptions>;
   readonly demoPeer: Run<DemoPeerOptions>;
@@ -55,6 +57,7 @@ export async function runProgram(
     .showSuggestionAfterError()
     .addCommand(serveCommand(actions.serve))
     .addCommand(sourceCommand(actions.source))
+    .addCommand(feedCommand(actions.feed))
     .addCommand(joinCommand(actions.join))
     .addCommand(demoCommand(actions.demo))
     .addCommand(simCommand(actions.sim))

@@ -7,7 +7,8 @@
 import { createHash } from "node:crypto";
 import { OperationError } from "../base/errors.ts";
 import { DATA_ID_BYTES_MAX } from "../base/limits.ts";
-import type { EngineSource, OverlayReport } from "../host/engine-types.ts";
+import { formatAddress } from "../base/machine.ts";
+import type { EngineSource, OverlayReport, RemoteIntake } from "../host/engine-types.ts";
 import {
   assertReadable,
   contentTypeOf,
@@ -45,7 +46,8 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
   const title = requireText(options.title, "--title", 'e.g. --title "harbour sensors"');
   const context = runContext("source", options);
   const { signals } = context;
-  if (options.file !== undefined) assertReadable(options.file);
+  const file = options.file === "-" ? undefined : options.file;
+  if (file !== undefined) assertReadable(file);
   const rawBytes = rawPieceBytes(options.sourceId, options.format, options.fragmentBytes);
   const engine = await openEngine(options, context);
   return usingEngine(engine, async () => {
@@ -57,13 +59,15 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
         engine.createSource({
           ...urls,
           title,
-          dataSources: [
-            {
-              sourceId: options.sourceId,
-              contentType: contentTypeOf(options.format),
-              dataId: options.dataId ?? dataIdOf(title),
-            },
-          ],
+          dataSources: readsInput(options)
+            ? [
+                {
+                  sourceId: options.sourceId,
+                  contentType: contentTypeOf(options.format),
+                  dataId: options.dataId ?? dataIdOf(title),
+                },
+              ]
+            : [],
           fragmentBytes: options.fragmentBytes,
           integrity: options.integrity,
           delivery: options.delivery,
@@ -91,6 +95,11 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
       throw error;
     }
   });
+}
+
+/** Whether there is a data source of this process: with --accept only when it was asked for. */
+function readsInput({ accept, file }: SourceOptions): boolean {
+  return accept === undefined || file !== undefined;
 }
 
 /** Two sessions of different titles never claim the same index file: the title is the data id. */
@@ -122,27 +131,17 @@ async function send(
   const isInterrupted = (): boolean => signals.received === "SIGINT";
   reporter.note("open", { title, overlayId }, `session "${title}" is open`);
   session.on("link", (link) => reporter.note("link", { ...link }, linkSentence(link)));
-  const stopFollowing = reporter.follow(() => progressOf(session, sent));
+  let intake: RemoteIntake | undefined;
+  const stopFollowing = reporter.follow(() => progressOf(session, sent, intake));
   try {
     signals.onFirst((name) => {
       if (name === "SIGINT") void session.close();
     });
-    const input = openInput({
-      input: options.file ?? process.stdin,
-      format: options.format,
-      rawBytes,
-      signal: signals.signal,
-    });
-    try {
-      await feed(session.dataSource(options.sourceId), input, {
-        ...(options.rate === undefined ? {} : { ratePerSecond: options.rate }),
-        onTaken: (data, bytes) => {
-          sent.data += data;
-          sent.bytes += bytes;
-        },
-      });
-    } catch (error) {
-      if (signals.received === undefined) throw error;
+    if (options.accept !== undefined) intake = await openIntake(session, options, context);
+    if (readsInput(options)) await sendInput(session, options, context, rawBytes, sent);
+    if (intake !== undefined && signals.received === undefined) {
+      if (readsInput(options)) session.dataSource(options.sourceId).end();
+      await intakeEnd(session, intake, context);
     }
     if (isInterrupted()) {
       await session.close();
@@ -153,7 +152,6 @@ async function send(
       );
       return EXIT.interrupted;
     }
-    reporter.note("read", { ...sent }, `the input has ended after ${amount(sent)}`);
     await session.end({
       lateJoinMs: options.lateJoinMs ?? (options.delivery === "live" ? 0 : LATE_JOIN_MS),
     });
@@ -163,23 +161,112 @@ async function send(
   if (isInterrupted()) return EXIT.interrupted;
   const elapsedMs = performance.now() - beganMs;
   const { traffic } = session.status();
+  const remote = intake === undefined ? {} : { acceptedData: acceptedBy(intake) };
+  const more = intake === undefined ? "" : `, ${countText(acceptedBy(intake))} data accepted`;
   reporter.note(
     "done",
-    { ...sent, elapsedMs: Math.round(elapsedMs), traffic },
-    `done: ${amount(sent)} in ${secondsText(elapsedMs)}, ${bytesText(traffic.bytesToPeers)} sent`,
+    { ...sent, ...remote, elapsedMs: Math.round(elapsedMs), traffic },
+    `done: ${amount(sent)}${more} in ${secondsText(elapsedMs)}, ${bytesText(traffic.bytesToPeers)} sent`,
   );
   return EXIT.ok;
 }
 
-function progressOf(session: EngineSource, sent: Sent): Progress | undefined {
+/** Sends the input; a signal ends it early, any other fault is the caller's. */
+async function sendInput(
+  session: EngineSource,
+  options: SourceOptions,
+  { reporter, signals }: RunContext,
+  rawBytes: number,
+  sent: Sent,
+): Promise<void> {
+  const input = openInput({
+    input: options.file === undefined || options.file === "-" ? process.stdin : options.file,
+    format: options.format,
+    rawBytes,
+    signal: signals.signal,
+  });
+  try {
+    await feed(session.dataSource(options.sourceId), input, {
+      ...(options.rate === undefined ? {} : { ratePerSecond: options.rate }),
+      onTaken: (data, bytes) => {
+        sent.data += data;
+        sent.bytes += bytes;
+      },
+    });
+  } catch (error) {
+    if (signals.received === undefined) throw error;
+  }
+  if (signals.received !== "SIGINT") {
+    reporter.note("read", { ...sent }, `the input has ended after ${amount(sent)}`);
+  }
+}
+
+/** Accepts data sources on other machines, and says what becomes of them. */
+async function openIntake(
+  session: EngineSource,
+  options: SourceOptions,
+  { reporter }: RunContext,
+): Promise<RemoteIntake> {
+  const intake = await session.acceptDataSources({
+    listen: options.accept ?? [],
+    end: options.end,
+    waitSources: options.waitSources,
+    dataId: options.dataId ?? dataIdOf(session.title),
+  });
+  const addresses = intake.listening.map(formatAddress);
+  reporter.note("accepting", { addresses }, `accepting data sources at ${addresses.join(", ")}`);
+  intake.on("source", ({ sourceId, state, detail }) => {
+    const why = detail === "" ? "" : ` (${detail})`;
+    reporter.note("source", { sourceId, state, detail }, `data source ${sourceId}: ${state}${why}`);
+  });
+  intake.on("refused", ({ code, detail }) => {
+    reporter.warn("refused", { code, detail }, `refused a data source: ${code} ${detail}`);
+  });
+  return intake;
+}
+
+/** Waits for what ends the session: its data sources, its owner by a signal, or a failure. */
+async function intakeEnd(
+  session: EngineSource,
+  intake: RemoteIntake,
+  { reporter, signals }: RunContext,
+): Promise<void> {
+  let stopListening: () => void = () => undefined;
+  const failed = new Promise<never>((_resolve, reject) => {
+    stopListening = session.on("failed", ({ code, detail }) => {
+      reject(new OperationError(code, { detail }));
+    });
+  });
+  const signalled = new Promise<"signal">((resolve) => signals.onFirst(() => resolve("signal")));
+  try {
+    const why = await Promise.race([intake.finished, signalled, failed]);
+    const sentences = {
+      last: "every data source has ended",
+      ordered: "a data source orders the end of the session",
+      signal: "asked to end the session",
+    };
+    reporter.note("ending", { why }, sentences[why]);
+  } finally {
+    stopListening();
+  }
+}
+
+function progressOf(
+  session: EngineSource,
+  sent: Sent,
+  intake: RemoteIntake | undefined,
+): Progress | undefined {
   const { neighbours, traffic, lagMs, heldBackBy } = session.status();
   const { bytesToPeers } = traffic;
   const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
+  const out = `${bytesText(bytesToPeers)} sent to ${countText(neighbours.length)} peers${held}`;
+  const fields = { ...sent, peers: neighbours.length, bytesToPeers, lagMs, heldBackBy };
+  if (intake === undefined) return { fields, sentence: `${amount(sent)} read, ${out}` };
+  const linked = intake.status().sources.filter((source) => source.linked).length;
+  const acceptedData = acceptedBy(intake);
   return {
-    fields: { ...sent, peers: neighbours.length, bytesToPeers, lagMs, heldBackBy },
-    sentence: `${amount(sent)} read, ${bytesText(bytesToPeers)} sent to ${countText(
-      neighbours.length,
-    )} peers${held}`,
+    fields: { ...fields, acceptedData, linkedSources: linked },
+    sentence: `${countText(acceptedData)} data of ${countText(linked)} linked data sources, ${out}`,
   };
 }
 
@@ -190,6 +277,10 @@ export function heldSentence({
 }: NonNullable<OverlayReport["heldBackBy"]>): string {
   const others = byOthers ? ", which is held back by others" : "";
   return `held back by peer ${peerId.slice(0, 8)}${others}`;
+}
+
+function acceptedBy(intake: RemoteIntake): number {
+  return intake.status().counters.dataAccepted;
 }
 
 function amount({ data, bytes }: Sent): string {

@@ -6,6 +6,7 @@ import {
   FRAGMENT_BYTES_MAX,
   FRAGMENT_BYTES_MIN,
   MAX_DELAY_MS_DEFAULT,
+  SOURCES_MAX,
 } from "../base/limits.ts";
 import {
   addPeerOptions,
@@ -16,7 +17,7 @@ import {
   type PeerOptions,
   type Run,
 } from "./command-kit.ts";
-import { integer, positive, word } from "./values.ts";
+import { type AcceptAt, acceptAts, integer, positive, word } from "./values.ts";
 
 const INPUT_FORMATS = ["lines", "ndjson", "csv", "raw", "framed"] as const;
 const PEERS_MAX = 10_000;
@@ -38,6 +39,9 @@ export interface SourceOptions extends PeerOptions {
   readonly lateJoinMs?: number;
   readonly rate?: number;
   readonly waitMs: number;
+  readonly accept?: readonly AcceptAt[];
+  readonly end: "last" | "owner";
+  readonly waitSources: number;
 }
 
 const HELP = `
@@ -48,6 +52,14 @@ Examples:
   mp2p source --server ws://127.0.0.1:7900 --title demo --file readings.ndjson --format ndjson
   tail -f /var/log/syslog | mp2p source --server ws://127.0.0.1:7900 --title log --delivery live
   mp2p source --server ws://127.0.0.1:7900 --title copy --format raw --wait-peers 3 < image.iso
+  mp2p source --server ws://127.0.0.1:7900 --title plant --accept 0.0.0.0:7950,ws://0.0.0.0:7951
+
+With --accept, data sources on other machines send to this source peer (mp2p feed, or a program of
+yours: docs/protocol.md, R11). The session is found by its title once the first one has registered.
+Standard input is then read only with --file -. --end says when the session ends: last: when every
+data source has ended, --wait-sources of them at least, or one orders it (mp2p feed --end-session);
+owner: at SIGTERM only. Whoever reaches the address may feed the session: keep it on a network that
+you trust.
 
 Source id and data id name the session at the index server and belong to one key at a time. The data
 id is the title unless given, so sessions of different titles never meet. After a kill without
@@ -68,7 +80,25 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
       new Option("--source-id <id>", "id of the data source").argParser(word).default("source"),
     )
     .option("--data-id <id>", "id of the data (default: the title)", word)
-    .option("--file <file>", "input; standard input when not given", word)
+    .option("--file <file>", "input; - or not given: standard input", word)
+    .option(
+      "--accept <[host:]port,..>",
+      "accept data sources on other machines; ws://host:port for WebSocket",
+      acceptAts,
+    )
+    .addOption(
+      new Option(
+        "--end <when>",
+        "with --accept, who ends the session: its last data source, or you",
+      )
+        .choices(["last", "owner"] as const)
+        .default("last"),
+    )
+    .addOption(
+      new Option("--wait-sources <n>", "with --end last: data sources that must have come before")
+        .argParser(integer(1, SOURCES_MAX))
+        .default(1),
+    )
     .addOption(
       new Option("--format <name>", "how the input is cut").choices(INPUT_FORMATS).default("lines"),
     )

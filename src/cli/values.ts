@@ -105,6 +105,28 @@ export function hostAlone(text: string): string {
   return address.host;
 }
 
+export type AcceptAt = Pick<Address, "host" | "port"> & { readonly transport: "tcp" | "ws" };
+
+/** `[HOST:]PORT` for TCP, `ws://HOST:PORT` for WebSocket; several, separated by commas. */
+export function acceptAts(text: string): AcceptAt[] {
+  return text.split(",").map((part) => {
+    const one = part.trim();
+    const ws = /^ws:\/\/(.*)$/.exec(one);
+    const { host, port } = hostPort(ws?.[1] ?? one.replace(/^tcp:\/\//, ""));
+    return { transport: ws === null ? "tcp" : "ws", host, port };
+  });
+}
+
+/** Where a source peer accepts data sources: `HOST:PORT`, `tcp://...` or `ws://...`. */
+export function feedTarget(text: string): string {
+  const url = text.includes("://") ? text : `tcp://${text}`;
+  const address = parseAddress(url);
+  if (address === undefined || address.transport === "memory" || address.port === 0) {
+    throw new InvalidArgumentError("Give HOST:PORT or ws://HOST:PORT of a source peer (--accept).");
+  }
+  return url;
+}
+
 /** Several HOST:PORT, separated by commas, each with a real port. */
 export function hostPorts(text: string): HostPort[] {
   const addresses = text.split(",").map((part) => hostPort(part.trim()));

@@ -3,6 +3,9 @@
 import { LocalUsageError, OperationError } from "../base/errors.ts";
 import type { PeerCommand, PeerEvent, Write } from "../peer/commands.ts";
 import type { Overlay } from "../peer/overlay.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { AcceptSourcesOptions, RemoteIntake } from "./engine-feed-types.ts";
+import { FeedIntake } from "./engine-intake.ts";
 import type {
   BatchWrite,
   DataSource,
@@ -21,6 +24,9 @@ export interface SessionOutlet {
   /** Milliseconds from now, monotonic. */
   sleep(ms: number): Promise<void>;
   nowUs(): number;
+  /** Fresh transports for data sources on links of their own. */
+  feedTransports(): Transport[];
+  crashed(error: unknown): void;
   released(sessionId: number): void;
 }
 
@@ -42,6 +48,9 @@ export class SourceHandle implements EngineSource {
   #hasEnded = false;
   #membersUp = 0;
   #closed = false;
+  #intake: FeedIntake | undefined;
+  /** Data sources of this process that have ended. */
+  readonly #localsOver = new Set<string>();
   readonly #closedPromise: Promise<void>;
   #resolveClosed: () => void = () => undefined;
   #report: OverlayReport | undefined;
@@ -83,6 +92,47 @@ export class SourceHandle implements EngineSource {
     return source;
   }
 
+  async acceptDataSources(options: AcceptSourcesOptions): Promise<RemoteIntake> {
+    this.#assertOpen();
+    this.#throwIfFailed();
+    if (this.#intake !== undefined) {
+      throw new LocalUsageError("USAGE", { detail: "data sources are accepted already" });
+    }
+    const minHolders = options.minHolders ?? 1;
+    if (!Number.isInteger(minHolders) || minHolders < 1) {
+      throw new LocalUsageError("USAGE", { detail: "minHolders is a whole number from 1" });
+    }
+    if (options.listen.length === 0) {
+      throw new LocalUsageError("USAGE", { detail: "name an address to accept data sources at" });
+    }
+    const overlay = (): Overlay | undefined => this.#outlet.overlay(this.overlayId);
+    const intake = new FeedIntake(
+      {
+        sessionId: this.sessionId,
+        overlayId: this.overlayId,
+        command: (command) => this.#outlet.command(command),
+        overlay,
+        nowUs: () => this.#outlet.nowUs(),
+        sleep: (ms) => this.#outlet.sleep(ms),
+        isLocal: (sourceId) => this.#sources.has(sourceId),
+        localsEnded: () => this.#localsOver.size === this.#sources.size,
+        crashed: (error) => this.#outlet.crashed(error),
+      },
+      overlay()?.settings.sessionEpoch ?? 0,
+      options,
+      this.#outlet.feedTransports(),
+    );
+    this.#intake = intake;
+    try {
+      await intake.listen();
+    } catch (error) {
+      this.#intake = undefined;
+      await intake.finish({ code: "CLOSED", detail: "" });
+      throw error;
+    }
+    return intake;
+  }
+
   status(): OverlayReport {
     const overlay = this.#outlet.overlay(this.overlayId);
     if (overlay !== undefined) this.#report = overlayReport(overlay);
@@ -100,6 +150,7 @@ export class SourceHandle implements EngineSource {
   async end(options: { readonly lateJoinMs?: number } = {}): Promise<void> {
     if (this.#closed) return;
     this.#throwIfFailed();
+    await this.#intake?.stop();
     if (!this.#hasEnded) {
       const ended = new Promise<void>((resolve, reject) => {
         this.#ended = resolve;
@@ -109,6 +160,7 @@ export class SourceHandle implements EngineSource {
       await ended;
     }
     await this.#latecomers(options.lateJoinMs ?? 0);
+    await this.#intake?.finish(undefined);
     await this.#leave();
   }
 
@@ -135,6 +187,7 @@ export class SourceHandle implements EngineSource {
   }
 
   async close(): Promise<void> {
+    await this.#intake?.finish({ code: "SESSION_LOST", detail: "the source peer left" });
     await this.#leave();
   }
 
@@ -184,6 +237,10 @@ export class SourceHandle implements EngineSource {
   // ------------------------------------------------------------------------------ from the engine
 
   observe(event: PeerEvent): void {
+    if (event.kind === "sourceEnded" && this.#sources.has(event.sourceId)) {
+      this.#localsOver.add(event.sourceId);
+    }
+    this.#intake?.observe(event);
     switch (event.kind) {
       case "writable":
         for (const { resolve } of this.#waiting.splice(0)) resolve();
@@ -219,6 +276,7 @@ export class SourceHandle implements EngineSource {
     for (const { reject } of this.#waiting.splice(0)) reject(error);
     if (this.#failure !== undefined || failure.code === "CLOSED") return;
     this.#failure = failure;
+    void this.#intake?.finish(failure);
     this.#listeners.emit("failed", failure);
   }
 

@@ -17,14 +17,11 @@ import type { EpochEnd } from "../peer/session/session-types.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../peer/settings.ts";
 import type { Traffic } from "../peer/traffic.ts";
 import type { Gap } from "../stream/assembler.ts";
+import type { AcceptSourcesOptions, RemoteIntake } from "./engine-feed-types.ts";
+import type { BatchWrite, Logger, WriteMeta } from "./write-types.ts";
 
-/** Where log lines go; pino fits as it is. Silent when not given. */
-export interface Logger {
-  debug(fields: object, message: string): void;
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
+export type * from "./engine-feed-types.ts";
+export type * from "./write-types.ts";
 
 export interface EngineOptions {
   /** Memory for fragments of all overlays together; 8 to 4095. Default 64. */
@@ -70,7 +67,10 @@ export interface ServerUrls {
 
 export interface SourceOptions extends ServerUrls {
   readonly title: string;
-  /** Data sources known from the start; more may be registered before the session opens. */
+  /**
+   * Data sources of this process; the session is found by their ids and its title. None: it is found
+   * once a data source has come over a link (acceptDataSources).
+   */
   readonly dataSources: readonly DataSourceOptions[];
   readonly fragmentBytes?: number;
   readonly integrity?: Integrity;
@@ -103,24 +103,11 @@ export interface DataSourceOptions {
   readonly description?: string;
 }
 
-export interface WriteMeta {
-  /** Default: now. */
-  readonly timestampUs?: TimestampUs;
-  readonly contentType?: string;
-}
-
 export interface WriteResult {
   /** How many data were taken (write: 0 or 1). What was not taken was not touched. */
   readonly accepted: number;
   /** Fragments the window still takes; 0: wait for `writable()`. */
   readonly credit: number;
-}
-
-export interface BatchWrite {
-  /** Payloads back to back. */
-  readonly payloads: Uint8Array;
-  /** lengths[i] bytes belong to datum i. */
-  readonly lengths: Uint32Array;
 }
 
 export interface DataSource {
@@ -144,6 +131,11 @@ export interface EngineSource {
   /** R11.e. Errors: SOURCE_REGISTERED. */
   registerDataSource(sourceId: string, options?: { readonly contentType?: string }): DataSource;
   dataSource(sourceId: string): DataSource;
+  /**
+   * Accepts data sources on links of their own, over TCP and WebSocket (R11). Each gets an index
+   * file when it registers. Once a session. Errors: USAGE, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE.
+   */
+  acceptDataSources(options: AcceptSourcesOptions): Promise<RemoteIntake>;
   status(): OverlayReport;
   on<K extends keyof SourceEvents>(
     event: K,

@@ -24,10 +24,12 @@ import type { PeerCommand, PeerEvent } from "../peer/commands.ts";
 import { PeerMachine } from "../peer/peer.ts";
 import { checkRateLimit } from "../peer/upload.ts";
 import { createKernelPool, type KernelPool } from "../pool/kernel-pool.ts";
+import { HeapArena } from "../transport/heap-arena.ts";
 import { LoopbackOnly } from "../transport/loopback-only.ts";
 import { TcpTransport } from "../transport/tcp.ts";
 import type { Listening, Transport } from "../transport/transport.ts";
 import { WsClientTransport } from "../transport/ws-client.ts";
+import { WsListenerTransport } from "../transport/ws-listener.ts";
 import { systemClock } from "./clock.ts";
 import { PeerHandle } from "./engine-peer.ts";
 import { type SessionOutlet, SourceHandle } from "./engine-source.ts";
@@ -52,6 +54,8 @@ import { linksReport, overlayReport } from "./report.ts";
 const WASM_URL = new URL("../../build/kernel.wasm", import.meta.url);
 const CLOSE_GRACE_MS = 5_000;
 const LISTEN_HOST = "127.0.0.1";
+/** A link for every data source, and as many strangers as may wait. */
+const FEED_LINKS_MAX = limits.SOURCES_MAX + limits.LINKS_PENDING_MAX;
 
 /**
  * Starts an engine: it listens when this resolves. Errors: USAGE, PLAINTEXT_REFUSED,
@@ -200,9 +204,6 @@ class NodeEngine implements Engine {
     const delivery = options.delivery ?? "complete";
     const integrity = options.integrity ?? "checksum";
     if (integrity === "signed") throw new LocalUsageError("INTEGRITY_UNSUPPORTED");
-    if (options.dataSources.length === 0) {
-      throw new LocalUsageError("USAGE", { detail: "a session has at least one data source" });
-    }
     const sessionId = this.#nextSession++;
     const opened = this.#opened(sessionId, options.signal, options.onNote);
     this.#host.command({
@@ -330,6 +331,11 @@ class NodeEngine implements Engine {
       overlay: (overlayId) => this.#machine.overlays.get(overlayId),
       sleep: (ms) => this.#sleep(ms),
       nowUs: () => systemClock.now().wallUs,
+      feedTransports: () => [
+        new TcpTransport(new HeapArena(FEED_LINKS_MAX), { maxInboundLinks: FEED_LINKS_MAX }),
+        new WsListenerTransport({ maxInboundLinks: FEED_LINKS_MAX }),
+      ],
+      crashed: (error) => this.#crashed(error),
       released: (sessionId) => this.#handles.delete(sessionId),
     };
   }

@@ -17,7 +17,7 @@ import { SECOND_MS } from "../base/units.ts";
 import type { DataBatch } from "../intake/data-batch.ts";
 import { readFileBlocks, readStreamBlocks } from "../intake/file-source.ts";
 import { contentTypeOf, type DataFormat, parseData } from "../intake/formats.ts";
-import type { DataSource } from "./engine-types.ts";
+import type { BatchWrite, DataSource } from "./engine-types.ts";
 
 export { contentTypeOf };
 
@@ -81,6 +81,28 @@ export function rawPieceBytes(
   return Math.min(DATUM_BYTES_MAX, fragmentBytes - overhead);
 }
 
+/** The batches without their first `count` data; fewer than that: nothing. */
+export async function* skipData(
+  batches: AsyncIterable<DataBatch>,
+  count: number,
+): AsyncGenerator<DataBatch> {
+  let left = count;
+  for await (const batch of batches) {
+    if (left >= batch.count) {
+      left -= batch.count;
+      continue;
+    }
+    let at = 0;
+    for (let i = 0; i < left; i++) at += batch.lengths[i] as number;
+    yield {
+      payloads: batch.payloads.subarray(at),
+      lengths: batch.lengths.subarray(left),
+      count: batch.count - left,
+    };
+    left = 0;
+  }
+}
+
 export interface FeedOptions {
   /** Data per second at most. */
   readonly ratePerSecond?: number;
@@ -93,7 +115,9 @@ export interface FeedOptions {
  * `batches` throws; data before that were written.
  */
 export async function feed(
-  source: DataSource,
+  source: Pick<DataSource, "writable"> & {
+    writeBatch(batch: BatchWrite): { readonly accepted: number };
+  },
   batches: AsyncIterable<DataBatch>,
   { ratePerSecond, onTaken }: FeedOptions = {},
 ): Promise<void> {

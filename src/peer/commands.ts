@@ -56,6 +56,15 @@ export interface RegisterDataSource {
   readonly overlayId: OverlayId;
   readonly sourceId: string;
   readonly contentType: string;
+  /** Where its sequence numbers begin here. Default 1. */
+  readonly firstSequence?: SequenceNumber;
+}
+
+/** Tells with "held", from now on, how far at least `minHolders` neighbours hold what was made. */
+export interface WatchHeld {
+  readonly kind: "watchHeld";
+  readonly overlayId: OverlayId;
+  readonly minHolders: number;
 }
 
 /**
@@ -135,6 +144,7 @@ export type PeerCommand =
   | Dial
   | SetListen
   | RegisterDataSource
+  | WatchHeld
   | Write
   | EndSource
   | EndSession
@@ -178,6 +188,8 @@ export type PeerEvent =
       readonly sourceId: string;
       readonly lastSequence: SequenceNumber;
     }
+  /** Source, when watched: more is held by others than was; SourceRole.heldSequence() says how much. */
+  | { readonly kind: "held"; readonly overlayId: OverlayId }
   /** Too few neighbours, or fragments that none of them holds: more members are welcome. */
   | {
       readonly kind: "needMembers";

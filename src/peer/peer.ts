@@ -188,6 +188,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
   #command(command: PeerCommand): void {
     switch (command.kind) {
       case "createSession":
+      case "addDataSource":
       case "joinSession":
       case "leaveSession":
         this.#sessions.command(command);
@@ -217,6 +218,9 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         return;
       case "registerDataSource":
         this.#sourceOf(overlay).register(command);
+        return;
+      case "watchHeld":
+        this.#sourceOf(overlay).watchHeld(overlay.neighbours, command.minHolders);
         return;
       case "endSource":
         this.#sourceOf(overlay).endSource(command.sourceId);

@@ -8,12 +8,14 @@
 
 import { LocalUsageError } from "../base/errors.ts";
 import { DATUM_BYTES_MAX } from "../base/limits.ts";
-import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
+import type { FragmentIndex, MemoryOffset, MonoMs, SequenceNumber } from "../base/units.ts";
 import { FragmentMerger } from "../stream/merger.ts";
 import { type DataSourceEntry, SourceTable } from "../stream/source-table.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { RegisterDataSource, Write } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
+import { HeldWatch } from "./held.ts";
+import type { Neighbour } from "./neighbour.ts";
 import type { OverlaySettings } from "./settings.ts";
 
 export interface SourceOutlet {
@@ -29,6 +31,8 @@ export class SourceRole {
   readonly #outlet: SourceOutlet;
   readonly #sources = new SourceTable();
   readonly #merger: FragmentMerger;
+  /** How far others hold what was made here, when somebody asked. */
+  #held: HeldWatch | undefined;
   /** Sealed and not yet checksummed: triples (index, offset, bytes). */
   #sealed: number[] = [];
   readonly #ending: DataSourceEntry[] = [];
@@ -52,6 +56,7 @@ export class SourceRole {
       mayOpen: (index) => index < window.limit,
       sealed: (index, offset, bytes) => {
         this.#sealed.push(index, offset, bytes);
+        this.#held?.sealed(index);
       },
     });
   }
@@ -83,7 +88,26 @@ export class SourceRole {
 
   register(command: RegisterDataSource): void {
     if (this.#sessionEnding) throw new LocalUsageError("SOURCE_ENDED", { detail: "the session" });
-    this.#sources.register(command.sourceId, command.contentType);
+    const source = this.#sources.register(command.sourceId, command.contentType);
+    if (command.firstSequence !== undefined) source.nextSequence = command.firstSequence;
+    this.#held?.add(source);
+  }
+
+  /**
+   * Tells with the event "held", from now on, how far at least `minHolders` of `neighbours` (the
+   * overlay's own list) hold what was made here.
+   */
+  watchHeld(neighbours: readonly Neighbour[], minHolders: number): void {
+    this.#held ??= new HeldWatch(this.#window, neighbours, minHolders, this.#sources.entries());
+  }
+
+  /**
+   * Up to which sequence number others hold all of a source. Only after watchHeld(); 0 for a source
+   * that is not registered.
+   */
+  heldSequence(sourceId: string): SequenceNumber {
+    const source = this.#sources.find(sourceId);
+    return source === undefined ? 0 : (this.#held?.sequenceOf(source) ?? 0);
   }
 
   /**
@@ -145,6 +169,9 @@ export class SourceRole {
       if (idle || due || this.#ending.length > 0) merger.flush();
     }
     this.#finishSealed();
+    if (this.#held?.look(this.#context.now.monoMs) === true) {
+      this.#context.event({ kind: "held", overlayId: this.#settings.overlayId });
+    }
     if (!this.#starved || this.#credit() === 0) return false;
     this.#starved = false;
     return true;

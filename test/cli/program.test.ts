@@ -36,6 +36,7 @@ async function run(line: string, fail?: Error): Promise<Outcome> {
   const actions: Actions = {
     serve: note("serve"),
     source: note("source"),
+    feed: note("feed"),
     join: note("join"),
     demo: note("demo"),
     demoPeer: note("demoPeer"),
@@ -268,5 +269,44 @@ describe("the data id of a source", () => {
     const { out } = await run("source --help");
     expect(out).toContain("(default: the title)");
     expect(out.replace(/\s+/g, " ")).toContain("for ids that another key holds");
+  });
+});
+
+describe("data sources on other machines", () => {
+  it("source --accept takes ports, addresses and WebSocket URLs", async () => {
+    const { options } = await run("source --title t --accept 7950,0.0.0.0:7951,ws://[::1]:7952");
+    expect(options).toMatchObject({
+      accept: [
+        { transport: "tcp", host: "127.0.0.1", port: 7950 },
+        { transport: "tcp", host: "0.0.0.0", port: 7951 },
+        { transport: "ws", host: "::1", port: 7952 },
+      ],
+      end: "last",
+      waitSources: 1,
+    });
+    expect((await run("source --accept nowhere")).code).toBe(2);
+    expect((await run("source --accept 1 --end whenever")).code).toBe(2);
+  });
+
+  it("feed takes an address of either kind, and nothing else", async () => {
+    const { options } = await run("feed --to 192.0.2.1:7950 --source-id a --end-session");
+    expect(options).toMatchObject({
+      to: "tcp://192.0.2.1:7950",
+      sourceId: "a",
+      format: "lines",
+      endSession: true,
+      keepOpen: false,
+      append: false,
+    });
+    expect((await run("feed --to ws://h:1")).options).toMatchObject({ to: "ws://h:1" });
+    for (const wrong of ["h", "h:0", "memory://h:1", "http://h:1"]) {
+      expect((await run(`feed --to ${wrong}`)).code, wrong).toBe(2);
+    }
+  });
+
+  it("feed --help says how a killed feed goes on", async () => {
+    const { out } = await run("feed --help");
+    expect(out).toContain("goes on behind what the source peer has");
+    expect(out).toContain("--keep-open");
   });
 });

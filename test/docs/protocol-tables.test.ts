@@ -12,10 +12,12 @@ import { createProof, joinProof, takeOverProof } from "../../src/protocol/r5.ts"
 import { removeProof } from "../../src/protocol/r6.ts";
 import * as r10 from "../../src/protocol/r10.ts";
 import * as binary from "../../src/protocol/r10-binary.ts";
+import * as r11 from "../../src/protocol/r11.ts";
 import { FAILURE, readEnvelope } from "../../src/protocol/signalling.ts";
 import { decodeFragment } from "../support/fragment-decoder.ts";
 import { readMsgpack } from "../support/msgpack-reader.ts";
 import { writeMsgpack } from "../support/msgpack-writer.ts";
+import { datumFrame, R11, type RawDatum } from "../support/raw-data-source.ts";
 import { type CodeBlock, readPage, type Section, type Table } from "./page.ts";
 import * as wire from "./wire.ts";
 
@@ -42,7 +44,7 @@ describe("byte tables", () => {
   test("every one is without holes", () => {
     const tables = page.sections.flatMap((section) => section.tables);
     const bytes = tables.filter(({ head }) => head[0] === "at");
-    expect(bytes.length).toBe(11);
+    expect(bytes.length).toBe(12);
     for (const table of bytes) expectContiguous(table);
   });
 
@@ -62,7 +64,7 @@ describe("byte tables", () => {
     const r10Types = Object.entries(layout.FRAME_TYPES).filter(([, type]) => type < 0x20);
     expect(types).toEqual(r10Types);
     for (const [name, type] of Object.entries(layout.FRAME_TYPES)) {
-      if (type >= 0x20) expect(page.text).toContain(name);
+      if (type >= 0x20) expect(page.section(name).tables.length).toBe(1);
     }
     expect(wire.TYPES).toEqual(Object.fromEntries(r10Types));
   });
@@ -126,6 +128,15 @@ describe("byte tables", () => {
     expect(offsets(page.section("CREDIT").tables[0])).toEqual({
       tag: layout.CREDIT_TAG,
       limit: layout.CREDIT_LIMIT,
+    });
+    expect(offsets(page.section("DATUM").tables[0])).toEqual({
+      sequence: layout.DATUM_FRAME_SEQUENCE,
+      "base timestamp": layout.DATUM_FRAME_TIMESTAMP,
+      count: layout.DATUM_FRAME_COUNT,
+      total: layout.DATUM_FRAME_TOTAL_BYTES,
+      offset: layout.DATUM_FRAME_OFFSET,
+      reserved: layout.DATUM_FRAME_RESERVED,
+      "table, payloads": layout.DATUM_FRAME_HEADER_BYTES,
     });
     expect(offsets(page.section("SEAL").tables[0])).toEqual({
       tag: layout.SEAL_TAG,
@@ -272,6 +283,11 @@ describe("field tables", () => {
     r10.BUSY,
     r10.BYE,
     r10.ERROR,
+    r11.REGISTER,
+    r11.REGISTERED,
+    r11.ACCEPTED,
+    r11.HELD,
+    r11.TERMINATE,
   ];
   test.each(messages)("frame $name", ({ name, fields }) => {
     const [table] = page.section(name).tables;
@@ -357,6 +373,10 @@ describe("numbers and codes", () => {
     `come while ${limits.LINKS_MAX_DEFAULT + limits.LINKS_PENDING_MAX} are open`,
     `A message or body has at most ${n(limits.SIGNALLING_MESSAGE_BYTES_MAX)} bytes`,
     `holds at most ${limits.CANDIDATES_MAX}`,
+    `1 to ${n(limits.FEED_FRAME_DATA_MAX)}`,
+    `up to ${limits.FEED_CREDIT_BYTES / 2 ** 20} MiB (${n(limits.FEED_CREDIT_BYTES_MIN)} bytes at least)`,
+    `within ${seconds(limits.FEED_PROBE_MS)} the later one is refused`,
+    `the next within ${seconds(limits.FEED_PIECE_MS)}`,
   ])("%s", (sentence) => {
     expect(page.text).toContain(sentence);
   });
@@ -367,6 +387,14 @@ describe("numbers and codes", () => {
     for (const [code, , again] of rows) {
       expect(Object.keys(ERRORS)).toContain(code);
       expect(ERRORS[code as ErrorCode].retryable, code).toBe(again === "yes");
+    }
+  });
+
+  test("codes of ERROR on a data source link, and whether to come again", () => {
+    const rows = page.section("Faults on a data source link").tables[0]?.rows ?? [];
+    expect(rows.length).toBeGreaterThan(15);
+    for (const [code, again] of rows) {
+      expect(ERRORS[code as ErrorCode]?.retryable, code).toBe(again === "yes");
     }
   });
 
@@ -517,6 +545,53 @@ describe("examples in hex", () => {
     }
   });
 
+  test("links of data sources: read and written by independent code and by the engine", () => {
+    const r11Examples = examples
+      .filter(({ label }) => label.startsWith("R11 "))
+      .map(({ label, bytes }) => ({ name: label.slice(4), bytes }));
+    const messages = [r11.REGISTER, r11.REGISTERED, r11.ACCEPTED, r11.HELD, r11.TERMINATE];
+    for (const { name, bytes } of r11Examples) {
+      expect(bytes.readUInt32LE(0)).toBe(bytes.length);
+      expect(binary.readFrameHeader(bytes, 0, bytes.length)).toBe(
+        R11[name as keyof typeof R11] as number,
+      );
+      const message = messages.find((each) => each.name === name) as typeof r11.HELD | undefined;
+      if (message === undefined) continue;
+      expect(readMsgpack(bytes.subarray(8))).toHaveLength(Object.keys(message.fields).length);
+      const decoded = r10.decodeFrame(message, bytes, 0, bytes.length);
+      expect(Buffer.from(r10.encodeFrame(message, decoded))).toEqual(bytes);
+    }
+    const data = r11Examples.filter(({ name }) => name === "DATUM").map(({ bytes }) => bytes);
+    const datum = (text: string): RawDatum => ({ payload: Buffer.from(text) });
+    expect(data).toEqual([
+      datumFrame(1, [datum("21"), { ...datum("22"), deltaUs: 1_000 }], {
+        baseUs: 1_700_000_000_000_000,
+      }),
+      datumFrame(3, [datum("big")], { total: 6 }),
+      datumFrame(3, [datum("ger")], { total: 6, offset: 3 }),
+    ]);
+    const frame = new r11.DatumFrame();
+    const read = data.map((bytes) => {
+      r11.readDatumFrame(bytes, 0, bytes.length, frame);
+      const { first, timestampUs, totalBytes, offset, count } = frame;
+      const again = r11.encodeDatumFrame(
+        { first, timestampUs, totalBytes, offset },
+        bytes.subarray(frame.payloadOffset),
+        frame.lengths,
+        frame.deltasUs,
+        count,
+      );
+      expect(Buffer.from(again)).toEqual(bytes);
+      return [first, count, totalBytes, offset];
+    });
+    expect(read).toEqual([
+      [1, 2, 0, 0],
+      [3, 1, 6, 0],
+      [3, 1, 6, 3],
+    ]);
+    expect(new Set(r11Examples.map(({ name }) => name)).size).toBe(6);
+  });
+
   test("no other example", () => {
     const known = [
       "helloProof",
@@ -532,6 +607,7 @@ describe("examples in hex", () => {
       const ok =
         label in wire.TYPES ||
         known.includes(label) ||
+        label.startsWith("R11 ") ||
         OPERATIONS.some((each) => each.name === label.replace(/ answer$/, ""));
       expect(ok, label).toBe(true);
     }

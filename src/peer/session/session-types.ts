@@ -42,6 +42,16 @@ export interface CreateSession {
   readonly node: NodeSettings;
 }
 
+/**
+ * A data source that came when the session was open: it gets an index file of its own. The answer is
+ * "dataSourceAdded" or "dataSourceRefused"; the session goes on either way.
+ */
+export interface AddDataSource {
+  readonly kind: "addDataSource";
+  readonly sessionId: number;
+  readonly dataSource: SessionDataSource;
+}
+
 /** Queries the IXS (R6.e), joins at the OMS the index file names (R5), reports (R2). */
 export interface JoinSession {
   readonly kind: "joinSession";
@@ -81,7 +91,7 @@ export interface EndOfSession {
   readonly sessionId: number;
 }
 
-export type SessionCommand = CreateSession | JoinSession | EndOfSession;
+export type SessionCommand = CreateSession | AddDataSource | JoinSession | EndOfSession;
 
 export type SessionEvent =
   /** The overlay is open: writes or takes may begin. */
@@ -102,6 +112,18 @@ export type SessionEvent =
       readonly overlayId: OverlayId;
       readonly sessionEpoch: number;
       readonly before: EpochEnd;
+    }
+  | {
+      readonly kind: "dataSourceAdded";
+      readonly sessionId: number;
+      readonly sourceId: string;
+    }
+  | {
+      readonly kind: "dataSourceRefused";
+      readonly sessionId: number;
+      readonly sourceId: string;
+      readonly code: ErrorCode;
+      readonly detail: string;
     }
   /** What is going on, for people. */
   | { readonly kind: "sessionNote"; readonly sessionId: number; readonly text: string }

@@ -55,6 +55,11 @@ export class Sessions {
       this.#sessions.get(command.sessionId)?.leave();
       return;
     }
+    if (command.kind === "addDataSource") {
+      const session = this.#sessions.get(command.sessionId);
+      if (session instanceof SourceSession) session.add(command.dataSource);
+      return;
+    }
     if (this.#sessions.has(command.sessionId)) {
       throw new LocalUsageError("USAGE", { detail: `session ${command.sessionId} exists` });
     }

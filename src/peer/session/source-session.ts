@@ -18,7 +18,7 @@
  */
 
 import { type Address, formatAddress } from "../../base/machine.ts";
-import { bytesEqual, type OverlayId } from "../../base/units.ts";
+import { bytesEqual, type MonoMs, type OverlayId } from "../../base/units.ts";
 import type { MessageOf } from "../../protocol/codec.ts";
 import { ROLES } from "../../protocol/common.ts";
 import {
@@ -68,6 +68,15 @@ type Owned = Pick<
 >;
 type Failure = Pick<ServerFailure, "code" | "detail">;
 
+/** A data source whose index file is to be registered. */
+interface Wanted {
+  readonly dataSource: SessionDataSource;
+  /** Until when ids that another key holds are waited for. */
+  readonly untilMs: MonoMs;
+  /** It came when the session was open: what becomes of it is its own matter. */
+  readonly late: boolean;
+}
+
 interface RegisteredFile {
   readonly dataSource: SessionDataSource;
   version: number;
@@ -76,10 +85,12 @@ interface RegisteredFile {
 export class SourceSession extends SessionBase {
   readonly #options: CreateSession;
   readonly #files: RegisteredFile[] = [];
+  /** In the order they came; the first is at work. */
+  readonly #wanted: Wanted[] = [];
+  #isOpen = false;
   #ownerToken: Uint8Array = new Uint8Array(0);
   #sessionEpoch = 0;
   #ending = false;
-  #waitUntilMs = 0;
   #saidHeld = false;
   /** Why the session failed, told once the servers know. */
   #failure: Failure | undefined;
@@ -90,9 +101,20 @@ export class SourceSession extends SessionBase {
   }
 
   override start(): void {
-    this.#waitUntilMs = this.context.now.monoMs + (this.#options.waitMs ?? 0);
-    if (this.#options.resumes === true) this.#findOwn();
+    for (const dataSource of this.#options.dataSources) this.#want(dataSource, false);
+    if (this.#options.resumes === true && this.#wanted.length > 0) this.#findOwn();
     else this.#create();
+  }
+
+  /** A data source that came when the session was open. */
+  add(dataSource: SessionDataSource): void {
+    this.#want(dataSource, true);
+    if (this.#wanted.length === 1 && this.#isOpen) this.#registerNext();
+  }
+
+  #want(dataSource: SessionDataSource, late: boolean): void {
+    const untilMs = this.context.now.monoMs + (this.#options.waitMs ?? 0);
+    this.#wanted.push({ dataSource, untilMs, late });
   }
 
   override observe(event: PeerEvent): void {
@@ -231,23 +253,39 @@ export class SourceSession extends SessionBase {
   #retry(failure: ServerFailure, action: () => void): void {
     if (this.#ending) return;
     if (!SessionBase.isRetryable(failure)) {
-      this.fail(failure);
+      this.#giveUp(failure);
       return;
     }
     this.note(`${failure.code} ${failure.detail}: trying again`);
     this.after("step", this.backoffMs(failure.retryAfterMs), action);
   }
 
+  /** The session fails, or if it is open, only the data source that was to be added. */
+  #giveUp(failure: Failure): void {
+    const wanted = this.#wanted[0];
+    if (!this.#isOpen || wanted?.late !== true) {
+      this.fail(failure);
+      return;
+    }
+    this.#wanted.shift();
+    const { sessionId } = this;
+    const { sourceId } = wanted.dataSource;
+    const { code, detail } = failure;
+    this.outlet.event({ kind: "dataSourceRefused", sessionId, sourceId, code, detail });
+    this.#registerNext();
+  }
+
   /** Waits for the overlay of the other key to expire, as long as it was told to. */
-  #held(dataSource: SessionDataSource): void {
+  #held(wanted: Wanted): void {
     if (this.#ending) return;
+    const { dataSource, untilMs, late } = wanted;
     const { sourceId, dataId } = dataSource;
     const detail =
       `another key holds data source id "${sourceId}" and data id "${dataId}" until its overlay ` +
       "expires: wait, use the same key (--identity), or name another data id (--data-id)";
-    const leftMs = this.#waitUntilMs - LAST_TRY_MS - this.context.now.monoMs;
+    const leftMs = untilMs - LAST_TRY_MS - this.context.now.monoMs;
     if (leftMs <= 0) {
-      this.fail({ code: "NOT_OWNER", detail });
+      this.#giveUp({ code: "NOT_OWNER", detail });
       return;
     }
     if (!this.#saidHeld) {
@@ -255,15 +293,19 @@ export class SourceSession extends SessionBase {
       this.note(`NOT_OWNER ${detail}; trying again for ${Math.ceil(leftMs / 1_000)} s`);
     }
     const delayMs = HELD_AGAIN_MS * (1 + this.context.rng.next());
+    // Others that came late do not wait for this one.
+    if (late) this.#wanted.push(this.#wanted.shift() as Wanted);
     this.after("step", Math.min(delayMs, leftMs), () => this.#registerNext());
   }
 
   // ------------------------------------------------------------------------------ R6
 
   #registerNext(): void {
-    const dataSource = this.#options.dataSources[this.#files.length];
+    const wanted = this.#wanted[0];
     const overlayId = this.overlayId as string;
-    if (dataSource === undefined) {
+    if (wanted === undefined) {
+      if (this.#isOpen) return;
+      this.#isOpen = true;
       this.outlet.event({
         kind: "sessionOpen",
         sessionId: this.sessionId,
@@ -273,7 +315,9 @@ export class SourceSession extends SessionBase {
       });
       return;
     }
+    if (this.#ending) return;
     const { ixs } = this.#options;
+    const { dataSource } = wanted;
     const retry = (failure: ServerFailure): void =>
       this.#retry(failure, () => this.#registerNext());
     // The version rises over all that the key ever had, removals included (R6.c).
@@ -287,10 +331,10 @@ export class SourceSession extends SessionBase {
           version = Math.max(version, decodeIndexFile(encoded).file.version);
         }
         for (const row of answer.gone) version = Math.max(version, row.version);
-        this.#register(ixs, dataSource, version + 1, retry);
+        this.#register(ixs, wanted, version + 1, retry);
       },
       (failure) => {
-        if (failure.code === "UNKNOWN_INDEX") this.#register(ixs, dataSource, 1, retry);
+        if (failure.code === "UNKNOWN_INDEX") this.#register(ixs, wanted, 1, retry);
         else retry(failure);
       },
     );
@@ -298,10 +342,11 @@ export class SourceSession extends SessionBase {
 
   #register(
     ixs: Address,
-    dataSource: SessionDataSource,
+    wanted: Wanted,
     version: number,
     retry: (failure: ServerFailure) => void,
   ): void {
+    const { dataSource } = wanted;
     const body: IndexFileBody = {
       formatVersion: INDEX_FILE_FORMAT,
       version,
@@ -327,13 +372,19 @@ export class SourceSession extends SessionBase {
         { indexFile: encodeIndexFile(body, signature) },
         () => {
           this.#files.push({ dataSource, version });
+          this.#wanted.shift();
+          if (wanted.late) {
+            const { sessionId } = this;
+            const { sourceId } = dataSource;
+            this.outlet.event({ kind: "dataSourceAdded", sessionId, sourceId });
+          }
           this.#registerNext();
         },
         (failure) => {
           // Somebody was faster with this version: ask again which is the newest.
           if (failure.code === "VERSION_NOT_RISING") {
             this.after("step", this.backoffMs(0), () => this.#registerNext());
-          } else if (failure.code === "NOT_OWNER") this.#held(dataSource);
+          } else if (failure.code === "NOT_OWNER") this.#held(wanted);
           else retry(failure);
         },
       );

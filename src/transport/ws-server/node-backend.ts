@@ -7,7 +7,6 @@ import type net from "node:net";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { ErrorCode } from "../../base/errors.ts";
-import { SIGNALLING_MESSAGE_BYTES_MAX } from "../../base/limits.ts";
 import type { Address, LinkId } from "../../base/machine.ts";
 import { listenError, plainHost } from "../tcp.ts";
 import {
@@ -99,7 +98,7 @@ export async function startNodeBackend(options: BackendOptions): Promise<WsServe
     server,
     clientTracking: false,
     perMessageDeflate: false,
-    maxPayload: SIGNALLING_MESSAGE_BYTES_MAX,
+    maxPayload: options.maxMessageBytes,
     skipUTF8Validation: false,
     // Messages in thousands of one-byte pieces cost memory far beyond their bytes.
     maxFragments: 64,

@@ -70,7 +70,7 @@ export async function startUwsBackend(uws: UwsModule, options: BackendOptions): 
   });
 
   app.ws<UserData>("/*", {
-    maxPayloadLength: SIGNALLING_MESSAGE_BYTES_MAX,
+    maxPayloadLength: options.maxMessageBytes,
     // Above our own limit, which closes the link: uWS must never drop a message silently.
     maxBackpressure: options.maxQueuedBytes + SIGNALLING_MESSAGE_BYTES_MAX,
     idleTimeout: IDLE_TIMEOUT_SECONDS,

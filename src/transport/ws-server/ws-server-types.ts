@@ -50,6 +50,8 @@ export interface WsServerOptions {
   readonly maxConnections?: number;
   /** From the first byte of a request to its last. Default 10 s. */
   readonly requestTimeoutMs?: number;
+  /** Bytes of a WebSocket message; more closes the link. Default SIGNALLING_MESSAGE_BYTES_MAX. */
+  readonly maxMessageBytes?: number;
   /** Bytes queued for one client; more closes it with LINK_SLOW. Default 1 MiB. */
   readonly maxQueuedBytes?: number;
 }

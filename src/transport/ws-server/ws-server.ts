@@ -9,6 +9,7 @@
  */
 
 import { OperationError } from "../../base/errors.ts";
+import { SIGNALLING_MESSAGE_BYTES_MAX } from "../../base/limits.ts";
 import { MIB } from "../../base/units.ts";
 import { startNodeBackend } from "./node-backend.ts";
 import { loadUws, startUwsBackend } from "./uws-backend.ts";
@@ -25,6 +26,7 @@ export async function startWsServer(options: WsServerOptions): Promise<WsServer>
     maxConnections: 20_480,
     requestTimeoutMs: 10_000,
     maxQueuedBytes: 1 * MIB,
+    maxMessageBytes: SIGNALLING_MESSAGE_BYTES_MAX,
     ...options,
   };
   if (options.backend === "ws") return startNodeBackend(backend);

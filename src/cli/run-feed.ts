@@ -1,0 +1,170 @@
+/**
+ * Runs `mp2p feed`: input -> data source on a link of its own -> source peer, until peers hold all.
+ * SIGTERM ends the input early; SIGINT gives up what is not held.
+ */
+
+import { LocalUsageError, OperationError } from "../base/errors.ts";
+import type { DataFeed } from "../host/engine-feed-types.ts";
+import { createFeed } from "../host/node-data-feed.ts";
+import {
+  assertReadable,
+  contentTypeOf,
+  feed,
+  openInput,
+  rawPieceBytes,
+  skipData,
+} from "../host/node-feed.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import type { FeedOptions } from "./feed-command.ts";
+import { requireText } from "./required.ts";
+import { isAbort, type RunContext, runContext, sayingSo } from "./run-kit.ts";
+import { bytesText, countText, secondsText } from "./units.ts";
+
+interface Written {
+  data: number;
+  bytes: number;
+}
+
+export async function runFeed(options: FeedOptions): Promise<ExitCode> {
+  const to = requireText(options.to, "--to", "e.g. --to 192.0.2.1:7950");
+  const sourceId = requireText(options.sourceId, "--source-id", "e.g. --source-id pump-3");
+  if (options.keepOpen && options.endSession) {
+    throw new LocalUsageError("USAGE", {
+      detail: "--keep-open and --end-session exclude each other",
+    });
+  }
+  const context = runContext("feed", options);
+  const { signals } = context;
+  const file = options.file === "-" ? undefined : options.file;
+  if (file !== undefined) assertReadable(file);
+  try {
+    const source = await sayingSo(
+      context,
+      `waiting for the source peer at ${to}`,
+      createFeed({
+        to,
+        sourceId,
+        contentType: contentTypeOf(options.format),
+        keepMiB: options.keepMib,
+        retryMs: options.waitMs,
+        ...(options.dataId === undefined ? {} : { dataId: options.dataId }),
+        ...(context.logger === undefined ? {} : { logger: context.logger }),
+        signal: signals.signal,
+      }),
+    );
+    return await send(source, file, options, context);
+  } catch (error) {
+    if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
+    throw error;
+  }
+}
+
+async function send(
+  source: DataFeed,
+  file: string | undefined,
+  options: FeedOptions,
+  context: RunContext,
+): Promise<ExitCode> {
+  const { reporter, signals } = context;
+  const { sourceId } = source;
+  const written: Written = { data: 0, bytes: 0 };
+  const beganMs = performance.now();
+  const had = source.next - 1;
+  reporter.note(
+    "registered",
+    { sourceId, next: source.next },
+    `registered as ${sourceId}, the next datum is number ${countText(source.next)}`,
+  );
+  source.on("registered", ({ next, newSession }) => {
+    const where = newSession ? "the source peer was started anew" : "linked again";
+    reporter.note("linked", { next, newSession }, `${where}, goes on with ${countText(next)}`);
+  });
+  source.on("linkLost", ({ code, detail, retryInMs }) => {
+    reporter.warn("linkLost", { code, detail, retryInMs }, `no link: ${code} ${detail}`);
+  });
+  const stopFollowing = reporter.follow(() => ({
+    fields: { ...written, ...positionOf(source) },
+    sentence: `${amount(written)} read, ${countText(source.accepted)} accepted, ${countText(
+      source.held,
+    )} held by peers`,
+  }));
+  try {
+    let input = openInput({
+      input: file ?? process.stdin,
+      format: options.format,
+      rawBytes: rawPieceBytes(sourceId, options.format),
+      signal: signals.signal,
+    });
+    const skips = file !== undefined && !options.append ? had : 0;
+    if (skips > 0) {
+      const sentence = `skips ${countText(skips)} data that the source peer has`;
+      reporter.note("skipped", { data: skips }, sentence);
+      input = skipData(input, skips);
+    }
+    try {
+      await feed(source, input, {
+        ...(options.rate === undefined ? {} : { ratePerSecond: options.rate }),
+        onTaken: (data, bytes) => {
+          written.data += data;
+          written.bytes += bytes;
+        },
+      });
+    } catch (error) {
+      if (signals.received === undefined) throw error;
+    }
+    if (signals.received === "SIGINT") return leave(source, written, context);
+    const stopped = signals.received === "SIGTERM";
+    reporter.note("read", { ...written }, `the input has ended after ${amount(written)}`);
+    const gaveUp = new Promise<"interrupted">((resolve) => {
+      if (!stopped) signals.onFirst((name) => name === "SIGINT" && resolve("interrupted"));
+    });
+    const held =
+      stopped || options.keepOpen ? source.whenHeld() : source.end({ session: options.endSession });
+    // Settled whoever wins: a rejection after an interrupt is no news.
+    held.catch(() => undefined);
+    if ((await Promise.race([held, gaveUp])) === "interrupted") {
+      return leave(source, written, context);
+    }
+    await source.close();
+  } catch (error) {
+    throw lossOf(error, source);
+  } finally {
+    stopFollowing();
+  }
+  const elapsedMs = performance.now() - beganMs;
+  reporter.note(
+    "done",
+    { ...written, ...positionOf(source), elapsedMs: Math.round(elapsedMs) },
+    `done: ${amount(written)} in ${secondsText(elapsedMs)}, all held by peers`,
+  );
+  return signals.exitCode(EXIT.ok);
+}
+
+async function leave(
+  source: DataFeed,
+  written: Written,
+  { reporter }: RunContext,
+): Promise<ExitCode> {
+  const lost = source.next - 1 - source.held;
+  await source.close();
+  const sentence = `interrupted: ${countText(lost)} data are not known to be held by peers`;
+  reporter.warn("interrupted", { ...written, ...positionOf(source) }, sentence);
+  return EXIT.interrupted;
+}
+
+/** A session that ended without data that were written: they are lost. */
+function lossOf(error: unknown, source: DataFeed): unknown {
+  const lost = source.next - 1 - source.held;
+  if (!(error instanceof OperationError) || error.code !== "SOURCE_ENDED" || lost === 0)
+    return error;
+  const detail = error.detail ?? `${lost} data were not taken`;
+  return new OperationError("SESSION_LOST", { detail, cause: error });
+}
+
+function positionOf({ next, accepted, held }: DataFeed): Record<string, number> {
+  return { next, accepted, held };
+}
+
+function amount({ data, bytes }: Written): string {
+  return `${countText(data)} data, ${bytesText(bytes)}`;
+}

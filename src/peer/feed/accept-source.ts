@@ -1,0 +1,213 @@
+/**
+ * One data source as the accepting side knows it, over all its links: how far it was accepted and
+ * held, what waits for room, and what the present link was told of that.
+ */
+
+import { RemoteProtocolError } from "../../base/errors.ts";
+import type { MonoMs, SequenceNumber } from "../../base/units.ts";
+import { encodeFrame } from "../../protocol/r10.ts";
+import {
+  ACCEPTED,
+  type DatumFrame,
+  HELD,
+  REGISTERED,
+  type Register,
+  TERMINATE,
+  TERMINATE_SCOPES,
+  type Terminate,
+  type TerminateScope,
+} from "../../protocol/r11.ts";
+import type { AcceptCounters, AcceptOptions, RemoteSourceReport } from "./accept-types.ts";
+import type { FeedLink } from "./feed-link.ts";
+import { type AssemblyBudget, IntakeQueue } from "./intake-queue.ts";
+
+/** Granted again when so much of the credit was used up, in shares of it. */
+const GRANT_SHARE = 4;
+
+export class AcceptSource {
+  readonly sourceId: string;
+  readonly queue: IntakeQueue;
+  readonly #options: AcceptOptions;
+  readonly #counters: AcceptCounters;
+  /** Of the run that registered last. */
+  instance: Uint8Array;
+  /** False until the source peer has registered it. */
+  admitted = false;
+  link: FeedLink | undefined;
+  /** The order that the present link gave and that is to be answered. */
+  terminate: Terminate | undefined;
+  /** What was ordered over any link; from then on nothing new is taken. */
+  readonly ordered = new Set<TerminateScope>();
+  /** Its end lies in a fragment. */
+  isOver = false;
+  /** When the latest piece of a datum that is not whole came. */
+  pieceMs: MonoMs | undefined;
+  #accepted: SequenceNumber = 0;
+  #held: SequenceNumber = 0;
+  /** Bytes of the datum under way that came, and of all of it. */
+  #partialBytes = 0;
+  #partialTotal = 0;
+  /** Of DATUM frames on the present link. */
+  #receivedBytes = 0;
+  #grantedBytes = 0;
+  #toldAccepted: SequenceNumber = 0;
+  #toldHeld: SequenceNumber = 0;
+
+  constructor(
+    register: Register,
+    options: AcceptOptions,
+    budget: AssemblyBudget,
+    counters: AcceptCounters,
+  ) {
+    this.sourceId = register.sourceId;
+    this.instance = register.instance;
+    this.#options = options;
+    this.#counters = counters;
+    this.queue = new IntakeQueue(register.sourceId, options.sink, budget);
+  }
+
+  get accepted(): SequenceNumber {
+    return this.#accepted;
+  }
+  get held(): SequenceNumber {
+    return this.#held;
+  }
+
+  report(): RemoteSourceReport {
+    return {
+      sourceId: this.sourceId,
+      linked: this.link !== undefined,
+      ended: this.isOver,
+      accepted: this.#accepted,
+      held: this.#held,
+      queuedBytes: this.queue.bytes,
+    };
+  }
+
+  /** The source peer has registered it: everything below `next` lies behind it. */
+  startAt(next: SequenceNumber): void {
+    this.admitted = true;
+    this.#accepted = next - 1;
+    this.#held = next - 1;
+  }
+
+  heldUpTo(sequence: SequenceNumber): void {
+    if (sequence > this.#held) this.#held = sequence;
+  }
+
+  /** Says on a new link where to go on. */
+  welcome(creditBytes: number): void {
+    this.terminate = undefined;
+    this.#receivedBytes = 0;
+    this.#grantedBytes = Math.max(0, creditBytes - this.queue.bytes);
+    this.#toldAccepted = this.#accepted;
+    this.#toldHeld = this.#held;
+    this.link?.transmit(
+      encodeFrame(REGISTERED, {
+        next: this.#accepted + 1,
+        held: this.#held,
+        granted: this.#grantedBytes,
+        overlayId: this.#options.overlayId,
+        sessionEpoch: this.#options.sessionEpoch,
+      }),
+    );
+  }
+
+  /**
+   * Takes a DATUM frame. What was accepted before is dropped. Throws CREDIT_EXCEEDED,
+   * SEQUENCE_SKIPPED, SOURCE_ENDED or FRAME_UNEXPECTED.
+   */
+  take(memory: Uint8Array, frame: DatumFrame, frameBytes: number, nowMs: MonoMs): void {
+    this.#receivedBytes += frameBytes;
+    if (this.#receivedBytes > this.#grantedBytes) {
+      throw new RemoteProtocolError("CREDIT_EXCEEDED", {
+        detail: `${this.#receivedBytes} of ${this.#grantedBytes} bytes`,
+      });
+    }
+    const next = this.#accepted + 1;
+    const skip = next - frame.first;
+    if (skip >= frame.count) {
+      this.#counters.duplicateData += frame.totalBytes === 0 ? frame.count : 0;
+      return;
+    }
+    if (this.terminate !== undefined || this.ordered.size > 0) {
+      throw new RemoteProtocolError("SOURCE_ENDED", { detail: `after ${this.#accepted}` });
+    }
+    if (skip < 0) {
+      throw new RemoteProtocolError("SEQUENCE_SKIPPED", {
+        detail: `${frame.first} came, ${next} is next`,
+      });
+    }
+    if (frame.totalBytes > 0) {
+      this.#takePiece(frame, next);
+      this.pieceMs = this.#partialBytes === 0 ? undefined : nowMs;
+    } else {
+      if (this.#partialBytes > 0) {
+        throw new RemoteProtocolError("FRAME_UNEXPECTED", { detail: `datum ${next} is not whole` });
+      }
+      this.#counters.duplicateData += skip;
+      this.#counters.dataAccepted += frame.count - skip;
+      this.#accepted += frame.count - skip;
+    }
+    this.queue.offer(memory, frame, skip, frameBytes);
+  }
+
+  #takePiece(frame: DatumFrame, next: SequenceNumber): void {
+    const fits =
+      frame.offset === this.#partialBytes &&
+      (frame.offset === 0 || frame.totalBytes === this.#partialTotal);
+    if (!fits) {
+      throw new RemoteProtocolError("FRAME_UNEXPECTED", {
+        detail: `datum ${next} goes on at ${this.#partialBytes}, not ${frame.offset}`,
+      });
+    }
+    this.#partialTotal = frame.totalBytes;
+    this.#partialBytes += frame.payloadBytes;
+    if (this.#partialBytes < frame.totalBytes) return;
+    this.#partialBytes = 0;
+    this.#accepted++;
+    this.#counters.dataAccepted++;
+  }
+
+  /** The link is gone, or the source stops amid a datum. */
+  unlinked(): void {
+    this.link = undefined;
+    this.pieceMs = undefined;
+    if (this.#partialBytes === 0) return;
+    this.#partialBytes = 0;
+    this.queue.dropPartial(this.#accepted + 1);
+  }
+
+  /** Tells the link what it does not know yet; `creditBytes` as of now. */
+  tell(creditBytes: number): void {
+    const { link } = this;
+    if (link === undefined || !this.admitted) return;
+    const limit = this.#receivedBytes - this.queue.bytes + creditBytes;
+    // Whatever was waited for is over when the queue is empty: then the last byte counts, too.
+    const step = this.queue.bytes === 0 ? 1 : creditBytes / GRANT_SHARE;
+    if (this.#accepted !== this.#toldAccepted || limit - this.#grantedBytes >= step) {
+      this.#toldAccepted = this.#accepted;
+      this.#grantedBytes = Math.max(this.#grantedBytes, limit);
+      const granted = this.#grantedBytes;
+      link.transmit(encodeFrame(ACCEPTED, { sequence: this.#accepted, granted }));
+    }
+    if (this.#held !== this.#toldHeld) {
+      this.#toldHeld = this.#held;
+      link.transmit(encodeFrame(HELD, { sequence: this.#held }));
+    }
+    const { terminate } = this;
+    if (terminate !== undefined && this.isOver && this.#held >= terminate.last) {
+      link.transmit(encodeFrame(TERMINATE, terminate));
+      link.close(false);
+    }
+  }
+
+  /** The session has ended: everything accepted is with the peers. */
+  farewell(creditBytes: number): void {
+    this.#held = this.#accepted;
+    this.tell(creditBytes);
+    const scope = TERMINATE_SCOPES.session;
+    this.link?.transmit(encodeFrame(TERMINATE, { scope, last: this.#accepted }));
+    this.link?.close(false);
+  }
+}

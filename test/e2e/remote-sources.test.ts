@@ -1,0 +1,297 @@
+/** Data sources on machines of their own: mp2p feed and the Python example, as processes. */
+
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, describe, expect, it } from "vitest";
+import { seededRng } from "../../src/base/rng.ts";
+import { cleanUp, freePort, join, Mp2p, serve, source, temporaryDirectory } from "./processes.ts";
+
+afterEach(cleanUp);
+
+const EXAMPLE = fileURLToPath(new URL("../../examples/data_source.py", import.meta.url));
+
+function lines(name: string, count: number, bytes = 0): string {
+  let all = "";
+  for (let i = 1; i <= count; i++) all += `${name} ${i} ${"x".repeat(bytes && i % bytes)}\n`;
+  return all;
+}
+
+function fileOf(text: string): string {
+  const file = path.join(temporaryDirectory(), "input");
+  writeFileSync(file, text);
+  return file;
+}
+
+interface Accepting {
+  readonly process: Mp2p;
+  readonly tcp: string;
+  readonly ws: string;
+}
+
+async function accepting(
+  url: string,
+  title: string,
+  ...flags: readonly string[]
+): Promise<Accepting> {
+  const process = source(url, title, "--accept", "0,ws://127.0.0.1:0", ...flags);
+  const { addresses } = await process.event("accepting");
+  const [tcp = "", ws = ""] = addresses as string[];
+  return { process, tcp, ws };
+}
+
+function feed(to: string, sourceId: string, ...flags: readonly string[]): Mp2p {
+  return new Mp2p(["feed", "--to", to, "--source-id", sourceId, ...flags]);
+}
+
+interface Row {
+  readonly sourceId: string;
+  readonly sequence: number;
+  readonly payload: string;
+}
+
+function rows(...outputs: readonly Buffer[]): Row[] {
+  return outputs.flatMap((output) =>
+    output
+      .toString()
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Row),
+  );
+}
+
+/** The payloads of one source, put together by sequence number; what came twice must be the same. */
+function textOf(all: readonly Row[], sourceId: string): string {
+  const bySequence = new Map<number, string>();
+  for (const { sequence, payload } of all.filter((row) => row.sourceId === sourceId)) {
+    const before = bySequence.get(sequence);
+    if (before !== undefined && before !== payload) throw new Error(`two data ${sequence}`);
+    bySequence.set(sequence, payload);
+  }
+  return [...bySequence]
+    .sort(([a], [b]) => a - b)
+    .map(([, payload]) => payload)
+    .join("");
+}
+
+describe("mp2p feed", () => {
+  it("several data sources at once, over TCP and WebSocket, from files and pipes", async () => {
+    const { url } = await serve();
+    const at = await accepting(url, "plant", "--wait-sources", "4");
+    const peer = join(url, "plant", "--format", "ndjson");
+    const names = ["a", "b", "c", "d"];
+    const texts = names.map((name, n) => lines(name, 3_000 + n, 300));
+    const feeds = names.map((name, n) => {
+      const to = n % 2 === 0 ? at.tcp : at.ws;
+      if (n < 2) return feed(to, name, "--file", fileOf(texts[n] ?? ""));
+      const piped = feed(to, name);
+      piped.stdin.end(texts[n]);
+      return piped;
+    });
+    expect(await Promise.all(feeds.map((one) => one.exit))).toEqual([0, 0, 0, 0]);
+    for (const [n, one] of feeds.entries()) {
+      expect(await one.event("done")).toMatchObject({ data: 3_000 + n, held: 3_000 + n });
+    }
+    // The last data source has ended: so does the session.
+    expect(await at.process.exit).toBe(0);
+    expect(await at.process.event("ending")).toMatchObject({ why: "last" });
+    expect(await peer.exit).toBe(0);
+    const all = rows(peer.output);
+    expect(all.length).toBe(12_006);
+    names.forEach((name, n) => {
+      expect(textOf(all, name)).toBe(texts[n]);
+    });
+  }, 60_000);
+
+  it("goes along with an input of the source peer's own, and may end the session", async () => {
+    const { url } = await serve();
+    const own = fileOf(lines("own", 500));
+    const flags = ["--file", own, "--source-id", "local", "--end", "last"];
+    const at = await accepting(url, "both", ...flags);
+    const peer = join(url, "both", "--format", "ndjson");
+    const taken = feed(at.tcp, "local");
+    taken.stdin.end("x\n");
+    expect(await taken.exit).toBe(1);
+    expect(taken.events.at(-1)).toMatchObject({ event: "error", code: "SOURCE_REGISTERED" });
+    const open = feed(at.tcp, "open", "--keep-open");
+    open.stdin.end("first\n");
+    expect(await open.exit).toBe(0);
+    const again = feed(at.ws, "open", "--end-session");
+    again.stdin.end("second\n");
+    expect(await again.exit).toBe(0);
+    expect(await again.event("registered")).toMatchObject({ next: 2 });
+    expect(await at.process.event("ending")).toMatchObject({ why: "ordered" });
+    expect(await at.process.exit).toBe(0);
+    expect(await peer.exit).toBe(0);
+    const all = rows(peer.output);
+    expect(textOf(all, "local")).toBe(lines("own", 500));
+    expect(textOf(all, "open")).toBe("first\nsecond\n");
+  }, 60_000);
+
+  it("says what is wrong: usage is exit 2, a session that may not be ended or is lost is not 0", async () => {
+    const wrong = async (...args: string[]): Promise<number> => new Mp2p(["feed", ...args]).exit;
+    expect(await wrong("--source-id", "a")).toBe(2);
+    expect(await wrong("--to", "127.0.0.1:1")).toBe(2);
+    expect(await wrong("--to", "nowhere", "--source-id", "a")).toBe(2);
+    const nobody = ["--to", "127.0.0.1:1", "--source-id", "a", "--wait-ms", "100"];
+    expect(await wrong(...nobody)).toBe(1);
+    const { url } = await serve();
+    const at = await accepting(url, "owned", "--end", "owner");
+    const peer = join(url, "owned");
+    const bold = feed(at.tcp, "a", "--end-session");
+    bold.stdin.end("x\n");
+    expect(await bold.exit).toBe(1);
+    expect(bold.events.at(-1)).toMatchObject({ event: "error", code: "NOT_OWNER" });
+    const waiting = feed(at.tcp, "b");
+    await waiting.event("registered");
+    at.process.kill("SIGINT");
+    expect(await at.process.exit).toBe(130);
+    // Its input is open still: the next datum finds no session.
+    waiting.stdin.end("y\n");
+    expect(await waiting.exit).toBe(3);
+    expect(await peer.exit).toBe(3);
+  }, 60_000);
+
+  it("killed and started again at random 50 times it loses and repeats nothing", async () => {
+    const rng = seededRng(2026);
+    const { url } = await serve();
+    const at = await accepting(url, "kills", "--wait-sources", "2");
+    const peer = join(url, "kills", "--format", "ndjson");
+    let resumed = 0;
+    // Two data sources side by side, each killed 25 times.
+    const killed = async (name: string, text: string): Promise<void> => {
+      const file = fileOf(text);
+      for (let kills = 0; kills < 25; kills++) {
+        const to = kills % 3 === 0 ? at.ws : at.tcp;
+        const one = feed(to, name, "--file", file, "--rate", "10000");
+        // Before it is linked, as it registers, or after so many more bytes have reached a peer.
+        const kind = rng.below(8);
+        if (kind > 2) {
+          const { next } = await one.event("registered");
+          if (Number(next) > 1) resumed++;
+          if (kind > 3) await peer.wrote(peer.outBytes + 1 + rng.below(40_000));
+        }
+        one.kill("SIGKILL");
+        expect(await one.exit).toBe(-1);
+      }
+      expect(await feed(at.tcp, name, "--file", file).exit).toBe(0);
+    };
+    const texts = { a: lines("a", 30_000, 60), b: lines("b", 30_000, 50) };
+    await Promise.all(Object.entries(texts).map(([name, text]) => killed(name, text)));
+    expect(await at.process.exit).toBe(0);
+    expect(await peer.exit).toBe(0);
+    expect(resumed).toBeGreaterThan(15);
+    const all = rows(peer.output);
+    expect(all.length).toBe(60_000);
+    for (const [name, text] of Object.entries(texts)) {
+      const mine = all.filter(({ sourceId }) => sourceId === name);
+      expect(mine.every(({ sequence }, i) => sequence === i + 1)).toBe(true);
+      expect(mine.map(({ payload }) => payload).join("") === text).toBe(true);
+    }
+  }, 240_000);
+
+  it("what no peer holds comes again when the source peer is killed and started anew", async () => {
+    const { url } = await serve();
+    const key = path.join(temporaryDirectory(), "key");
+    expect(await new Mp2p(["key", key]).exit).toBe(0);
+    const port = await freePort();
+    const flags = ["--accept", `${port}`, "--identity", key];
+    const begin = async (): Promise<Mp2p> => {
+      const running = source(url, "again", ...flags, "--wait-peers", "2", "--wait-sources", "2");
+      await running.event("accepting");
+      return running;
+    };
+    const joined = (): Mp2p[] => [0, 1].map(() => join(url, "again", "--format", "ndjson"));
+    let running = await begin();
+    const parts = [0, 1, 2, 3, 4].map((n) => lines(`part ${n}`, 3_000, 80));
+    const fed = ["a", "b"].map((name) => feed(`127.0.0.1:${port}`, name));
+    const more = (part: number): void => {
+      for (const one of fed) one.stdin.write(parts[part] ?? "");
+    };
+    const linked = (one: Mp2p): number =>
+      one.events.filter(({ event }) => event === "linked").length;
+    await Promise.all(fed.map((one) => one.event("registered")));
+    let peers = joined();
+    const outputs: Buffer[] = [];
+    for (const times of [1, 2]) {
+      more(2 * times - 2);
+      await Promise.all(peers.map((peer) => peer.wrote(200_000)));
+      // Some of this is accepted, some is on its way, and nothing of it may be held.
+      more(2 * times - 1);
+      running.kill("SIGKILL");
+      await running.exit;
+      running = await begin();
+      // The index names the new overlay from here on.
+      await Promise.all(fed.map((one) => one.until(() => linked(one) >= times, "new link")));
+      const old = peers;
+      peers = joined();
+      // Members of the old overlay hear that it is over, with all that any of them had.
+      expect(await Promise.all(old.map((peer) => peer.exit))).toEqual([3, 3]);
+      outputs.push(...old.map((peer) => peer.output));
+    }
+    for (const one of fed) one.stdin.end(parts[4]);
+    expect(await Promise.all(fed.map((one) => one.exit))).toEqual([0, 0]);
+    expect(await running.exit).toBe(0);
+    for (const peer of peers) expect(await peer.exit, peer.said).toBe(0);
+    const all = rows(...outputs, ...peers.map((peer) => peer.output));
+    for (const name of ["a", "b"]) expect(textOf(all, name) === parts.join(""), name).toBe(true);
+    for (const one of fed) {
+      const again = one.events.filter(({ event }) => event === "linked");
+      expect(again.map(({ newSession }) => newSession)).toEqual([true, true]);
+    }
+  }, 240_000);
+});
+
+describe("a data source in Python", () => {
+  /** A Python that has msgpack: Debian's own first. */
+  const python = (): string => {
+    for (const command of ["/usr/bin/python3", "python3"]) {
+      if (spawnSync(command, ["-c", "import msgpack"]).status === 0) return command;
+    }
+    throw new Error(
+      "no Python 3 with msgpack: apt-get install -y python3 python3-msgpack (.ci/run does so as root)",
+    );
+  };
+  const run = (args: readonly string[]): ChildProcess =>
+    spawn(python(), args, { stdio: ["pipe", "inherit", "pipe"] });
+
+  it("sends lines that every peer gets, byte for byte", async () => {
+    const { url } = await serve();
+    const at = await accepting(url, "python", "--wait-peers", "2");
+    const directory = temporaryDirectory();
+    const outs = ["one", "two"].map((name) => path.join(directory, name));
+    const peers = outs.map((out) => join(url, "python", "--out", out));
+    const { hostname, port } = new URL(at.tcp.replace("tcp:", "http:"));
+    const script = run([EXAMPLE, hostname, port, "snake"]);
+    let said = "";
+    script.stderr?.on("data", (text: Buffer) => {
+      said += text.toString();
+    });
+    // More than one grant's worth, so that it has to wait for credit.
+    const text = Buffer.from(lines("ünïcode", 30_000, 120));
+    expect(text.length).toBeGreaterThan(2 << 20);
+    const ended = once(script, "close");
+    script.stdin?.end(text);
+    expect((await ended)[0], said).toBe(0);
+    expect(said).toContain("peers hold all up to 30000");
+    expect(await at.process.exit).toBe(0);
+    expect(await Promise.all(peers.map((peer) => peer.exit))).toEqual([0, 0]);
+    for (const out of outs) expect(Buffer.compare(readFileSync(out), text)).toBe(0);
+  }, 60_000);
+
+  it("is told in words why it is refused", async () => {
+    const { url } = await serve();
+    const at = await accepting(url, "refused");
+    const { hostname, port } = new URL(at.tcp.replace("tcp:", "http:"));
+    const script = run([EXAMPLE, hostname, port, ""]);
+    script.stdin?.end("x\n");
+    let said = "";
+    script.stderr?.on("data", (text: Buffer) => {
+      said += text.toString();
+    });
+    expect((await once(script, "close"))[0]).toBe(1);
+    expect(said).toContain("MESSAGE_MALFORMED");
+  }, 60_000);
+});

@@ -1,0 +1,253 @@
+/** Data source and source peer against each other: seeded losses of links and processes. */
+
+import { describe, expect, it } from "vitest";
+import { digestOf, Producer, payloadOf, SourcePeer, World } from "./world.ts";
+
+const overlayOf = (n: number): string => n.toString(16).padStart(32, "0");
+
+/** What consumers of all sessions have of a source, by sequence number; fails on a contradiction. */
+function merged(sessions: readonly SourcePeer[], sourceId: string): Map<number, string> {
+  const all = new Map<number, string>();
+  for (const session of sessions) {
+    const taken = session.taken.get(sourceId) ?? [];
+    // What a killed source peer had not brought to its peers may be lost with it.
+    const kept = session.isAlive ? taken.length : (session.held.get(sourceId) ?? 0);
+    taken.forEach(({ sequence, digest }, i) => {
+      // Within a session: in order, without a hole, each once.
+      if (i > 0 && sequence !== (taken[i - 1]?.sequence ?? 0) + 1) {
+        throw new Error(`${sequence} follows ${taken[i - 1]?.sequence}`);
+      }
+      if (i >= kept) return;
+      const before = all.get(sequence);
+      if (before !== undefined && digest !== before) throw new Error(`two data ${sequence}`);
+      all.set(sequence, digest);
+    });
+  }
+  return all;
+}
+
+function expectAll(
+  sessions: readonly SourcePeer[],
+  sourceId: string,
+  count: number,
+  payload: (n: number) => Uint8Array,
+): void {
+  const all = merged(sessions, sourceId);
+  expect(all.size).toBe(count);
+  const wrong: number[] = [];
+  for (let n = 1; n <= count; n++) if (all.get(n) !== digestOf(payload(n))) wrong.push(n);
+  expect(wrong).toEqual([]);
+}
+
+describe("data sources on links of their own", () => {
+  it("bring everything, in order and once, however the bytes are cut", () => {
+    const world = new World(1);
+    const peer = new SourcePeer(world, overlayOf(1));
+    const producers = ["a", "b", "c"].map(
+      (id, n) => new Producer(world, id, 1_500, payloadOf(n * 1_000)),
+    );
+    world.run(() => producers.every((producer) => producer.isOver));
+    producers.forEach((producer, n) => {
+      expect(producer.failure()).toBeUndefined();
+      expect(producer.position).toMatchObject({ accepted: 1_500, held: 1_500, keptBytes: 0 });
+      expectAll([peer], producer.sourceId, 1_500, payloadOf(n * 1_000));
+    });
+    expect(peer.counters.duplicateData).toBe(0);
+    expect(world.arena.freeSlots).toBeGreaterThan(0);
+  });
+
+  it("lose and repeat nothing over links that break again and again", () => {
+    let cuts = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const world = new World(seed);
+      const peer = new SourcePeer(world, overlayOf(1));
+      const producers = ["a", "b"].map((id, n) => new Producer(world, id, 600, payloadOf(n)));
+      const cut = (): void => {
+        const ends = [...peer.ends.values()];
+        const end = ends[world.rng.below(Math.max(1, ends.length))];
+        if (end !== undefined) {
+          world.cut(end);
+          cuts++;
+        }
+        world.after(world.rng.next() * 120, cut);
+      };
+      world.after(20, cut);
+      world.run(() => producers.every((producer) => producer.isOver));
+      producers.forEach((producer, n) => {
+        expect(producer.failure()).toBeUndefined();
+        expectAll([peer], producer.sourceId, 600, payloadOf(n));
+      });
+    }
+    expect(cuts).toBeGreaterThan(40);
+  });
+
+  it("lose and repeat nothing when a data source is killed and starts over", () => {
+    let kills = 0;
+    for (let seed = 1; seed <= 10; seed++) {
+      const world = new World(seed);
+      const peer = new SourcePeer(world, overlayOf(1));
+      const payload = payloadOf(seed);
+      let producer = new Producer(world, "a", 2_000, payload);
+      while (!producer.isOver && kills < 1_000) {
+        world.advance(world.rng.next() * 80);
+        if (producer.isOver) break;
+        producer.kill();
+        kills++;
+        producer = new Producer(world, "a", 2_000, payload);
+      }
+      expect(producer.failure()).toBeUndefined();
+      expectAll([peer], "a", 2_000, payload);
+    }
+    expect(kills).toBeGreaterThan(40);
+  });
+
+  it("lose nothing when the source peer is killed and starts over with another overlay", () => {
+    let again = 0;
+    let duplicates = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const world = new World(seed);
+      const sessions = [new SourcePeer(world, overlayOf(1))];
+      const producers = ["a", "b"].map((id, n) => new Producer(world, id, 1_200, payloadOf(n)));
+      for (let i = 2; i <= 4; i++) {
+        world.advance(30 + world.rng.next() * 100);
+        if (producers.every((producer) => producer.isOver)) break;
+        sessions.at(-1)?.kill();
+        world.advance(world.rng.next() * 300);
+        sessions.push(new SourcePeer(world, overlayOf(i)));
+      }
+      world.run(() => producers.every((producer) => producer.isOver));
+      producers.forEach((producer, n) => {
+        expect(producer.failure()).toBeUndefined();
+        // A source that had ended before the kill does not come again.
+        expectAll(sessions, producer.sourceId, 1_200, payloadOf(n));
+        duplicates += sessions.reduce((sum, { counters }) => sum + counters.duplicateData, 0);
+        again += producer.events.filter((e) => e.kind === "registered" && e.newSession).length;
+      });
+    }
+    expect(again).toBeGreaterThan(15);
+    expect(duplicates).toBeGreaterThan(0);
+  });
+
+  it("keep no more than they were told to, and grow the source peer's memory no further", () => {
+    const world = new World(7);
+    const peer = new SourcePeer(world, overlayOf(1));
+    peer.roomData = 0;
+    const payload = (n: number): Uint8Array => new Uint8Array(1_000).fill(n);
+    const producer = new Producer(world, "a", 20_000, payload, { keepBytes: 3_000_000 });
+    world.advance(5_000);
+    const [report] = peer.reports();
+    // One credit's worth waits there, the rest waits here.
+    expect(report?.queuedBytes).toBeGreaterThan(900_000);
+    expect(report?.queuedBytes).toBeLessThanOrEqual(1 << 20);
+    expect(producer.position.keptBytes).toBeGreaterThan(2_900_000);
+    expect(producer.position.keptBytes).toBeLessThan(3_200_000);
+    expect(producer.position.held).toBe(0);
+    peer.roomData = 500;
+    peer.command({ kind: "writable" });
+    world.run(() => producer.isOver, 600_000);
+    expectAll([peer], "a", 20_000, payload);
+  });
+
+  it("a datum of 16 MiB and one of 0 bytes pass, also over a link that breaks amid it", () => {
+    const world = new World(3);
+    const peer = new SourcePeer(world, overlayOf(1));
+    const big = new Uint8Array(16 << 20).map((_, i) => (i * 31) >>> 8);
+    const payload = (n: number): Uint8Array => (n === 2 ? big : new Uint8Array(0));
+    const producer = new Producer(world, "a", 3, payload, { keepBytes: 64 << 20 });
+    for (let i = 0; i < 3; i++) {
+      world.advance(40);
+      const end = [...peer.ends.values()][0];
+      if (end !== undefined) world.cut(end);
+    }
+    world.run(() => producer.isOver, 600_000);
+    expectAll([peer], "a", 3, payload);
+  });
+
+  it("give up after retryMs, and say why", () => {
+    const world = new World(4);
+    const producer = new Producer(world, "a", 3, payloadOf(1), { retryMs: 2_000 });
+    world.run(() => producer.isOver, 10_000);
+    expect(producer.failure()).toBe("UNREACHABLE");
+    expect(world.nowMs).toBeGreaterThanOrEqual(3_000);
+    expect(world.nowMs).toBeLessThan(9_000);
+  });
+
+  it("hear that the session ended: all taken is the end, something left is a failure", () => {
+    const world = new World(5);
+    const peer = new SourcePeer(world, overlayOf(1));
+    const done = new Producer(world, "done", 10, payloadOf(1), { ends: false });
+    world.run(() => done.position.held === 10);
+    peer.roomData = 0;
+    peer.command({ kind: "stop" });
+    const late = new Producer(world, "late", 10, payloadOf(1));
+    world.run(() => late.isOver);
+    expect(late.failure()).toBe("SOURCE_ENDED");
+    peer.command({ kind: "finish", failure: undefined });
+    world.run(() => done.isOver);
+    expect(done.events.at(-1)).toEqual({ kind: "ended", last: 10, scope: 1 });
+
+    const other = new SourcePeer(world, overlayOf(2));
+    const cut = new Producer(world, "cut", 10, payloadOf(1), { ends: false });
+    world.run(() => cut.position.held === 10);
+    other.command({ kind: "stop" });
+    cut.command({
+      kind: "write",
+      payloads: Uint8Array.of(1, 2),
+      lengths: Uint32Array.of(1, 1),
+      timestampUs: undefined,
+      accepted: 0,
+    });
+    other.command({ kind: "finish", failure: undefined });
+    world.run(() => cut.isOver);
+    expect(cut.events.at(-1)).toMatchObject({ kind: "failed", code: "SOURCE_ENDED" });
+  });
+});
+
+describe("two links for one data source", () => {
+  it("a stranger is refused while the first answers", () => {
+    const world = new World(6);
+    const peer = new SourcePeer(world, overlayOf(1));
+    const first = new Producer(world, "a", 10, payloadOf(1), { ends: false });
+    world.run(() => first.position.held === 10);
+    const second = new Producer(world, "a", 10, payloadOf(1));
+    world.run(() => second.isOver);
+    expect(second.failure()).toBe("SOURCE_REGISTERED");
+    expect(first.isOver).toBe(false);
+    expect(peer.reports()[0]?.linked).toBe(true);
+  });
+
+  it("a stranger is let in within seconds when the first does not answer any more", () => {
+    const world = new World(6);
+    const peer = new SourcePeer(world, overlayOf(1));
+    const first = new Producer(world, "a", 10, payloadOf(1), { ends: false });
+    world.run(() => first.position.held === 10);
+    // Its machine stands still; the link is up.
+    first.isAlive = false;
+    first.deadlineMs = Number.POSITIVE_INFINITY;
+    const second = new Producer(world, "a", 20, payloadOf(1));
+    world.run(() => second.isOver, 5_000);
+    expect(second.failure()).toBeUndefined();
+    expectAll([peer], "a", 20, payloadOf(1));
+  });
+
+  it("an id of the source peer's own process is taken", () => {
+    const world = new World(8);
+    new SourcePeer(world, overlayOf(1));
+    const producer = new Producer(world, "local", 1, payloadOf(1));
+    world.run(() => producer.isOver);
+    expect(producer.failure()).toBe("SOURCE_REGISTERED");
+  });
+
+  it("what the servers refuse is told, and the id is free again", () => {
+    const world = new World(9);
+    const peer = new SourcePeer(world, overlayOf(1));
+    peer.refusal = "NOT_OWNER";
+    const refused = new Producer(world, "a", 1, payloadOf(1));
+    world.run(() => refused.isOver);
+    expect(refused.failure()).toBe("NOT_OWNER");
+    peer.refusal = undefined;
+    const producer = new Producer(world, "a", 5, payloadOf(1));
+    world.run(() => producer.isOver);
+    expect(producer.failure()).toBeUndefined();
+  });
+});
