@@ -389,7 +389,12 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   ),
   planted("delivers twice", "peers", ["delivery"], DeliversTwice),
   planted("skips in silence", "peers", ["delivery"], SkipsSilently),
-  planted("overwrites what is queued", "all", ["transmit-untouched"], OverwritesQueued),
+  planted(
+    "overwrites what is queued",
+    "all",
+    ["transmit-untouched", "machine-throws"],
+    OverwritesQueued,
+  ),
   planted("grants credit beyond its window", "peers", ["credit-kept"], GrantsTooMuch),
   planted("never raises its credit", "peers", ["completeness", "credit-kept"], NeverRaisesCredit),
   planted("takes credit back", "peers", ["credit-kept"], LowersCredit),

@@ -33,7 +33,7 @@ describe("shrinking", () => {
     const kept = shrink(report, runWithBug, 30);
     const small = runWithBug(kept.seed, kept.overrides);
     expect(small.violations.map(({ checker }) => checker)).toContain(kept.checker);
-    expect(small.options.peers).toBeLessThan(report.options.peers / 2);
+    expect(small.options.peers).toBeLessThan((2 * report.options.peers) / 3);
     expect(small.events).toBeLessThan(report.events / 4);
     const directory = mkdtempSync(join(tmpdir(), "mp2p-regress-"));
     try {
@@ -68,12 +68,11 @@ describe("the table of what must occur", () => {
   });
 
   test("says what occurs and has no row, or one that is switched off (negative)", () => {
-    expect(judgeCoverage([...runs, ["branch:c", "branch:d"]], expected).faults).toEqual(
-      [
-        'branch:c: occurs now, though "nobody does it": switch its row on',
-        "branch:a: in 2 of 201 seeds, 3 are asked for",
-        "branch:d: occurs in 1 seeds and has no row",
-      ].sort((a, b) => Number(a.includes("d:")) - Number(b.includes("d:")) || a.localeCompare(b)),
-    );
+    const { faults } = judgeCoverage([...runs, ["branch:c", "branch:d"]], expected);
+    expect(faults).toEqual([
+      "branch:a: in 2 of 201 seeds, 3 are asked for",
+      'branch:c: occurs now, though "nobody does it": switch its row on',
+      "branch:d: occurs in 1 seeds and has no row",
+    ]);
   });
 });
