@@ -14,60 +14,24 @@
 
 import type { ErrorCode } from "../base/errors.ts";
 import { FRAME_LENGTH, FRAME_TYPE, FRAME_TYPES } from "../base/layout.ts";
-import { FRAME_BYTES_MAX } from "../base/limits.ts";
 import type { Address, LinkId } from "../base/machine.ts";
-import type { MemoryOffset } from "../base/units.ts";
 import type { EngineMemory } from "../kernel/engine-memory.ts";
 import type { EndFactory, EndOptions, LinkEnd, LinkMode, NodePort, PathQuality } from "./border.ts";
+import {
+  type Burst,
+  CONTROL_TURN_BYTES,
+  type Frame,
+  Ground,
+  type Turns,
+  type Uplink,
+} from "./uplink.ts";
 
 /** DATA of one turn: then the next link has its own. */
 const TURN_BYTES = 16 * 1024;
-/** Control frames of one turn. */
-const CONTROL_TURN_BYTES = 64 * 1024;
 /** A close that can't send what is queued ends as a reset after this. */
 const CLOSE_TIMEOUT_MS = 30_000;
 /** That control frames have left is told after this, all at once: each telling is an input. */
 const SENT_LATER_MS = 20;
-
-/** One frame: DATA lies in the shared memory, a control frame in bytes of its own. */
-interface Frame {
-  readonly control: Uint8Array | undefined;
-  readonly offset: MemoryOffset;
-  readonly bytes: number;
-}
-
-interface Burst {
-  readonly frames: readonly Frame[];
-  readonly bytes: number;
-  readonly atMs: number;
-  /** The sender closed after this. */
-  readonly last: boolean;
-}
-
-/** What all ends of one run share. */
-class Ground {
-  readonly memory: EngineMemory;
-  readonly scratch: MemoryOffset;
-  ranges = new Uint32Array(2 * 256);
-  readonly #uplinks: (Uplink | undefined)[] = [];
-
-  constructor(memory: EngineMemory) {
-    this.memory = memory;
-    this.scratch = memory.allocate(CONTROL_TURN_BYTES + FRAME_BYTES_MAX);
-  }
-
-  uplink(node: NodePort): Uplink {
-    const found = this.#uplinks[node.index] ?? new Uplink(node);
-    this.#uplinks[node.index] = found;
-    return found;
-  }
-
-  release(frames: readonly Frame[]): void {
-    for (const { control, offset, bytes } of frames) {
-      if (control === undefined) this.memory.release(offset, bytes);
-    }
-  }
-}
 
 /** Ends that carry frames lying in `memory`, which all nodes share. */
 export function frameEnds(memory: EngineMemory): EndFactory {
@@ -75,60 +39,9 @@ export function frameEnds(memory: EngineMemory): EndFactory {
   return (node, linkId, options) => new FrameEnd(ground, node, linkId, options);
 }
 
-/** A node's way out: links with DATA take turns; control frames do not wait for other links. */
-class Uplink {
-  readonly #node: NodePort;
-  #waiting: FrameEnd[] = [];
-  #head = 0;
-  #wakesMs = Number.POSITIVE_INFINITY;
-
-  constructor(node: NodePort) {
-    this.#node = node;
-  }
-
-  offer(end: FrameEnd): void {
-    this.#waiting.push(end);
-    this.serve();
-  }
-
-  /** `bytes` take their time, now or after what is under way. Returns when they have left. */
-  occupy(bytes: number): number {
-    const node = this.#node;
-    const startMs = Math.max(node.world.nowMs, node.uplinkFreeMs);
-    node.uplinkFreeMs = startMs + bytes / node.uplinkBytesPerMs;
-    return node.uplinkFreeMs;
-  }
-
-  serve(): void {
-    const node = this.#node;
-    const { world } = node;
-    while (this.#head < this.#waiting.length) {
-      if (node.uplinkFreeMs > world.nowMs) {
-        this.#wake(node.uplinkFreeMs);
-        return;
-      }
-      const end = this.#waiting[this.#head++] as FrameEnd;
-      if (this.#head === this.#waiting.length || this.#head > 256) {
-        this.#waiting.splice(0, this.#head);
-        this.#head = 0;
-      }
-      end.turn();
-    }
-  }
-
-  #wake(atMs: number): void {
-    if (this.#wakesMs <= atMs && this.#wakesMs > this.#node.world.nowMs) return;
-    this.#wakesMs = atMs;
-    this.#node.world.at(atMs, () => {
-      if (this.#wakesMs === atMs) this.#wakesMs = Number.POSITIVE_INFINITY;
-      this.serve();
-    });
-  }
-}
-
 type State = "opening" | "open" | "closing" | "closed";
 
-export class FrameEnd implements LinkEnd {
+export class FrameEnd implements LinkEnd, Turns {
   readonly node: NodePort;
   readonly linkId: LinkId;
   readonly mode: LinkMode;

@@ -18,6 +18,8 @@ export interface Inspection {
   held(index: number): boolean;
   /** Lowest index still held or wanted. */
   readonly start: number;
+  /** First index there is no room for. */
+  readonly limit: number;
   readonly heldCount: number;
   readonly heldBytes: number;
   /** Limits of this node. */
@@ -43,6 +45,10 @@ export interface Driver {
   /** The process is gone. */
   stopped(): void;
   inspect(): Inspection | undefined;
+  /** Recomputes what the machine derives; throws when it differs. */
+  checkInvariants?(): void;
+  /** The run is over, or the process: its machine is looked at a last time. */
+  finished?(): void;
   /** Leaves the overlay, announced. */
   leave(): void;
   /** Pause after each helping the consumer takes, 0 = none; Infinity: takes nothing. */
@@ -92,6 +98,8 @@ export class Swarm {
   readonly world: World;
   readonly network: Network;
   readonly members: Member[] = [];
+  /** When a data source last wrote. */
+  lastWriteMs = 0;
   /** Puts something between a machine and its node: planted bugs. */
   wrap: ((member: Member, machine: Body["machine"]) => Body["machine"]) | undefined;
   readonly #byNode = new Map<NodePort, Member>();

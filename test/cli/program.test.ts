@@ -241,12 +241,15 @@ describe("errors of commands", () => {
 });
 
 describe("help", () => {
-  it.each(["serve", "source", "join", "demo", "key"])("of %s teaches by examples", async (name) => {
-    const { code, out } = await run(`${name} --help`);
-    expect(code).toBe(0);
-    expect(out).toMatch(new RegExp(`Examples:\n(.*\n)*  mp2p ${name}`));
-    expect(out).toContain("Exit codes:");
-  });
+  it.each(["serve", "source", "join", "demo", "sim", "key"])(
+    "of %s teaches by examples",
+    async (name) => {
+      const { code, out } = await run(`${name} --help`);
+      expect(code).toBe(0);
+      expect(out).toMatch(new RegExp(`Examples:\n(.*\n)*  mp2p ${name}`));
+      expect(out).toContain("Exit codes:");
+    },
+  );
 
   it("does not offer the inner command of the demo", async () => {
     expect((await run("--help")).out).not.toContain("demo-peer");
@@ -255,6 +258,26 @@ describe("help", () => {
   it("tells the version", async () => {
     expect(await run("--version")).toMatchObject({ code: 0, out: "1.2.3\n" });
   });
+});
+
+describe("sim", () => {
+  it("draws nothing that was given", async () => {
+    const { options } = await run("sim --peers 12 --seed 9 --fan-out 3-7 --upload 2 --churn 0.5");
+    expect(options).toMatchObject({
+      peers: 12,
+      seed: 9,
+      fanOut: [3, 7],
+      upload: [2, 2],
+      churn: 0.5,
+    });
+  });
+
+  it.each(["--churn -1", "--mass-leave 1.5", "--fan-out x", "--upload 0", "--delivery most"])(
+    "refuses %s",
+    async (flags) => {
+      expect((await run(`sim ${flags}`)).code).toBe(2);
+    },
+  );
 });
 
 describe("the data id of a source", () => {

@@ -12,5 +12,6 @@ export interface SwarmFacts {
   /** Data each data source sends. */
   readonly dataPerSource: ReadonlyMap<string, number>;
   readonly fragmentBytes: number;
+  readonly delivery: "complete" | "live";
   readonly swarm: Swarm;
 }

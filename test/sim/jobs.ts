@@ -80,6 +80,8 @@ export interface JobRunnerOptions {
   readonly delayMsMax: number;
   /** Share of jobs that take up to 50 times as long. */
   readonly lateRate: number;
+  /** A job was made late. */
+  readonly onLate?: () => void;
   /** Two free places in the kernel's memory for its calls: pairs and verdicts. */
   readonly scratch?: { readonly pairs: number; readonly good: number; readonly fragments: number };
 }
@@ -100,6 +102,7 @@ export class JobRunner {
   run(job: Job, done: (result: JobResult) => void): void {
     const { delayMsMax, lateRate } = this.#options;
     const late = lateRate > 0 && chance(this.#rng, lateRate);
+    if (late) this.#options.onLate?.();
     const delayMs = between(this.#rng, 0, late ? 50 * delayMsMax : delayMsMax);
     const kept =
       job.kind === "checksumFragments" || job.kind === "verifyFragments"

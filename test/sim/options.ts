@@ -53,6 +53,8 @@ export interface SwarmOptions {
   readonly windowBytes: number;
   readonly windowFragments: number;
   readonly substreams: number;
+  /** Links of one node at most. */
+  readonly maxLinks: number;
   readonly memoryBytes: number;
   readonly segmentBytes: number;
   readonly network: NetworkOptions;
@@ -97,10 +99,17 @@ export const NO_FAULTS: FaultOptions = {
 const KIB = 1024;
 /** Share of data that are sliced, in swarms that slice. */
 const BIG_RATE = 0.02;
+/**
+ * The bound of the heal phase. A silent link is noticed after 25 s (LINK_DEAD_MS), what hung on it is
+ * given up, asked for and sent again after that.
+ */
+const HEAL_MS = 60_000;
+/** Share of swarms whose stream is live: what is judged here is above all completeness. */
+const LIVE_RATE = 0;
 /** Data times peers of one run: bounds its time. */
-const DELIVERIES_MAX = 200_000;
+const DELIVERIES_MAX = 40_000;
 /** Data that come one by one leave in fragments of their own. */
-const PACED_DELIVERIES_MAX = 20_000;
+const PACED_DELIVERIES_MAX = 6_000;
 
 /** The options that `seed` draws, `overrides` (one level deep) on top. */
 export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {}): SwarmOptions {
@@ -129,7 +138,7 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     seed,
     peers,
     degree: 3 + rng.below(4),
-    delivery: "complete",
+    delivery: chance(rng, LIVE_RATE) ? "live" : "complete",
     integrity: chance(rng, 0.8) ? "checksum" : "none",
     signatures: "stand-in",
     dataSources,
@@ -146,6 +155,7 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     windowBytes: Math.round(betweenLog(rng, 64 * KIB, 256 * KIB)),
     windowFragments,
     substreams: [1, 2, 4, 8][rng.below(4)] ?? 8,
+    maxLinks: chance(rng, 0.2) ? 6 + rng.below(5) : 64,
     memoryBytes: 2048 * KIB,
     segmentBytes: 16 * KIB,
     network: {
@@ -173,7 +183,7 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     lateJobRate: maybe(rng, 0.5, 0.1),
     diskDelayMsMax: betweenLog(rng, 0.1, 20),
     faults,
-    healMs: 180_000,
+    healMs: HEAL_MS,
   };
   return { ...options, ...overrides };
 }
@@ -184,7 +194,7 @@ function drawFaults(rng: Rng): FaultOptions {
     chance(rng, probability) ? betweenLog(rng, 0.5, max) : 0;
   if (chance(rng, 0.15)) return NO_FAULTS;
   return {
-    faultMs: between(rng, 5_000, 40_000),
+    faultMs: between(rng, 4_000, 25_000),
     resetsPerMinute: rate(0.4, 60),
     silencesPerMinute: rate(0.2, 6),
     stallsPerMinute: rate(0.4, 60),

@@ -70,7 +70,7 @@ export class PeerDriver implements Driver {
   }
 
   body(): Body {
-    const { world, member, options } = this.#setup;
+    const { world, member, options, coverage } = this.#setup;
     const label = `${member.name} boot ${++this.#boots}`;
     const kernel = createJsKernel({ memoryBytes: options.memoryBytes });
     const memory = new EngineMemory(kernel, { segmentBytes: options.segmentBytes });
@@ -81,6 +81,7 @@ export class PeerDriver implements Driver {
       rng: world.rng(`rng ${label}`),
       entropy: seededEntropy(world.rng(`entropy ${label}`)),
       sha256,
+      maxLinks: options.maxLinks,
     });
     const jobs = new JobRunner(world, label, {
       signatures: options.signatures,
@@ -88,6 +89,7 @@ export class PeerDriver implements Driver {
       kernel,
       delayMsMax: options.jobDelayMsMax,
       lateRate: options.lateJobRate,
+      onLate: () => coverage.branch("late job"),
       scratch: {
         pairs: memory.allocate(8 * SCRATCH_FRAGMENTS),
         good: memory.allocate(SCRATCH_FRAGMENTS),
@@ -166,9 +168,19 @@ export class PeerDriver implements Driver {
   }
 
   stopped(): void {
+    this.finished();
     this.machine = undefined;
     this.#wishing = false;
     this.#consumer.stop();
+  }
+
+  finished(): void {
+    if (this.machine !== undefined)
+      this.#setup.coverage.counters({ ...this.machine.context.counters });
+  }
+
+  checkInvariants(): void {
+    this.machine?.overlays.get(this.#overlayId)?.checkInvariants();
   }
 
   inspect(): Inspection | undefined {
@@ -178,6 +190,7 @@ export class PeerDriver implements Driver {
     return {
       held: (index) => window.holds(index),
       start: window.start,
+      limit: window.limit,
       heldCount: window.heldCount,
       heldBytes: window.heldBytes,
       windowFragments: window.windowFragments,

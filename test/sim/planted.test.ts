@@ -28,9 +28,15 @@ function hunt(bug: PlantedBug): { seed: number; checkers: Set<string> } | undefi
 }
 
 describe("planted bugs", () => {
-  test.each(PLANTED_BUGS)("$name: found", (bug) => {
-    const found = hunt(bug);
-    expect(found, `${bug.name} stays hidden for ${SEEDS_MAX} seeds`).toBeDefined();
-    expect(found?.checkers.has("machine-throws")).toBe(bug.foundBy.includes("machine-throws"));
-  });
+  test.each(PLANTED_BUGS)(
+    "$name: found",
+    (bug) => {
+      const found = hunt(bug);
+      expect(found, `${bug.name} stays hidden for ${SEEDS_MAX} seeds`).toBeDefined();
+      // A bug of another is no reason to fall over; one's own memory changed under one's feet is.
+      const mayThrow = bug.foundBy.includes("machine-throws");
+      expect(mayThrow || found?.checkers.has("machine-throws") === false).toBe(true);
+    },
+    120_000,
+  );
 });

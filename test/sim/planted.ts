@@ -7,6 +7,7 @@
 import { ENTRY_BYTES } from "../../src/base/layout.ts";
 import type { Input, Machine, Now, Output, Transmit } from "../../src/base/machine.ts";
 import type { Take } from "../../src/peer/commands.ts";
+import type { PeerMachine } from "../../src/peer/peer.ts";
 import type { Member, Swarm } from "../../src/sim/swarm.ts";
 import {
   creditLimit,
@@ -224,6 +225,132 @@ class OverwritesQueued extends Wrapper {
   }
 }
 
+/** Grants more than its window has room for. */
+class GrantsTooMuch extends Wrapper {
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return rewritten(output, TYPE.CREDIT, (frame) => {
+      putU64(frame, 16, creditLimit(frame, 0) + 64);
+      return frame;
+    });
+  }
+}
+
+/** Tells the same credit for ever. */
+class NeverRaisesCredit extends Wrapper {
+  readonly #told = new Map<number, number>();
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return rewritten(output, TYPE.CREDIT, (frame) => {
+      const told = this.#told.get(output.linkId) ?? creditLimit(frame, 0);
+      this.#told.set(output.linkId, told);
+      putU64(frame, 16, told);
+      return frame;
+    });
+  }
+}
+
+/** Takes every third credit back in part. */
+class LowersCredit extends Wrapper {
+  #frames = 0;
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return rewritten(output, TYPE.CREDIT, (frame) => {
+      const limit = creditLimit(frame, 0);
+      if (++this.#frames % 3 === 0) putU64(frame, 16, Math.max(1, limit - 32));
+      return frame;
+    });
+  }
+}
+
+/** Counts its window wrong: takes more than it said it would hold. */
+class OverfillsWindow extends Wrapper {
+  readonly #member: Member;
+  #widened: unknown;
+  constructor(inner: AnyMachine, member: Member) {
+    super(inner);
+    this.#member = member;
+  }
+  protected override handled(): void {
+    const { machine } = this.#member.driver as unknown as { readonly machine?: PeerMachine };
+    for (const { window } of machine?.overlays.values() ?? []) {
+      if (this.#widened === window) return;
+      this.#widened = window;
+      const { windowFragments } = window;
+      Object.defineProperty(window, "limit", {
+        get: () => Math.min(window.start + windowFragments, window.mapEnd),
+      });
+    }
+  }
+}
+
+/** Sends each run of DATA twice. */
+class SendsTwice extends Wrapper {
+  #frames = 0;
+  protected override outgoing(output: Transmit): Output<unknown> {
+    if (output.bytes[6] !== TYPE.DATA || ++this.#frames % 8 !== 0) return output;
+    this.emitToo({ kind: "transmit", linkId: output.linkId, bytes: output.bytes.slice() });
+    return output;
+  }
+}
+
+/** Waits for pushes: asks for nothing, however long it is missing. */
+class NeverAsks extends Wrapper {
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return unasked(output, () => true);
+  }
+}
+
+/** Asks for each fragment once: every other request comes to nothing and is believed in for ever. */
+class NeverExpiresRequests extends Wrapper {
+  readonly #asked = new Set<number>();
+  #requests = 0;
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return unasked(output, (frame) => {
+      let again = false;
+      for (const { first, count } of ranges(frame, 0, frame.length) ?? []) {
+        for (let index = first; index < first + count; index++) {
+          again ||= this.#asked.has(index);
+          this.#asked.add(index);
+        }
+      }
+      return again || ++this.#requests % 2 === 0;
+    });
+  }
+}
+
+/** Forgets how far it was: declares an older start now and then. */
+class StartFalls extends Wrapper {
+  #frames = 0;
+  protected override outgoing(output: Transmit): Output<unknown> {
+    return rewritten(output, TYPE.HAVE, (frame) => {
+      const start = haveStart(frame, 0);
+      if (++this.#frames % 16 === 0 && start > 0) putU64(frame, 16, start - 1);
+      return frame;
+    });
+  }
+}
+
+/** Frees at once what it took, whoever still needs it: says so and does so. */
+class AcknowledgesForOthers extends Wrapper {
+  protected override incoming(input: Input<unknown>): Input<unknown> {
+    eachIncoming(input, TYPE.CREDIT, (memory, offset) => {
+      // Reads a neighbour's credit as "has all below it".
+      this.#limit = Math.max(this.#limit, creditLimit(memory, offset));
+    });
+    eachIncoming(input, TYPE.HAVE, (memory, offset) => {
+      putU64(memory, offset + 16, Math.max(haveStart(memory, offset), this.#limit - 32));
+    });
+    return input;
+  }
+  #limit = 0;
+}
+
+/** GETs for which it says so do nothing: they go out as a CANCEL of what was never asked for. */
+function unasked(output: Transmit, drops: (frame: Uint8Array) => boolean): Output<unknown> {
+  return rewritten(output, TYPE.GET, (frame) => {
+    if (drops(frame)) frame[6] = TYPE.CANCEL;
+    return frame;
+  });
+}
+
 function takeOf(input: Input<unknown>): Take | undefined {
   if (input.kind !== "command") return undefined;
   const command = input.command as { readonly kind: string };
@@ -262,5 +389,19 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   ),
   planted("delivers twice", "peers", ["delivery"], DeliversTwice),
   planted("skips in silence", "peers", ["delivery"], SkipsSilently),
-  planted("overwrites what is queued", "all", ["transmit-untouched"], OverwritesQueued),
+  planted(
+    "overwrites what is queued",
+    "all",
+    ["transmit-untouched", "machine-throws"],
+    OverwritesQueued,
+  ),
+  planted("grants credit beyond its window", "peers", ["credit-kept"], GrantsTooMuch),
+  planted("never raises its credit", "peers", ["completeness", "credit-kept"], NeverRaisesCredit),
+  planted("takes credit back", "peers", ["credit-kept"], LowersCredit),
+  planted("overfills its window", "peers", ["queues-bounded", "invariants"], OverfillsWindow),
+  planted("sends what it has sent", "all", ["sent-once"], SendsTwice),
+  planted("never asks for what is missing", "peers", ["completeness"], NeverAsks),
+  planted("lets no request expire", "peers", ["completeness"], NeverExpiresRequests),
+  planted("lets its start fall", "peers", ["marks-monotone"], StartFalls),
+  planted("takes credit for an acknowledgement", "all", ["completeness"], AcknowledgesForOthers),
 ];

@@ -125,6 +125,7 @@ export class Producer {
       this.#swarm.world.violate("write-answer", `${write.accepted} accepted of ${count}`);
     }
     feed.next += write.accepted;
+    if (write.accepted > 0) this.#swarm.lastWriteMs = this.#swarm.world.nowMs;
     if (feed.next > total) {
       this.#end(feed);
       return;

@@ -16,10 +16,13 @@ import { CreditKeptChecker } from "./checkers/credit-kept.ts";
 import { DeliveryChecker } from "./checkers/delivery.ts";
 import { HonestMapsChecker } from "./checkers/honest-maps.ts";
 import { IdenticalFragmentsChecker } from "./checkers/identical-fragments.ts";
+import { InvariantsChecker } from "./checkers/invariants.ts";
 import { MarksMonotoneChecker } from "./checkers/marks-monotone.ts";
 import { QueuesBoundedChecker } from "./checkers/queues-bounded.ts";
+import { SentOnceChecker } from "./checkers/sent-once.ts";
 import { SourceReceivesNothingChecker } from "./checkers/source-receives-nothing.ts";
 import { StandingChecker } from "./checkers/standing.ts";
+import { Coverage } from "./coverage.ts";
 import { Directory } from "./directory.ts";
 import type { SwarmFacts } from "./facts.ts";
 import { Faults } from "./faults.ts";
@@ -37,6 +40,7 @@ export interface DriverSetup {
   readonly payloads: Payloads;
   readonly sourceIds: readonly string[];
   readonly directory: Directory;
+  readonly coverage: Coverage;
 }
 
 export type DriverFactory = (setup: DriverSetup) => Driver;
@@ -89,6 +93,10 @@ export interface Report {
   readonly peersInGoodStanding: number;
   readonly excuses: Record<string, number>;
   readonly faultHits: Record<string, number>;
+  /** Virtual time from the last fault, or the last datum if that was later, until all was done. */
+  readonly healedMs: number;
+  /** Everything that occurred: see coverage.ts. */
+  readonly occurred: readonly string[];
 }
 
 export const PEER_PORT = 7901;
@@ -112,6 +120,7 @@ export function simulate(request: SimulateOptions): Report {
     payloads,
     dataPerSource: new Map(sourceIds.map((id) => [id, options.dataPerSource])),
     fragmentBytes: options.fragmentBytes,
+    delivery: options.delivery,
     swarm,
   };
   const traffic = new Traffic(swarm);
@@ -120,12 +129,16 @@ export function simulate(request: SimulateOptions): Report {
   const identical = new IdenticalFragmentsChecker(facts);
   const honest = new HonestMapsChecker(facts);
   const queues = new QueuesBoundedChecker(facts, QUEUE_SLACK_BYTES);
+  const coverage = new Coverage();
   swarm.observe(traffic);
+  swarm.observe(coverage);
   swarm.observe(identical);
   swarm.observe(new SourceReceivesNothingChecker(facts));
   swarm.observe(honest);
   swarm.observe(new MarksMonotoneChecker(facts));
   if (request.withoutCredit !== true) swarm.observe(new CreditKeptChecker(facts));
+  if (request.withoutCredit !== true) swarm.observe(new SentOnceChecker(facts));
+  swarm.observe(new InvariantsChecker(facts));
   swarm.observe(queues);
   swarm.observe(delivery);
   swarm.observe(completeness);
@@ -141,7 +154,7 @@ export function simulate(request: SimulateOptions): Report {
     const role = swarm.members.length === 0 ? "source" : "peer";
     return swarm.add(node, role, fromStart, (member) => {
       directory.enter(member, network.listen(node, "tcp", PEER_PORT));
-      const setup = { member, swarm, world, options, payloads, sourceIds, directory };
+      const setup = { member, swarm, world, options, payloads, sourceIds, directory, coverage };
       return request.driver(setup);
     });
   };
@@ -173,6 +186,8 @@ export function simulate(request: SimulateOptions): Report {
   world.run(options.faults.faultMs);
   world.run(options.faults.faultMs + options.healMs, () => completeness.done);
   network.observers.end();
+  for (const { driver } of swarm.members) driver.finished?.();
+  for (const kind of Object.keys(faults.hits)) coverage.fault(kind);
 
   const peers = swarm.members.filter(({ role }) => role === "peer");
   const excuses: Record<string, number> = {};
@@ -202,6 +217,8 @@ export function simulate(request: SimulateOptions): Report {
     peersInGoodStanding: peers.filter((peer) => peer.inGoodStanding).length,
     excuses,
     faultHits: faults.hits,
+    healedMs: world.nowMs - Math.max(options.faults.faultMs, swarm.lastWriteMs),
+    occurred: [...coverage.seen].sort(),
   };
 }
 

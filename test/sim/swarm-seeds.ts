@@ -1,35 +1,46 @@
-/** Runs a range of seeds and says what they were like, so that a test can ask for enough of it. */
+/** Runs a range of seeds, holds what occurred against the table, and makes the first failure small. */
 
 import { expect } from "vitest";
+import { judgeCoverage } from "./expected.ts";
+import type { SwarmOptions } from "./options.ts";
 import { peerDriver } from "./peer-driver.ts";
 import { explain, type Report, simulate } from "./run.ts";
+import { keep, shrink } from "./shrink.ts";
 
 export interface SeedsSummary {
   readonly reports: readonly Report[];
   /** Share of peers owed everything, over all seeds. */
   readonly goodShare: number;
-  readonly hits: Readonly<Record<string, number>>;
 }
 
-/** Every seed of [from, to] must hold; the first that does not is explained, others are named. */
+/**
+ * Every seed of [from, to] must hold; the first that does not is explained and kept, made small,
+ * under test/sim/regress; others are named. Then everything in the table must have occurred.
+ */
 export function runSeeds(from: number, to: number): SeedsSummary {
+  const run = (seed: number, overrides: Partial<SwarmOptions> = {}): Report =>
+    simulate({ seed, overrides, driver: peerDriver });
   const reports: Report[] = [];
-  const hits: Record<string, number> = {};
   const failures: string[] = [];
-  let peers = 0;
-  let good = 0;
   for (let seed = from; seed <= to; seed++) {
-    const report = simulate({ seed, driver: peerDriver });
-    if (!report.ok) failures.push(failures.length === 0 ? explain(report) : brief(report));
-    reports.push(report);
-    peers += report.peers;
-    good += report.peersInGoodStanding;
-    for (const [kind, count] of Object.entries(report.faultHits)) {
-      hits[kind] = (hits[kind] ?? 0) + count;
+    const report = run(seed);
+    if (!report.ok) {
+      if (failures.length === 0) {
+        failures.push(explain(report), `made small: ${keep(shrink(report, run))}`);
+      } else failures.push(brief(report));
     }
+    reports.push(report);
   }
   expect(failures.length, failures.join("\n")).toBe(0);
-  return { reports, goodShare: good / peers, hits };
+  const { table, faults } = judgeCoverage(reports.map(({ occurred }) => occurred));
+  process.stdout.write(`seeds ${from} to ${to}, of them with\n${table}\n`);
+  expect(faults, faults.join("\n")).toEqual([]);
+  const sum = (of: (report: Report) => number): number =>
+    reports.reduce((total, report) => total + of(report), 0);
+  return {
+    reports,
+    goodShare: sum((report) => report.peersInGoodStanding) / sum((report) => report.peers),
+  };
 }
 
 function brief({ seed, violations }: Report): string {

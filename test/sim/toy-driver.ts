@@ -59,6 +59,7 @@ class ToyDriver implements Driver {
     return {
       held: (index) => machine.held(index),
       start: 0,
+      limit: Number.POSITIVE_INFINITY,
       heldCount: 0,
       heldBytes: 0,
       windowBytes: 1,

@@ -101,6 +101,11 @@ export function haveStart(bytes: Uint8Array, frame: number): number {
   return u64(bytes, frame + 16);
 }
 
+/** HAVE: bit 0 held back by others. */
+export function haveFlags(bytes: Uint8Array, frame: number): number {
+  return u32(bytes, frame + 28);
+}
+
 export function creditLimit(bytes: Uint8Array, frame: number): number {
   return u64(bytes, frame + 16);
 }

@@ -197,6 +197,7 @@ export class LargeDriver implements Driver {
     return {
       held: (index) => window.holds(index),
       start: window.start,
+      limit: window.limit,
       heldCount: window.heldCount,
       heldBytes: window.heldBytes,
       windowFragments: window.windowFragments,

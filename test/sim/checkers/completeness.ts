@@ -36,7 +36,8 @@ export class CompletenessChecker implements SwarmObserver {
     for (const member of this.#facts.swarm.members) {
       if (!owedTheEnd(member)) continue;
       if (!member.ended) this.#violate(`${member.name} did not come to the end`, member);
-      else if (member.inGoodStanding) this.#judge(member);
+      // Live drops what is late; that nothing is skipped in silence is judged elsewhere.
+      else if (member.inGoodStanding && this.#facts.delivery === "complete") this.#judge(member);
     }
   }
 

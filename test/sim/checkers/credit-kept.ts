@@ -1,4 +1,7 @@
-/** DATA stays below the credit that the receiver granted on that link; credit never falls. */
+/**
+ * DATA stays below the credit that the receiver granted on that link; credit never falls and is
+ * never granted past what the window has room for.
+ */
 
 import type { LinkEnd } from "../../../src/sim/border.ts";
 import type { SimNode } from "../../../src/sim/node.ts";
@@ -27,6 +30,10 @@ export class CreditKeptChecker implements SwarmObserver {
     const before = this.#granted.get(end) ?? 0;
     if (limit < before) {
       this.#violate(`${node.name} lowers its credit from ${before} to ${limit}`);
+    }
+    const room = this.#facts.swarm.memberOf(node)?.driver.inspect()?.limit;
+    if (room !== undefined && limit > room) {
+      this.#violate(`${node.name} grants credit up to ${limit}, its window ends at ${room}`);
     }
     this.#granted.set(end, Math.max(before, limit));
   }
