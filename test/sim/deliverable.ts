@@ -5,10 +5,9 @@
  * had was deliverable in any case. Lost is what a peer reported as a gap.
  */
 
-import type { LinkEnd } from "./link-end.ts";
-import type { SimNode } from "./node.ts";
+import type { LinkEnd, NodePort } from "../../src/sim/border.ts";
+import type { GapSeen, Member, SwarmObserver } from "../../src/sim/swarm.ts";
 import type { Run } from "./run.ts";
-import type { GapSeen, Member, SwarmObserver } from "./swarm.ts";
 
 /** How often is looked who holds what: what is held for a shorter time may be overlooked. */
 const LOOK_MS = 250;
@@ -72,7 +71,7 @@ export class Deliverable implements SwarmObserver {
     const { members } = this.#run.swarm;
     const component = components(members, this.#run.network.links());
     /** Component -> index -> how many of its members hold it. */
-    const holders = new Map<SimNode, Map<number, number>>();
+    const holders = new Map<NodePort, Map<number, number>>();
     for (const member of members) {
       const root = component(member.node);
       if (!member.node.alive || member.excuses.has("left")) continue;
@@ -115,9 +114,9 @@ function eachHeld(member: Member, visit: (index: number) => void): void {
 function components(
   members: readonly Member[],
   links: readonly LinkEnd[],
-): (node: SimNode) => SimNode {
-  const parent = new Map<SimNode, SimNode>();
-  const root = (node: SimNode): SimNode => {
+): (node: NodePort) => NodePort {
+  const parent = new Map<NodePort, NodePort>();
+  const root = (node: NodePort): NodePort => {
     let at = node;
     for (let up = parent.get(at); up !== undefined && up !== at; up = parent.get(at)) at = up;
     return at;

@@ -1,8 +1,8 @@
 /** Live under churn: what could be delivered is delivered, and nobody waits for anybody. */
 
 import { describe, expect, test } from "vitest";
+import { CALM_NETWORK } from "../../src/sim/network.ts";
 import { Deliverable } from "./deliverable.ts";
-import { CALM_NETWORK } from "./network.ts";
 import { NO_FAULTS, type SwarmOptions } from "./options.ts";
 import { peerDriver } from "./peer-driver.ts";
 import { explain, type Report, type Run, simulate } from "./run.ts";

@@ -1,8 +1,8 @@
 /** Many at once: half leaves within a second, as many join, and nobody lists members for minutes. */
 
 import { describe, expect, test } from "vitest";
+import { CALM_NETWORK } from "../../src/sim/network.ts";
 import type { Directory } from "./directory.ts";
-import { CALM_NETWORK } from "./network.ts";
 import { NO_FAULTS, type SwarmOptions } from "./options.ts";
 import { peerDriver } from "./peer-driver.ts";
 import { type DriverSetup, explain, type Report, type Run, simulate } from "./run.ts";
