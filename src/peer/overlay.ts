@@ -12,138 +12,41 @@
 
 import { assert } from "../base/assert.ts";
 import { Deadlines } from "../base/deadlines.ts";
-import type { RemoteProtocolError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
 import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
 import { type Accept, type Busy, BYE, encodeFrame, type Partner } from "../protocol/r10.ts";
 import type { BuffermapHeader } from "../protocol/r10-binary.ts";
-import { Picker } from "../stream/picker.ts";
-import { FragmentWindow } from "../stream/window.ts";
-import { Advertiser } from "./advertiser.ts";
-import type { PeerEvent, Take, TakeFragment, Write } from "./commands.ts";
-import { ConsumerRole } from "./consumer-role.ts";
+import type { Take, TakeFragment, Write } from "./commands.ts";
+import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
 import { declineStale } from "./decline.ts";
-import { Pace } from "./download.ts";
 import { Finale } from "./finale.ts";
-import { KnownTimes } from "./known-times.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
-import { Partners } from "./partners/partners.ts";
-import { Puller } from "./pull.ts";
+import type { OverlayOptions } from "./overlay-options.ts";
+import { OverlayParts } from "./overlay-parts.ts";
 import { pump, reconsider } from "./push.ts";
 import { confirmedTo, knownTo } from "./reach.ts";
-import { FragmentReceiver } from "./receiver.ts";
-import { Retention } from "./retention.ts";
-import { checkMemory, checkSettings, type OverlaySettings, type StartFrom } from "./settings.ts";
-import { SourceRole } from "./source-role.ts";
+import type { SourceRole } from "./source-role.ts";
 import { addTraffic, noTraffic, type Traffic } from "./traffic.ts";
 
 const TICK_MS = 50;
 /** Laggards, gaps and partners are looked after every so many ticks. */
 const SLOW_TICKS = 2;
-/** How far back it is remembered what had room here when. */
-const REACHED_SPAN_MS = 3_000;
 
-export interface OverlayOptions {
-  readonly settings: OverlaySettings;
-  readonly tag: Uint8Array;
-  readonly role: "source" | "peer";
-  readonly waitPeers: number;
-  /** Source, complete: nothing is freed until no new member came for so long. */
-  readonly gatherMs: number;
-  /** Undefined: as the delivery has it. */
-  readonly from: StartFrom | undefined;
-  readonly consume: boolean;
-  /** Closes a link for what came over it. */
-  readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
-  /** A neighbour is none any more. */
-  readonly dropped: (neighbour: Neighbour) => void;
-}
-
-export class Overlay {
-  readonly settings: OverlaySettings;
-  readonly tag: Uint8Array;
-  readonly window: FragmentWindow;
-  readonly neighbours: Neighbour[] = [];
-  readonly source: SourceRole | undefined;
-  readonly consumer: ConsumerRole | undefined;
-  readonly #context: PeerContext;
-  readonly #options: OverlayOptions;
-  readonly #receiver: FragmentReceiver;
-  readonly #partners: Partners;
-  /** What a consumer is to ask for; a source peer asks for nothing. */
-  readonly #picker: Picker | undefined;
-  readonly #puller: Puller | undefined;
-  /** When what was known came to have room here: before that nobody could push it. */
-  readonly #reached: KnownTimes;
-  readonly #retention: Retention;
-  readonly #pace: Pace;
+export class Overlay extends OverlayParts {
   readonly #deadlines = new Deadlines<"tick" | "flush" | "start">();
-  readonly #advertiser: Advertiser;
   readonly #finale: Finale;
-  readonly #times: KnownTimes;
   /** Traffic with neighbours that are gone. */
   readonly #past = noTraffic();
   #hasLeft = false;
   #pumpAll = false;
   readonly #pumpSome = new Set<Neighbour>();
   #ticks = 0;
-  /** Start of the window when it was pulled last. */
-  #pulledFrom: FragmentIndex = 0;
 
   constructor(context: PeerContext, options: OverlayOptions) {
-    checkSettings(options.settings);
-    checkMemory(options.settings, context.memory);
-    this.#context = context;
-    this.settings = options.settings;
-    this.tag = options.tag;
-    this.#options = options;
-    const { settings, tag } = this;
-    const { substreams } = settings;
-    this.window = new FragmentWindow(context.memory, {
-      start: 0,
-      fragments: settings.windowFragments,
-      bytes: settings.windowBytes,
-      fragmentBytes: settings.fragmentBytes,
-    });
-    this.#times = new KnownTimes(Math.max(settings.windowMs, settings.maxLagMs));
-    const isSource = options.role === "source";
-    this.#reached = new KnownTimes(REACHED_SPAN_MS);
-    this.#picker = isSource ? undefined : new Picker(this.window, substreams);
-    this.#puller =
-      this.#picker &&
-      new Puller(context, this.window, this.#picker, this.#reached, { tag, substreams });
-    this.#receiver = new FragmentReceiver(context, this.window, settings.integrity, {
-      came: (index, from) => this.#puller?.came(index, from),
-      arriving: (index) => this.#puller?.arriving(index),
-      failed: (index) => this.#puller?.failed(index),
-      stored: (index, offset, bytes, from) => this.#stored(index, offset, bytes, from),
-      corrupt: (from, error) => options.blame(from.link, error),
-    });
-    this.#partners = new Partners(context, this.window, tag, substreams, isSource);
-    this.#retention = new Retention(context, this.window, settings, tag);
-    const { window, neighbours } = this;
-    this.#pace = new Pace(context.download, window);
-    this.#advertiser = new Advertiser(context, window, tag, neighbours, isSource, this.#pace);
-    if (isSource) {
-      this.source = new SourceRole(context, this.window, settings, tag, {
-        produced: (index, offset, bytes) => this.#stored(index, offset, bytes, undefined),
-        sourceEnded: (source) =>
-          this.#event({
-            kind: "sourceEnded",
-            overlayId: settings.overlayId,
-            sourceId: source.id,
-            lastSequence: source.nextSequence - 1,
-          }),
-      });
-      this.consumer = undefined;
-    } else {
-      this.source = undefined;
-      const { from, consume } = options;
-      this.consumer = new ConsumerRole(context, window, settings, from, this.#times, consume);
-    }
+    super(context, options);
     this.#finale = new Finale(context, this, options);
     this.#deadlines.set("tick", context.now.monoMs + TICK_MS);
   }
@@ -162,17 +65,12 @@ export class Overlay {
   }
   get deadlineMs(): MonoMs {
     if (this.#hasLeft) return Number.POSITIVE_INFINITY;
-    return Math.min(this.#deadlines.earliestMs(), this.#advertiser.deadlineMs);
+    return Math.min(this.#deadlines.earliestMs(), this.advertiser.deadlineMs);
   }
   /** One past the highest index known to exist, as far as it is to be believed. */
   get known(): FragmentIndex {
     if (this.source !== undefined) return this.window.highest;
     return confirmedTo(this.window, this.neighbours);
-  }
-
-  /** For checks and reports. */
-  get partners(): Partners {
-    return this.#partners;
   }
 
   /** Bytes of fragments so far, by where they came from and went to. */
@@ -185,31 +83,31 @@ export class Overlay {
   /** How far the consumer is behind what is known, in time; 0 when it has all. */
   lagMs(): number {
     if (this.consumer?.started !== true) return 0;
-    return this.#times.ageMs(this.consumer.consumedTo, this.#context.now.monoMs);
+    return this.times.ageMs(this.consumer.consumedTo, this.context.now.monoMs);
   }
 
   /** Complete: the neighbour whose pace this node keeps now, its window being full because of it. */
   get heldBackBy(): Neighbour | undefined {
-    const holder = this.#retention.heldBackBy;
+    const holder = this.retention.heldBackBy;
     return holder !== undefined && this.neighbours.includes(holder) ? holder : undefined;
   }
 
   // ------------------------------------------------------------------------------ neighbours
 
   addNeighbour(link: PeerLink, peerId: string, role: Role): Neighbour {
-    const nowMs = this.#context.now.monoMs;
-    const picker = role === ROLES.source ? undefined : this.#picker;
+    const nowMs = this.context.now.monoMs;
+    const picker = role === ROLES.source ? undefined : this.puller?.picker;
     const neighbour = new Neighbour(this, this.window, picker, link, peerId, role, nowMs);
     // A new link alone is no better standing.
-    neighbour.lagging = this.#retention.wasLagging(peerId);
+    neighbour.lagging = this.retention.wasLagging(peerId);
     // What it has is told as a whole; what is still queued for others must not be told twice.
-    this.#advertiser.flush();
+    this.advertiser.flush();
     this.neighbours.push(neighbour);
-    this.#puller?.add(neighbour);
+    this.puller?.add(neighbour);
     this.#finale.memberCame(neighbour);
-    this.#advertiser.buffermap(neighbour);
-    if (this.#takes) this.#advertiser.grant(neighbour, true);
-    this.#event({
+    this.advertiser.buffermap(neighbour);
+    if (this.#takes) this.advertiser.grant(neighbour, true);
+    this.event({
       kind: "neighbour",
       overlayId: this.settings.overlayId,
       peerId,
@@ -223,14 +121,14 @@ export class Overlay {
     const at = this.neighbours.indexOf(neighbour);
     if (at < 0) return;
     this.neighbours.splice(at, 1);
-    this.#options.dropped(neighbour);
+    this.options.dropped(neighbour);
     this.#finale.memberWent(neighbour);
     addTraffic(this.#past, neighbour);
     this.#pumpSome.delete(neighbour);
-    this.#puller?.remove(neighbour);
-    this.#partners.gone(neighbour, this.neighbours);
+    this.puller?.remove(neighbour);
+    this.partners.gone(neighbour, this.neighbours);
     neighbour.close();
-    this.#event({
+    this.event({
       kind: "neighbour",
       overlayId: this.settings.overlayId,
       peerId: neighbour.peerId,
@@ -244,8 +142,8 @@ export class Overlay {
 
   /** DATA: throws RemoteProtocolError when the link is to be closed for it. */
   data(from: Neighbour, offset: MemoryOffset, bytes: number): void {
-    this.#pace.arrived(bytes, this.#context.now.monoMs);
-    this.#receiver.data(from, offset, bytes);
+    this.pace.arrived(bytes, this.context.now.monoMs);
+    this.receiver.data(from, offset, bytes);
   }
 
   buffermap(from: Neighbour, memory: Uint8Array, header: BuffermapHeader): void {
@@ -275,18 +173,18 @@ export class Overlay {
       const first = ranges[2 * i] as number;
       const count = ranges[2 * i + 1] as number;
       from.withdrew(first, count);
-      this.#puller?.lost(from, first, first + count);
+      this.puller?.lost(from, first, first + count);
     }
   }
 
   busy(from: Neighbour, { first, count, retryAfterMs }: Busy): void {
-    this.#context.counters.busyReceived++;
-    this.#puller?.busy(from, first, first + count, retryAfterMs);
+    this.context.counters.busyReceived++;
+    this.puller?.busy(from, first, first + count, retryAfterMs);
   }
 
   wants(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    const { monoMs } = this.#context.now;
-    this.#context.counters.requestsBeyondCredit += from.wants(ranges, pairs, monoMs);
+    const { monoMs } = this.context.now;
+    this.context.counters.requestsBeyondCredit += from.wants(ranges, pairs, monoMs);
     this.#pumpSome.add(from);
   }
 
@@ -297,23 +195,23 @@ export class Overlay {
   credit(from: Neighbour, limit: FragmentIndex): void {
     if (limit <= from.creditLimit) return;
     from.creditLimit = limit;
-    from.creditAdvancedMs = this.#context.now.monoMs;
+    from.creditAdvancedMs = this.context.now.monoMs;
     this.#pumpSome.add(from);
   }
 
   partner(from: Neighbour, message: Partner): void {
-    this.#partners.wanted(from, message.mask, message.from, this.neighbours);
+    this.partners.wanted(from, message.mask, message.from, this.neighbours);
     this.#pumpAll = true;
   }
 
   accept(from: Neighbour, message: Accept): void {
-    this.#partners.accepted(from, message, this.neighbours);
+    this.partners.accepted(from, message, this.neighbours);
     this.#seek();
   }
 
   refresh(from: Neighbour): void {
-    this.#advertiser.flush();
-    this.#advertiser.buffermap(from);
+    this.advertiser.flush();
+    this.advertiser.buffermap(from);
   }
 
   notify(from: Neighbour, index: FragmentIndex): void {
@@ -334,7 +232,7 @@ export class Overlay {
 
   take(command: Take | TakeFragment): void {
     assert(this.consumer !== undefined, "only a consumer takes");
-    for (const event of this.consumer.take(command)) this.#event(event);
+    for (const event of this.consumer.take(command)) this.event(event);
   }
 
   /** The session is over at the servers: who has nobody left to ask gives up. */
@@ -346,7 +244,7 @@ export class Overlay {
     if (this.#hasLeft) return;
     this.#hasLeft = true;
     // Who has all and leaves says so first: a source that waits for it must not miss that.
-    if (announced) this.#advertiser.flush();
+    if (announced) this.advertiser.flush();
     for (const neighbour of [...this.neighbours]) {
       if (announced) {
         const bye = { tag: this.tag, code: "", detail: "" };
@@ -356,11 +254,11 @@ export class Overlay {
     }
     this.source?.close();
     this.consumer?.close();
-    this.#receiver.close();
-    this.#picker?.close();
-    this.#pace.close();
+    this.receiver.close();
+    this.puller?.close();
+    this.pace.close();
     this.window.close();
-    if (!movesOn) this.#event({ kind: "left", overlayId: this.settings.overlayId });
+    if (!movesOn) this.event({ kind: "left", overlayId: this.settings.overlayId });
   }
 
   // ------------------------------------------------------------------------------ settling
@@ -368,8 +266,8 @@ export class Overlay {
   /** After each input that touched this overlay, and when its deadline passed. */
   settle(): void {
     if (this.#hasLeft) return;
-    const nowMs = this.#context.now.monoMs;
-    this.#receiver.flush();
+    const nowMs = this.context.now.monoMs;
+    this.receiver.flush();
     if (this.consumer !== undefined && this.#deadlines.take("start", nowMs)) this.#chooseStart();
     const tick = this.#deadlines.take("tick", nowMs);
     if (tick) {
@@ -377,16 +275,16 @@ export class Overlay {
       this.#tick();
       if (this.hasLeft) return;
     }
-    for (const event of this.consumer?.forward() ?? []) this.#event(event);
+    for (const event of this.consumer?.forward() ?? []) this.event(event);
     const consumedTo = this.#consumedTo();
     const expiredTo = this.#expiredTo(tick);
-    this.#retention.free(this.neighbours, consumedTo, this.known, tick, expiredTo);
+    this.retention.free(this.neighbours, consumedTo, this.known, tick, expiredTo);
     if (this.source !== undefined) this.#runSource();
     if (this.consumer?.wakes() === true) {
-      this.#event({ kind: "readable", overlayId: this.settings.overlayId });
+      this.event({ kind: "readable", overlayId: this.settings.overlayId });
     }
-    if (this.#takes) this.#pace.raise(nowMs);
-    this.#advertiser.run(this.#takes, tick);
+    if (this.#takes) this.pace.raise(nowMs);
+    this.advertiser.run(this.#takes, tick);
     this.#pull(tick);
     for (const neighbour of this.#pumpAll ? this.neighbours : this.#pumpSome) this.turn(neighbour);
     this.#pumpAll = false;
@@ -395,23 +293,22 @@ export class Overlay {
 
   /** The upload limit gives this neighbour its turn. */
   turn(neighbour: Neighbour): void {
-    pump(this.#context, this, neighbour);
+    pump(this.context, this, neighbour);
   }
 
   /** After credit is told: nobody serves what it was not granted. */
   #pull(tick: boolean): void {
     const { window, consumer } = this;
-    const puller = this.#puller;
+    const puller = this.puller;
     if (puller === undefined || consumer?.started !== true) return;
-    if (window.start !== this.#pulledFrom) puller.advanced(window.start);
-    this.#pulledFrom = window.start;
+    puller.forgetBelow(window.start);
     if (consumer.ended || !(tick || puller.due)) return;
     puller.run({
       neighbours: this.neighbours,
-      partners: this.#partners.partners,
+      partners: this.partners.partners,
       head: consumer.consumedTo,
       to: Math.min(knownTo(window, this.neighbours), window.limit),
-      overdue: (s) => this.#partners.overdue(s),
+      overdue: (s) => this.partners.overdue(s),
     });
   }
 
@@ -420,14 +317,14 @@ export class Overlay {
     for (const neighbour of this.neighbours) {
       assert(neighbour.grantedLimit <= this.window.limit, "credit within the window");
     }
-    this.#puller?.checkInvariants(this.neighbours);
+    this.puller?.checkInvariants(this.neighbours);
   }
 
   #runSource(): void {
     const source = this.source as SourceRole;
-    const nowMs = this.#context.now.monoMs;
+    const nowMs = this.context.now.monoMs;
     if (source.run(this.#wayOutIsIdle())) {
-      this.#event({ kind: "writable", overlayId: this.settings.overlayId });
+      this.event({ kind: "writable", overlayId: this.settings.overlayId });
     }
     const flushMs = source.flushMs;
     if (flushMs < Number.POSITIVE_INFINITY) this.#deadlines.set("flush", Math.max(flushMs, nowMs));
@@ -436,7 +333,7 @@ export class Overlay {
 
   /** Whether what is open would leave at once. */
   #wayOutIsIdle(): boolean {
-    if (this.#context.upload.isSaturated) return false;
+    if (this.context.upload.isSaturated) return false;
     let pushes = false;
     for (const neighbour of this.neighbours) {
       if (!neighbour.link.isIdle) return false;
@@ -459,8 +356,8 @@ export class Overlay {
     if (this.settings.delivery !== "live") return undefined;
     if (this.source === undefined ? !this.#takes : !this.#finale.isAttended) return undefined;
     if (!tick) return 0;
-    const old = this.#times.knownBefore(this.settings.windowMs, this.#context.now.monoMs);
-    return Math.min(old, this.#times.highest - 1, this.endIndex ?? Number.POSITIVE_INFINITY);
+    const old = this.times.knownBefore(this.settings.windowMs, this.context.now.monoMs);
+    return Math.min(old, this.times.highest - 1, this.endIndex ?? Number.POSITIVE_INFINITY);
   }
 
   /** Whether DATA is taken now: a consumer that knows where it starts. */
@@ -472,41 +369,40 @@ export class Overlay {
     this.#ticks++;
     // What a source keeps until its audience is there gets no older meanwhile.
     if (this.source === undefined ? this.#takes : this.#finale.isAttended) {
-      this.#times.sample(this.known, this.#context.now.monoMs);
+      this.times.sample(this.known, this.context.now.monoMs);
     }
     if (this.consumer?.started === true && !this.consumer.ended) {
-      const known = Math.min(this.known, this.window.limit);
-      this.#reached.sample(known, this.#context.now.monoMs);
+      this.puller?.sample(Math.min(this.known, this.window.limit));
       if (this.consumer.wakesForScan()) {
-        this.#event({ kind: "readable", overlayId: this.settings.overlayId });
+        this.event({ kind: "readable", overlayId: this.settings.overlayId });
       }
     }
-    for (const neighbour of this.neighbours) declineStale(this.#context, this.tag, neighbour);
+    for (const neighbour of this.neighbours) declineStale(this.context, this.tag, neighbour);
     if (this.#ticks % SLOW_TICKS !== 0) return;
-    this.#partners.watch(this.neighbours);
+    this.partners.watch(this.neighbours);
     this.#seek();
     const confirmed = this.known;
     this.#watchStanding(confirmed);
     if (this.consumer !== undefined) {
-      for (const event of this.consumer.repair(this.neighbours, confirmed)) this.#event(event);
+      for (const event of this.consumer.repair(this.neighbours, confirmed)) this.event(event);
     }
-    this.#advertiser.refreshClipped(false);
+    this.advertiser.refreshClipped(false);
     this.#end();
   }
 
   #seek(): void {
     if (this.consumer?.started !== true || this.consumer.ended) return;
-    this.#partners.seek(
+    this.partners.seek(
       this.neighbours,
       Math.min(knownTo(this.window, this.neighbours), this.window.limit),
     );
   }
 
   #watchStanding(confirmed: FragmentIndex): void {
-    const changed = this.#retention.watch(this.neighbours, this.#consumedTo(), confirmed);
-    this.#advertiser.heldBack = this.#retention.isHeldBack;
+    const changed = this.retention.watch(this.neighbours, this.#consumedTo(), confirmed);
+    this.advertiser.heldBack = this.retention.isHeldBack;
     for (const neighbour of changed) {
-      this.#event({
+      this.event({
         kind: "neighbour",
         overlayId: this.settings.overlayId,
         peerId: neighbour.peerId,
@@ -522,12 +418,12 @@ export class Overlay {
     if (consumer.started) return;
     const start = consumer.chooseStart(this.neighbours);
     if (start === undefined) {
-      this.#deadlines.set("start", this.#context.now.monoMs + TICK_MS);
+      this.#deadlines.set("start", this.context.now.monoMs + TICK_MS);
       return;
     }
     if (start === "gone") {
       this.#deadlines.clear("start");
-      this.#event({ kind: "failed", overlayId, code: "START_GONE", detail: "" });
+      this.event({ kind: "failed", overlayId, code: "START_GONE", detail: "" });
       return;
     }
     const { window } = this;
@@ -539,9 +435,9 @@ export class Overlay {
       window.advance(start);
     }
     consumer.start(start);
-    this.#advertiser.refreshClipped(true);
-    this.#advertiser.start();
-    this.#event({ kind: "started", overlayId: this.settings.overlayId, index: start });
+    this.advertiser.refreshClipped(true);
+    this.advertiser.start();
+    this.event({ kind: "started", overlayId: this.settings.overlayId, index: start });
     this.#seek();
   }
 
@@ -550,11 +446,11 @@ export class Overlay {
     if (step === undefined) return;
     const { overlayId } = this.settings;
     if (step.kind === "leave") this.leave(true);
-    else if (step.kind !== "failed") this.#event({ kind: step.kind, overlayId });
-    else this.#event({ kind: "failed", overlayId, code: step.code, detail: step.detail });
+    else if (step.kind !== "failed") this.event({ kind: step.kind, overlayId });
+    else this.event({ kind: "failed", overlayId, code: step.code, detail: step.detail });
   }
 
-  #stored(
+  protected override stored(
     index: FragmentIndex,
     offset: MemoryOffset,
     bytes: number,
@@ -564,14 +460,10 @@ export class Overlay {
     window.store(index, offset, bytes);
     const flags = window.kernel.view.getUint16(offset + layout.DATA_FLAGS, true);
     if ((flags & layout.DATA_FLAG_END) !== 0) this.#finale.endKnown(index);
-    this.#advertiser.stored(index);
+    this.advertiser.stored(index);
     for (const neighbour of this.neighbours) {
       if (neighbour !== from) reconsider(neighbour, index);
     }
     this.#pumpAll = true;
-  }
-
-  #event(event: PeerEvent): void {
-    this.#context.event(event);
   }
 }

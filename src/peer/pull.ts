@@ -16,10 +16,10 @@ import { FRAME_TYPES } from "../base/layout.ts";
 import { SUBSTREAM_RUN } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { encodeRanges } from "../protocol/r10-binary.ts";
-import type { Picker } from "../stream/picker.ts";
+import { Picker } from "../stream/picker.ts";
 import type { FragmentWindow, WindowMap } from "../stream/window.ts";
 import type { PeerContext } from "./context.ts";
-import type { KnownTimes } from "./known-times.ts";
+import { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { substreamOf } from "./settings.ts";
 import { Supplier } from "./supplier.ts";
@@ -54,12 +54,16 @@ export interface PullView {
 }
 
 export class Puller {
+  /** What neighbours hold is counted in it. */
+  readonly picker: Picker;
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
-  readonly #picker: Picker;
   readonly #tag: Uint8Array;
   readonly #substreams: number;
-  readonly #times: KnownTimes;
+  /** When what was known came to have room here: before that nobody could push it. */
+  readonly #times = new KnownTimes(LATE_PUSH_MS + 1_000);
+  /** Below it nothing is waited for. */
+  #start: FragmentIndex = 0;
   readonly #suppliers = new Map<Neighbour, Supplier>();
   /** Requests to be taken back. */
   readonly #cancels = new Map<Neighbour, FragmentIndex[]>();
@@ -71,21 +75,14 @@ export class Puller {
   #seconds = 0;
   #due = false;
 
-  constructor(
-    context: PeerContext,
-    window: FragmentWindow,
-    picker: Picker,
-    times: KnownTimes,
-    overlay: { readonly tag: Uint8Array; readonly substreams: number },
-  ) {
+  constructor(context: PeerContext, window: FragmentWindow, tag: Uint8Array, substreams: number) {
     this.#context = context;
     this.#window = window;
-    this.#picker = picker;
-    this.#times = times;
-    this.#tag = overlay.tag;
-    this.#substreams = overlay.substreams;
+    this.picker = new Picker(window, substreams);
+    this.#tag = tag;
+    this.#substreams = substreams;
     this.#underWay = window.createMap();
-    this.#bounds = new Float64Array(overlay.substreams);
+    this.#bounds = new Float64Array(substreams);
   }
 
   /** Whether run() has something to do before the next tick. */
@@ -119,7 +116,7 @@ export class Puller {
   /** What came as fragment `index` was none, or is of no use: it is still missing. */
   failed(index: FragmentIndex): void {
     this.#window.unmark(this.#underWay, index, index + 1);
-    this.#picker.release(index, index + 1);
+    this.picker.release(index, index + 1);
     this.#due = true;
   }
 
@@ -134,8 +131,15 @@ export class Puller {
     this.#suppliers.get(neighbour)?.busy(this.#context.now.monoMs + retryAfterMs);
   }
 
-  /** The window moved: what lies below `start` is waited for no more. */
-  advanced(start: FragmentIndex): void {
+  /** Notes how far the stream was known at this time, as far as it has room here. */
+  sample(known: FragmentIndex): void {
+    this.#times.sample(known, this.#context.now.monoMs);
+  }
+
+  /** What lies below the window's `start` is waited for no more. */
+  forgetBelow(start: FragmentIndex): void {
+    if (start === this.#start) return;
+    this.#start = start;
     for (const [neighbour, supplier] of this.#suppliers) {
       supplier.forget(0, start, (index) => this.#cancel(neighbour, index));
     }
@@ -155,6 +159,11 @@ export class Puller {
     for (const [neighbour, indices] of asks) this.#send(neighbour, indices);
   }
 
+  close(): void {
+    this.picker.close();
+    this.#window.releaseMap(this.#underWay);
+  }
+
   checkInvariants(neighbours: readonly Neighbour[]): void {
     assert(this.#suppliers.size === neighbours.length, "a supplier for each neighbour");
     for (const supplier of this.#suppliers.values()) {
@@ -164,13 +173,13 @@ export class Puller {
         assert(!this.#window.holds(index), "what is held is asked for no more");
       }
     }
-    this.#picker.checkInvariants(neighbours.filter((n) => !n.isSource).map((n) => n.have));
+    this.picker.checkInvariants(neighbours.filter((n) => !n.isSource).map((n) => n.have));
   }
 
   // ------------------------------------------------------------------------------ whom to ask
 
   #askPeers(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
-    if (this.#picker.candidates === 0) return;
+    if (this.picker.candidates === 0) return;
     const able: { supplier: Supplier; room: number }[] = [];
     for (const supplier of this.#suppliers.values()) {
       if (supplier.neighbour.isSource) continue;
@@ -192,7 +201,7 @@ export class Puller {
       const { supplier, room } = able[best] as { supplier: Supplier; room: number };
       // It serves nothing that it was not granted.
       const end = Math.min(view.to, supplier.neighbour.grantedLimit);
-      const count = this.#picker.pick(
+      const count = this.picker.pick(
         {
           urgentEnd: Math.min(view.head + URGENT_FRAGMENTS, end),
           end,
@@ -231,7 +240,7 @@ export class Puller {
         continue;
       }
       const wanted =
-        !this.#window.test(this.#underWay, index) && this.#picker.availabilityOf(index) === 0;
+        !this.#window.test(this.#underWay, index) && this.picker.availabilityOf(index) === 0;
       if (wanted && source.mayBeAskedFor(index)) {
         this.#ask(supplier, index, asks, nowMs);
         room--;
@@ -295,7 +304,7 @@ export class Puller {
         bound = Math.max(overdueTo, partner.pullFrom);
       }
       this.#bounds[s] = bound;
-      this.#picker.pushedFrom(s, bound);
+      this.picker.pushedFrom(s, bound);
     }
   }
 
@@ -320,7 +329,7 @@ export class Puller {
 
   #take(index: FragmentIndex): void {
     this.#window.mark(this.#underWay, index, index + 1);
-    this.#picker.take(index, index + 1);
+    this.picker.take(index, index + 1);
   }
 
   #takeBack(index: FragmentIndex): void {

@@ -1,0 +1,104 @@
+/**
+ * The parts of an overlay and how they are put together: which of them a source peer has, which a
+ * consumer, and what each is told of the others. What is done with them, and when, is overlay.ts.
+ */
+
+import type { FragmentIndex, MemoryOffset } from "../base/units.ts";
+import { FragmentWindow } from "../stream/window.ts";
+import { Advertiser } from "./advertiser.ts";
+import type { PeerEvent } from "./commands.ts";
+import { ConsumerRole } from "./consumer-role.ts";
+import type { PeerContext } from "./context.ts";
+import { Pace } from "./download.ts";
+import { KnownTimes } from "./known-times.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { OverlayOptions } from "./overlay-options.ts";
+import { Partners } from "./partners/partners.ts";
+import { Puller } from "./pull.ts";
+import { FragmentReceiver } from "./receiver.ts";
+import { Retention } from "./retention.ts";
+import { checkMemory, checkSettings, type OverlaySettings } from "./settings.ts";
+import { SourceRole } from "./source-role.ts";
+
+export abstract class OverlayParts {
+  readonly settings: OverlaySettings;
+  readonly tag: Uint8Array;
+  readonly window: FragmentWindow;
+  readonly neighbours: Neighbour[] = [];
+  readonly source: SourceRole | undefined;
+  readonly consumer: ConsumerRole | undefined;
+  readonly partners: Partners;
+  protected readonly context: PeerContext;
+  protected readonly options: OverlayOptions;
+  protected readonly receiver: FragmentReceiver;
+  /** A source peer asks for nothing. */
+  protected readonly puller: Puller | undefined;
+  protected readonly retention: Retention;
+  protected readonly pace: Pace;
+  protected readonly advertiser: Advertiser;
+  protected readonly times: KnownTimes;
+
+  /** Throws LocalUsageError for settings out of range, OperationError ENGINE_MEMORY. */
+  constructor(context: PeerContext, options: OverlayOptions) {
+    const { settings, tag } = options;
+    checkSettings(settings);
+    checkMemory(settings, context.memory);
+    this.context = context;
+    this.settings = settings;
+    this.tag = tag;
+    this.options = options;
+    const { substreams } = settings;
+    const window = new FragmentWindow(context.memory, {
+      start: 0,
+      fragments: settings.windowFragments,
+      bytes: settings.windowBytes,
+      fragmentBytes: settings.fragmentBytes,
+    });
+    this.window = window;
+    this.times = new KnownTimes(Math.max(settings.windowMs, settings.maxLagMs));
+    const isSource = options.role === "source";
+    this.puller = isSource ? undefined : new Puller(context, window, tag, substreams);
+    this.receiver = new FragmentReceiver(context, window, settings.integrity, {
+      came: (index, from) => this.puller?.came(index, from),
+      arriving: (index) => this.puller?.arriving(index),
+      failed: (index) => this.puller?.failed(index),
+      stored: (index, offset, bytes, from) => this.stored(index, offset, bytes, from),
+      corrupt: (from, error) => options.blame(from.link, error),
+    });
+    this.partners = new Partners(context, window, tag, substreams, isSource);
+    this.retention = new Retention(context, window, settings, tag);
+    this.pace = new Pace(context.download, window);
+    const { neighbours, pace } = this;
+    this.advertiser = new Advertiser(context, window, tag, neighbours, isSource, pace);
+    if (isSource) {
+      this.source = this.#makeSource();
+      this.consumer = undefined;
+    } else {
+      this.source = undefined;
+      const { from, consume } = options;
+      this.consumer = new ConsumerRole(context, window, settings, from, this.times, consume);
+    }
+  }
+
+  #makeSource(): SourceRole {
+    const { settings, window, tag, context } = this;
+    const { overlayId } = settings;
+    return new SourceRole(context, window, settings, tag, {
+      produced: (index, offset, bytes) => this.stored(index, offset, bytes, undefined),
+      sourceEnded: ({ id: sourceId, nextSequence }) =>
+        this.event({ kind: "sourceEnded", overlayId, sourceId, lastSequence: nextSequence - 1 }),
+    });
+  }
+
+  /** A fragment is verified, or was made here: its reference passes to the overlay. */
+  protected abstract stored(
+    index: FragmentIndex,
+    offset: MemoryOffset,
+    bytes: number,
+    from: Neighbour | undefined,
+  ): void;
+
+  protected event(event: PeerEvent): void {
+    this.context.event(event);
+  }
+}
