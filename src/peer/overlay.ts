@@ -12,7 +12,6 @@
 
 import { assert } from "../base/assert.ts";
 import { Deadlines } from "../base/deadlines.ts";
-import type { RemoteProtocolError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
 import type { FragmentIndex, MemoryOffset, MonoMs } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
@@ -27,34 +26,20 @@ import { Finale } from "./finale.ts";
 import { KnownTimes } from "./known-times.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
+import type { OverlayOptions } from "./overlay-options.ts";
 import { Partners } from "./partners.ts";
 import { Puller } from "./pull.ts";
 import { pump, reconsider } from "./push.ts";
 import { confirmedTo, knownTo } from "./reach.ts";
 import { FragmentReceiver } from "./receiver.ts";
 import { Retention } from "./retention.ts";
-import { checkMemory, checkSettings, type OverlaySettings, type StartFrom } from "./settings.ts";
+import { checkMemory, checkSettings, type OverlaySettings } from "./settings.ts";
 import { SourceRole } from "./source-role.ts";
 import { addTraffic, noTraffic, type Traffic } from "./traffic.ts";
 
 const TICK_MS = 50;
 /** Laggards, gaps and partners are looked after every so many ticks. */
 const SLOW_TICKS = 2;
-export interface OverlayOptions {
-  readonly settings: OverlaySettings;
-  readonly tag: Uint8Array;
-  readonly role: "source" | "peer";
-  readonly waitPeers: number;
-  /** Source, complete: nothing is freed until no new member came for so long. */
-  readonly gatherMs: number;
-  /** Undefined: as the delivery has it. */
-  readonly from: StartFrom | undefined;
-  /** Closes a link for what came over it. */
-  readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
-  /** A neighbour is none any more. */
-  readonly dropped: (neighbour: Neighbour) => void;
-}
-
 export class Overlay {
   readonly settings: OverlaySettings;
   readonly tag: Uint8Array;
@@ -102,13 +87,7 @@ export class Overlay {
     this.#partners = new Partners(context, this.window, tag, settings.substreams, isSource);
     this.#puller = new Puller(context, this.window, tag, settings.substreams);
     this.#retention = new Retention(context, this.window, settings, tag);
-    this.#advertiser = new Advertiser(
-      context,
-      this.window,
-      tag,
-      this.neighbours,
-      options.role === "source",
-    );
+    this.#advertiser = new Advertiser(context, this.window, tag, this.neighbours, isSource);
     if (isSource) {
       this.source = new SourceRole(context, this.window, settings, tag, {
         produced: (index, offset, bytes) => this.#stored(index, offset, bytes, undefined),
@@ -166,8 +145,7 @@ export class Overlay {
 
   /** Complete: the neighbour whose pace this node keeps now, its window being full because of it. */
   get heldBackBy(): Neighbour | undefined {
-    const holder = this.#retention.heldBackBy;
-    return holder !== undefined && this.neighbours.includes(holder) ? holder : undefined;
+    return this.#retention.heldBackBy(this.neighbours);
   }
 
   // ------------------------------------------------------------------------------ neighbours
@@ -183,13 +161,8 @@ export class Overlay {
     this.#finale.memberCame(neighbour);
     this.#advertiser.buffermap(neighbour);
     if (this.#takes) this.#advertiser.grant(neighbour, true);
-    this.#event({
-      kind: "neighbour",
-      overlayId: this.settings.overlayId,
-      peerId,
-      state: "up",
-      detail: "",
-    });
+    const { overlayId } = this.settings;
+    this.#event({ kind: "neighbour", overlayId, peerId, state: "up", detail: "" });
     return neighbour;
   }
 
@@ -204,13 +177,8 @@ export class Overlay {
     this.#puller.lost(neighbour);
     this.#partners.gone(neighbour, this.neighbours);
     neighbour.close();
-    this.#event({
-      kind: "neighbour",
-      overlayId: this.settings.overlayId,
-      peerId: neighbour.peerId,
-      state: "down",
-      detail,
-    });
+    const { overlayId } = this.settings;
+    this.#event({ kind: "neighbour", overlayId, peerId: neighbour.peerId, state: "down", detail });
     this.#pumpAll = true;
   }
 
@@ -389,16 +357,16 @@ export class Overlay {
     return this.#finale.isAttended ? this.window.highest : 0;
   }
 
-  /**
-   * Live: all below is older than windowMs, looked after at ticks. Never END: a consumer that comes
-   * back late must find it. Undefined: nothing may be dropped, for its age or for want of room.
-   */
+  /** Live: what has left the window; undefined: nothing may be dropped yet. Looked after at ticks. */
   #expiredTo(tick: boolean): FragmentIndex | undefined {
-    if (this.settings.delivery !== "live") return undefined;
-    if (this.source === undefined ? !this.#takes : !this.#finale.isAttended) return undefined;
-    if (!tick) return 0;
-    const old = this.#times.knownBefore(this.settings.windowMs, this.#context.now.monoMs);
-    return Math.min(old, this.#times.highest - 1, this.endIndex ?? Number.POSITIVE_INFINITY);
+    if (this.settings.delivery !== "live" || !this.#counts) return undefined;
+    const { windowMs } = this.settings;
+    return tick ? this.#times.expiredTo(windowMs, this.#context.now.monoMs, this.endIndex) : 0;
+  }
+
+  /** Whether what is known gets older: what a source keeps until its audience is there does not. */
+  get #counts(): boolean {
+    return this.source === undefined ? this.#takes : this.#finale.isAttended;
   }
 
   /** Whether DATA is taken now: a consumer that knows where it starts. */
@@ -408,10 +376,7 @@ export class Overlay {
 
   #tick(): void {
     this.#ticks++;
-    // What a source keeps until its audience is there gets no older meanwhile.
-    if (this.source === undefined ? this.#takes : this.#finale.isAttended) {
-      this.#times.sample(this.known, this.#context.now.monoMs);
-    }
+    if (this.#counts) this.#times.sample(this.known, this.#context.now.monoMs);
     const reachable = Math.min(knownTo(this.window, this.neighbours), this.window.limit);
     if (this.consumer?.started === true && !this.consumer.ended) {
       this.#puller.sample(Math.min(this.known, this.window.limit));

@@ -1,0 +1,21 @@
+/** What an overlay is opened with. */
+
+import type { RemoteProtocolError } from "../base/errors.ts";
+import type { PeerLink } from "./link.ts";
+import type { Neighbour } from "./neighbour.ts";
+import type { OverlaySettings, StartFrom } from "./settings.ts";
+
+export interface OverlayOptions {
+  readonly settings: OverlaySettings;
+  readonly tag: Uint8Array;
+  readonly role: "source" | "peer";
+  readonly waitPeers: number;
+  /** Source, complete: nothing is freed until no new member came for so long. */
+  readonly gatherMs: number;
+  /** Undefined: as the delivery has it. */
+  readonly from: StartFrom | undefined;
+  /** Closes a link for what came over it. */
+  readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
+  /** A neighbour is none any more. */
+  readonly dropped: (neighbour: Neighbour) => void;
+}
