@@ -51,6 +51,15 @@ export class KnownTimes {
     return at < this.#oldest ? 0 : this.#indexAt(at);
   }
 
+  /**
+   * Live: all below has been known for `windowMs`, and leaves the window. Never the newest index, nor
+   * END: a consumer that comes back late must find it.
+   */
+  expiredTo(windowMs: number, nowMs: MonoMs, endIndex: FragmentIndex | undefined): FragmentIndex {
+    const old = this.knownBefore(windowMs, nowMs);
+    return Math.min(old, this.highest - 1, endIndex ?? Number.POSITIVE_INFINITY);
+  }
+
   /** How long fragment `index` has been known to exist, as far as samples reach; 0: not at all. */
   ageMs(index: FragmentIndex, nowMs: MonoMs): number {
     const at = this.#first((n) => this.#indexAt(n) > index);

@@ -88,8 +88,7 @@ export class Overlay extends OverlayParts {
 
   /** Complete: the neighbour whose pace this node keeps now, its window being full because of it. */
   get heldBackBy(): Neighbour | undefined {
-    const holder = this.retention.heldBackBy;
-    return holder !== undefined && this.neighbours.includes(holder) ? holder : undefined;
+    return this.retention.heldBackBy(this.neighbours);
   }
 
   // ------------------------------------------------------------------------------ neighbours
@@ -348,16 +347,12 @@ export class Overlay extends OverlayParts {
     return this.#finale.isAttended ? this.window.highest : 0;
   }
 
-  /**
-   * Live: all below is older than windowMs, looked after at ticks. Never END: a consumer that comes
-   * back late must find it. Undefined: nothing may be dropped, for its age or for want of room.
-   */
+  /** Undefined: nothing may be dropped yet, for its age or for want of room. */
   #expiredTo(tick: boolean): FragmentIndex | undefined {
-    if (this.settings.delivery !== "live") return undefined;
+    const { windowMs, delivery } = this.settings;
+    if (delivery !== "live") return undefined;
     if (this.source === undefined ? !this.#takes : !this.#finale.isAttended) return undefined;
-    if (!tick) return 0;
-    const old = this.times.knownBefore(this.settings.windowMs, this.context.now.monoMs);
-    return Math.min(old, this.times.highest - 1, this.endIndex ?? Number.POSITIVE_INFINITY);
+    return tick ? this.times.expiredTo(windowMs, this.context.now.monoMs, this.endIndex) : 0;
   }
 
   /** Whether DATA is taken now: a consumer that knows where it starts. */

@@ -86,8 +86,9 @@ export class Retention {
    * Complete: the neighbour that this node's full window waits for; undefined when it waits for none.
    * One that always gets on a little is within its rights (rule c) and sets everybody's pace.
    */
-  get heldBackBy(): Neighbour | undefined {
-    return this.#context.now.monoMs - this.#holderMs < HOLDER_MS ? this.#holder : undefined;
+  heldBackBy(neighbours: readonly Neighbour[]): Neighbour | undefined {
+    const recent = this.#context.now.monoMs - this.#holderMs < HOLDER_MS;
+    return recent ? neighbours.find((neighbour) => neighbour === this.#holder) : undefined;
   }
 
   /** Indices between the highest known one and the limit. */

@@ -445,6 +445,29 @@ describe("a peer's session", () => {
     expect(source.overlay.neighbours).toEqual([]);
   });
 
+  it("who could not reach the source peer at first meets it later, however many links it has", () => {
+    const { world } = scene();
+    const source = createSession(world, { waitPeers: 8 });
+    opened(world, source);
+    // Its first link to the source peer says nothing; meanwhile the others link up with it.
+    let links = 0;
+    const accept = source.acceptFrom.bind(source);
+    source.acceptFrom = (other, remote) => {
+      const wire = accept(other, remote);
+      if (links++ === 0) wire.open = false;
+      return wire;
+    };
+    const last = joinSession(world);
+    world.advance(500);
+    const first = Array.from({ length: 7 }, () => joinSession(world));
+    world.advance(4_000);
+    expect(last.overlay.neighbours.length).toBeGreaterThanOrEqual(6);
+    expect(last.overlay.neighbours.some(({ isSource }) => isSource)).toBe(false);
+    const feed = new Feed(source, 1_000, () => 1_000);
+    world.run(() => [...first, last].every((peer) => peer.has("ended")), 60_000);
+    for (const peer of [...first, last]) expect(received(peer)).toEqual(feed.written);
+  });
+
   it("P0.7: data that the source peer gets reach its peers at once", () => {
     const { world } = scene();
     const source = createSession(world);

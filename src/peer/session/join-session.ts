@@ -7,14 +7,13 @@
  * refreshed at a third of its lease; an OMS that forgot this member (it restarted) is joined again.
  *
  * Without END and without the source peer, or when the OMS tells of a later epoch, it looks for a
- * newer index file of the same key: a source peer that was killed and started over is in the next
- * epoch of the overlay, or in another overlay. What there is of the present one is taken first; then
- * this node goes on there, and says how far it came here.
+ * successor (the source peer was killed and started over). What there is of the present epoch is
+ * taken first; then this node goes on there, and says how far it came here.
  */
 
 import { type Address, parseAddress } from "../../base/machine.ts";
 import type { PeerId } from "../../base/units.ts";
-import { bytesEqual, toHex } from "../../base/units.ts";
+import { toHex } from "../../base/units.ts";
 import { ROLES } from "../../protocol/common.ts";
 import {
   decodeIndexFile,
@@ -25,11 +24,12 @@ import { JOIN, joinProof, LEAVE, LIST_PEERS, MEMBER_REFRESH } from "../../protoc
 import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
-import { nodeSettings, type StartFrom } from "../settings.ts";
-import { failedAt, type KnownMember, learn } from "./known-members.ts";
+import type { StartFrom } from "../settings.ts";
+import { failedAt, type KnownMember, learn, membersInDialOrder } from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
-import type { EpochEnd, JoinSession } from "./session-types.ts";
+import type { JoinSession } from "./session-types.ts";
+import { epochEnd, fileSettings, Successor, type SuccessorHost } from "./successor.ts";
 
 /** Links this node opens or has before it stops opening more. */
 const LINKS_WANTED = 6;
@@ -39,20 +39,13 @@ const QUERY_AGAIN_MS = 400;
 const SOURCE_GONE_MS = 300;
 /** What an OMS that was started anew says of a member: it is to join again. */
 const UNKNOWN: ReadonlySet<string> = new Set(["UNKNOWN_OVERLAY", "UNKNOWN_PEER"]);
-/** After the link to the OMS was lost the membership is looked after within this. */
+/** Without a link to the OMS the membership is looked after within this, then this often. */
 const REFRESH_SOON_MS = 1_000;
-/** And, while it can't be reached, at least this often. */
 const REFRESH_AGAIN_MS = 2_000;
 const MEMBERS_AGAIN_MS = 2_000;
 /** A member that could not be reached is tried again after this. */
 const DIAL_AGAIN_MS = 4_000;
 const TERMINATION_MS = 3_000;
-/** When the source peer went: asked soon whether it started over, then ever more seldom ... */
-const SUCCESSOR_MS = 300;
-const SUCCESSOR_GROWTH = 1.5;
-const SUCCESSOR_MS_MAX = 3_000;
-/** ... and no more after this: then its overlay expires. */
-const SUCCESSOR_UNTIL_MS = 60_000;
 
 export class JoiningSession extends SessionBase {
   readonly #options: JoinSession;
@@ -66,8 +59,7 @@ export class JoiningSession extends SessionBase {
   #leaseMs = 0;
   #sourcePeerId: PeerId = "";
   #leaving = false;
-  /** Since when it is looked for an overlay that the source goes on in. */
-  #orphanSinceMs = Number.NEGATIVE_INFINITY;
+  readonly #next: Successor;
   #saidWaiting = false;
   #sessionEpoch = 0;
   /** The OMS told of a later epoch: the source peer of this one is of no use any more. */
@@ -76,10 +68,13 @@ export class JoiningSession extends SessionBase {
   #successor: IndexFile | undefined;
   /** Joining the successor. */
   #moving = false;
+  /** Was linked to the source peer, or refused because it has links enough. */
+  #metSource = false;
 
   constructor(context: PeerContext, outlet: SessionOutlet, options: JoinSession) {
     super(context, outlet, options.sessionId);
     this.#options = options;
+    this.#next = new Successor(context, this.#lookOutlet());
   }
 
   override start(): void {
@@ -95,9 +90,12 @@ export class JoiningSession extends SessionBase {
       this.#sourceMayBeGone(event.peerId === this.#sourcePeerId);
       // Without the source peer it is worth knowing soon whether the session goes on.
       if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
+    } else if (event.kind === "neighbour" && event.state === "up") {
+      this.#metSource ||= event.peerId === this.#sourcePeerId;
     } else if (event.kind === "linkFailed") {
       failedAt(this.#members, event.address);
       this.noteFailure(event);
+      this.#metSource ||= event.code === "TOO_MANY_LINKS";
       this.#dialMore();
     } else if (event.kind === "drained") this.#moveOn();
     else if (event.kind === "left") this.leave();
@@ -286,17 +284,7 @@ export class JoiningSession extends SessionBase {
       role: "peer",
       from,
       consume: this.#options.consume ?? true,
-      settings: {
-        ...nodeSettings(this.#options.node, file.maxLagMs),
-        overlayId: file.overlayId,
-        sessionEpoch,
-        fragmentBytes: file.fragmentBytes,
-        integrity: file.integrity,
-        delivery: file.delivery,
-        substreams: file.substreams,
-        maxLagMs: file.maxLagMs,
-        sourcePeerId,
-      },
+      settings: fileSettings(file, sessionEpoch, sourcePeerId, this.#options.node),
     });
     if (!opened || this.#moving) return opened;
     this.outlet.event({
@@ -370,91 +358,45 @@ export class JoiningSession extends SessionBase {
     return !overlay.neighbours.some((neighbour) => neighbour.isSource);
   }
 
-  /** The epoch of the overlay as the OMS has it. */
   #epochTold(sessionEpoch: number): void {
     if (sessionEpoch <= this.#sessionEpoch || this.#isPast || this.#moving) return;
     this.#isPast = true;
-    this.#orphanSinceMs = this.context.now.monoMs;
-    this.#successorSoon(0);
+    this.#next.look();
   }
 
   /** Members that never met the source peer see only others go: that counts once a minute. */
   #sourceMayBeGone(isSource: boolean): void {
-    const nowMs = this.context.now.monoMs;
-    const again = nowMs - this.#orphanSinceMs >= SUCCESSOR_UNTIL_MS;
-    if (!this.#isOrphan() || !(isSource || again)) return;
-    this.#orphanSinceMs = nowMs;
-    this.#successorSoon(SUCCESSOR_MS);
+    if (this.#isOrphan() && (isSource || !this.#next.isLooking)) this.#next.look();
   }
 
-  #successorSoon(delayMs: number): void {
-    if (this.context.now.monoMs - this.#orphanSinceMs >= SUCCESSOR_UNTIL_MS) return;
-    this.after("step", delayMs * (1 - 0.3 * this.context.rng.next()), () => {
-      if (this.#isOrphan()) this.#askSuccessor(delayMs);
-    });
-  }
-
-  #askSuccessor(delayMs: number): void {
-    const { dataSourceId, dataId } = this.#file as IndexFile;
-    const again = (): void => {
-      this.#successorSoon(Math.min(SUCCESSOR_MS_MAX, delayMs * SUCCESSOR_GROWTH));
-    };
-    this.ask(
-      this.#options.ixs,
-      QUERY_INDEX,
-      { version: this.#highestVersion + 1, title: "", dataSourceId, dataId },
-      (answer) => {
-        if (!this.#isOrphan()) return;
-        const newer = answer.files
-          .map((encoded) => decodeIndexFile(encoded))
-          .find(({ file }) => this.#succeeds(file));
-        if (newer === undefined) again();
-        else this.#startedOver(newer, again);
+  #lookOutlet(): SuccessorHost {
+    const session = this;
+    return {
+      get own() {
+        return { file: session.#file as IndexFile, sessionEpoch: session.#sessionEpoch };
       },
-      again,
-    );
-  }
-
-  /** Whether the file is of the same data and newer: of another overlay, or of a later epoch. */
-  #succeeds(file: IndexFile): boolean {
-    const own = this.#file as IndexFile;
-    return (
-      file.dataSourceId === own.dataSourceId &&
-      file.dataId === own.dataId &&
-      file.version > own.version &&
-      (file.overlayId !== own.overlayId || file.sessionEpoch > this.#sessionEpoch)
-    );
-  }
-
-  #startedOver(received: ReceivedIndexFile, again: () => void): void {
-    const { sourcePublicKey: publicKey, signature } = received.file;
-    const job = {
-      kind: "verifySignature" as const,
-      publicKey,
-      bytes: received.signedBytes,
-      signature,
+      isOrphan: () => !this.isOver && this.#isOrphan(),
+      query: (version, { dataSourceId, dataId }, done, failed) => {
+        const request = { version, title: "", dataSourceId, dataId };
+        this.ask(this.#options.ixs, QUERY_INDEX, request, ({ files }) => done(files), failed);
+      },
+      after: (delayMs, action) => this.after("step", delayMs, action),
+      found: (file, sameKey) => this.#startedOver(file, sameKey),
+      gaveUp: () => {
+        if (this.#moving) this.#movingFailed({ code: "TIMEOUT", detail: "", retryAfterMs: 0 });
+      },
     };
-    this.context.job(job, (result) => {
-      if (this.isOver || !this.#isOrphan()) return;
-      if (result.kind !== "verifySignature" || !result.valid) {
-        again();
-        return;
-      }
-      const overlayId = this.overlayId as string;
-      const { file } = received;
-      const own = this.#file as IndexFile;
-      // Another key may hold these ids by now: its data are not what this session was joined for.
-      const sameKey = bytesEqual(file.sourcePublicKey, own.sourcePublicKey);
-      const movesOn = sameKey && (this.#options.followsRestarts ?? true);
-      if (movesOn) this.#successor = file;
-      this.note(
-        file.overlayId === overlayId
-          ? `the source started over in epoch ${file.sessionEpoch}`
-          : "the source started over in another overlay",
-      );
-      if (this.#moving) this.#moveOn();
-      else this.outlet.command({ kind: "overlayEnded", overlayId, startedOver: true, movesOn });
-    });
+  }
+
+  /** Another key may hold these ids by now: its data are not what this session was joined for. */
+  #startedOver(file: IndexFile, sameKey: boolean): void {
+    const overlayId = this.overlayId as string;
+    const movesOn = sameKey && (this.#options.followsRestarts ?? true);
+    if (movesOn) this.#successor = file;
+    const where = file.overlayId === overlayId ? `epoch ${file.sessionEpoch}` : "another overlay";
+    this.note(`the source started over in ${where}`);
+    if (this.#moving) this.#moveOn();
+    else this.outlet.command({ kind: "overlayEnded", overlayId, startedOver: true, movesOn });
   }
 
   /** All there is of the epoch before was taken: joins where the source goes on. */
@@ -475,14 +417,13 @@ export class JoiningSession extends SessionBase {
     this.#join(false);
   }
 
-  #movingFailed(failure: ServerFailure): void {
-    const waitedMs = this.context.now.monoMs - this.#orphanSinceMs;
-    if (waitedMs >= SUCCESSOR_UNTIL_MS) {
+  #movingFailed(failure: Pick<ServerFailure, "code" | "detail" | "retryAfterMs">): void {
+    if (!this.#next.isLooking) {
       const detail = `the source started over, and its session can not be joined: ${failure.code}`;
       this.fail({ code: "SESSION_LOST", detail });
     } else if (failure.code === "OVERLAY_GONE") {
       // It started over once more.
-      this.#successorSoon(SUCCESSOR_MS);
+      this.#next.again();
     } else {
       this.after("step", this.backoffMs(failure.retryAfterMs), () => this.#moveOn());
     }
@@ -491,13 +432,14 @@ export class JoiningSession extends SessionBase {
   /** Leaves the epoch before and opens the next in one turn, so that the consumer has always one. */
   #openNext(file: IndexFile, sessionEpoch: number): void {
     const overlayId = this.overlayId as string;
-    const before = this.#epochEnd();
+    const before = epochEnd(this.outlet.overlay(overlayId), this.#sessionEpoch);
     this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true, movesOn: true });
     // Whatever this node asked for at first: of what follows it wants all there is.
     const opened = this.#open(file, sessionEpoch, "oldest");
     this.#moving = false;
     this.#isPast = false;
     this.#successor = undefined;
+    this.#metSource = false;
     this.#members.clear();
     if (!opened) return;
     this.outlet.event({
@@ -509,16 +451,6 @@ export class JoiningSession extends SessionBase {
     });
   }
 
-  #epochEnd(): EpochEnd {
-    const consumer = this.outlet.overlay(this.overlayId as string)?.consumer;
-    const sources = [...(consumer?.assembler.sources.values() ?? [])];
-    return {
-      sessionEpoch: this.#sessionEpoch,
-      fragmentsTo: consumer?.consumedTo ?? 0,
-      sources: sources.map(({ id, next }) => ({ sourceId: id, last: Math.max(0, next - 1) })),
-    };
-  }
-
   // ------------------------------------------------------------------------------ members
 
   /** Opens links to members until there are enough, and sees to it that there will be. */
@@ -528,21 +460,18 @@ export class JoiningSession extends SessionBase {
     const nowMs = this.context.now.monoMs;
     const linked = new Set(overlay.neighbours.map((neighbour) => neighbour.peerId));
     let wanted = LINKS_WANTED - linked.size;
-    const { dial } = this.#options;
-    const candidates = [...this.#members.values()].filter(
-      ({ peerId, candidates: addresses }) =>
-        !linked.has(peerId) && addresses.length > 0 && (dial?.includes(peerId) ?? true),
-    );
-    // The source peer first: it always has what is newest; then whoever, by lot.
-    const order = candidates
-      .map((member) => ({ member, lot: member.isSource ? -1 : this.context.rng.next() }))
-      .sort((a, b) => a.lot - b.lot);
-    for (const { member } of order) {
+    for (const member of membersInDialOrder(
+      this.#members,
+      linked,
+      this.#options.dial,
+      this.context.rng,
+    )) {
       if (nowMs - member.dialledMs < DIAL_AGAIN_MS) {
         wanted--;
         continue;
       }
-      if (wanted <= 0) break;
+      // A source that waits for members counts those it has met: each meets it once.
+      if (wanted <= 0 && !(member.isSource && !this.#metSource)) break;
       wanted--;
       member.dialledMs = nowMs;
       const address = member.candidates[member.next % member.candidates.length] as Address;

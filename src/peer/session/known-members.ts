@@ -1,6 +1,7 @@
 /** The members of an overlay that a peer has heard of from the OMS, and when it dialled each last. */
 
 import type { Address } from "../../base/machine.ts";
+import type { Rng } from "../../base/rng.ts";
 import type { MonoMs, PeerId } from "../../base/units.ts";
 import { type Candidate, ROLES } from "../../protocol/common.ts";
 import type { Member } from "../../protocol/r5.ts";
@@ -55,4 +56,22 @@ export function failedAt(known: Map<PeerId, KnownMember>, address: Address): voi
       last.port === address.port;
     if (isIt && next % candidates.length !== 0) member.dialledMs = Number.NEGATIVE_INFINITY;
   }
+}
+
+/**
+ * Members to open links to, in the order to try them: the source peer first, it always has what is
+ * newest, then whoever, by lot. Not those linked already; only those of `dial` if it is given.
+ */
+export function membersInDialOrder(
+  known: ReadonlyMap<PeerId, KnownMember>,
+  linked: ReadonlySet<PeerId>,
+  dial: readonly PeerId[] | undefined,
+  rng: Rng,
+): KnownMember[] {
+  return [...known.values()]
+    .filter(({ peerId, candidates }) => !linked.has(peerId) && candidates.length > 0)
+    .filter(({ peerId }) => dial?.includes(peerId) ?? true)
+    .map((member) => ({ member, lot: member.isSource ? -1 : rng.next() }))
+    .sort((a, b) => a.lot - b.lot)
+    .map(({ member }) => member);
 }
