@@ -42,6 +42,8 @@ export class Overlay extends OverlayParts {
   readonly #past = noTraffic();
   #hasLeft = false;
   #pumpAll = false;
+  /** Something was written in this input. */
+  #wrote = false;
   readonly #pumpSome = new Set<Neighbour>();
   #ticks = 0;
 
@@ -226,6 +228,7 @@ export class Overlay extends OverlayParts {
   /** Returns whether there is nothing to settle for it. */
   write(command: Write): boolean {
     assert(this.source !== undefined, "only a source peer writes");
+    this.#wrote = true;
     return this.source.write(command) && !this.#wayOutIsIdle();
   }
 
@@ -322,10 +325,17 @@ export class Overlay extends OverlayParts {
   #runSource(): void {
     const source = this.source as SourceRole;
     const nowMs = this.context.now.monoMs;
-    if (source.run(this.#wayOutIsIdle())) {
-      this.event({ kind: "writable", overlayId: this.settings.overlayId });
+    source.run(this.#wayOutIsIdle());
+    let { flushMs } = source;
+    if (source.mayWakeWriter) {
+      // Not in the input in which it was told to wait: it does not know of that yet.
+      if (this.#wrote) flushMs = nowMs;
+      else {
+        source.writerWakes();
+        this.event({ kind: "writable", overlayId: this.settings.overlayId });
+      }
     }
-    const flushMs = source.flushMs;
+    this.#wrote = false;
     if (flushMs < Number.POSITIVE_INFINITY) this.#deadlines.set("flush", Math.max(flushMs, nowMs));
     else this.#deadlines.clear("flush");
   }
@@ -379,7 +389,8 @@ export class Overlay extends OverlayParts {
     const confirmed = this.known;
     this.#watchStanding(confirmed);
     if (this.consumer !== undefined) {
-      for (const event of this.consumer.repair(this.neighbours, confirmed)) this.event(event);
+      for (const event of this.consumer.repair(this.neighbours, confirmed, this.options.opening()))
+        this.event(event);
     }
     this.advertiser.refreshClipped(false);
     this.#end();

@@ -158,9 +158,8 @@ export class SourceRole {
 
   /**
    * Goes on with what waits: a datum under way, ends, the open fragment (at once when `idle`).
-   * Returns whether a starved writer may write again.
    */
-  run(idle: boolean): boolean {
+  run(idle: boolean): void {
     this.#tick();
     const merger = this.#merger;
     if (merger.pump()) this.#runEnds();
@@ -172,9 +171,16 @@ export class SourceRole {
     if (this.#held?.look(this.#context.now.monoMs) === true) {
       this.#context.event({ kind: "held", overlayId: this.#settings.overlayId });
     }
-    if (!this.#starved || this.#credit() === 0) return false;
+  }
+
+  /** Whether "writable" is owed and due. */
+  get mayWakeWriter(): boolean {
+    return this.#starved && this.#credit() > 0;
+  }
+
+  /** "writable" is told now: the writer that was refused may write again. */
+  writerWakes(): void {
     this.#starved = false;
-    return true;
   }
 
   close(): void {
