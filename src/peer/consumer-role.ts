@@ -8,6 +8,7 @@
  */
 
 import { LocalUsageError } from "../base/errors.ts";
+import { HANDSHAKE_TIMEOUT_MS } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { Assembler } from "../stream/assembler.ts";
 import { FragmentCursor } from "../stream/fragment-cursor.ts";
@@ -192,7 +193,7 @@ export class ConsumerRole {
   }
 
   /** Rules (d) and, live, lateness: gives up what can't come. */
-  repair(neighbours: readonly Neighbour[], known: FragmentIndex): PeerEvent[] {
+  repair(neighbours: readonly Neighbour[], known: FragmentIndex, opening: boolean): PeerEvent[] {
     if (!this.#started || this.#endTaken) return [];
     const head = this.#assembler.head;
     const missing = this.#window.firstMissing(head, Math.max(known, head));
@@ -207,7 +208,9 @@ export class ConsumerRole {
     else if (this.#hungry) while (this.#passLate());
     if (this.#orphan >= 0 && this.#orphan === this.#assembler.head) {
       const nowMs = this.#context.now.monoMs;
-      if (nowMs - this.#orphanSinceMs >= this.#settings.repairMs) {
+      // Who was named as another holder gets the time that a handshake may take to show it.
+      const patienceMs = this.#settings.repairMs + (opening ? HANDSHAKE_TIMEOUT_MS : 0);
+      if (nowMs - this.#orphanSinceMs >= patienceMs) {
         const from = this.#assembler.head;
         this.#giveUp(from, this.#nextAvailable(from, neighbours, known));
         this.#orphan = -1;

@@ -68,6 +68,17 @@ export class LinkTable {
     return linkId;
   }
 
+  /** Whether a link that this node opens for the overlay has not come to anything yet. */
+  isOpening(overlayId: OverlayId): boolean {
+    for (const dialling of this.#dialling.values()) {
+      if (dialling.overlayIds.has(overlayId)) return true;
+    }
+    for (const { link, handshakes } of this.#rows.values()) {
+      if (link.outbound && handshakes.has(overlayId)) return true;
+    }
+    return false;
+  }
+
   /** What the link was dialled for, once. */
   takeDialled(linkId: LinkId): Dialling | undefined {
     const dialled = this.#dialling.get(linkId);

@@ -15,6 +15,8 @@ export interface OverlayOptions {
   /** Undefined: as the delivery has it. */
   readonly from: StartFrom | undefined;
   readonly consume: boolean;
+  /** Whether a member is being dialled for this overlay, or has not answered yet. */
+  readonly opening: () => boolean;
   /** Closes a link for what came over it. */
   readonly blame: (link: PeerLink, error: RemoteProtocolError) => void;
   /** A neighbour is none any more. */

@@ -23,8 +23,16 @@ export class Directory {
     return this.#entries.get(member);
   }
 
-  /** Up to `count` members in random order, not `asker`, not `known`, not those that left. */
-  suggest(asker: Member, count: number, known: readonly Member[] = []): Address[] {
+  /**
+   * Up to `count` members in random order, not `asker`, not `known`, not those that left; if fragment
+   * `holding` is asked for, those who hold it come first.
+   */
+  suggest(
+    asker: Member,
+    count: number,
+    known: readonly Member[] = [],
+    holding: number | undefined = undefined,
+  ): Address[] {
     const others = [...this.#entries].filter(
       ([member]) => member !== asker && !member.excuses.has("left") && !known.includes(member),
     );
@@ -33,6 +41,10 @@ export class Directory {
       const swapped = others[i] as [Member, Address];
       others[i] = others[j] as [Member, Address];
       others[j] = swapped;
+    }
+    if (holding !== undefined) {
+      const lacks = (member: Member) => Number(member.driver.inspect()?.held(holding) !== true);
+      others.sort(([a], [b]) => lacks(a) - lacks(b));
     }
     return others.slice(0, count).map(([, address]) => address);
   }

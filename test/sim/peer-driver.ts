@@ -47,6 +47,8 @@ export class PeerDriver implements Driver {
   readonly #rng: Rng;
   #boots = 0;
   #wishing = false;
+  /** A fragment that no neighbour holds: members are asked for that do. */
+  #holding: number | undefined;
 
   constructor(setup: DriverSetup) {
     this.#setup = setup;
@@ -156,6 +158,7 @@ export class PeerDriver implements Driver {
         if (told.state === "down") this.#wish(AGAIN_MS);
         return;
       case "needMembers":
+        this.#holding = told.holding;
         this.#wish(DIRECTORY_MS);
         return;
       case "linkFailed":
@@ -237,7 +240,9 @@ export class PeerDriver implements Driver {
     const known = twice
       ? []
       : swarm.members.filter(({ driver }) => linked.has((driver as PeerDriver).peerId));
-    for (const address of directory.suggest(member, count, known)) {
+    const addresses = directory.suggest(member, count, known, this.#holding);
+    this.#holding = undefined;
+    for (const address of addresses) {
       this.#command({ kind: "dial", overlayId: this.#overlayId, address });
     }
   }

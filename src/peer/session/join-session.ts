@@ -20,6 +20,7 @@ import {
   type IndexFile,
   type ReceivedIndexFile,
 } from "../../protocol/index-file.ts";
+import type { Member } from "../../protocol/r5.ts";
 import { JOIN, joinProof, LEAVE, LIST_PEERS, MEMBER_REFRESH } from "../../protocol/r5.ts";
 import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
@@ -30,6 +31,7 @@ import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
 import { epochEnd, fileSettings, Successor, type SuccessorHost } from "./successor.ts";
+import { verifyIndexFile } from "./verify-index.ts";
 
 /** Links this node opens or has before it stops opening more. */
 const LINKS_WANTED = 6;
@@ -37,8 +39,6 @@ const LINKS_WANTED = 6;
 const LINKS_MIN = 2;
 const QUERY_AGAIN_MS = 400;
 const SOURCE_GONE_MS = 300;
-/** What an OMS that was started anew says of a member: it is to join again. */
-const UNKNOWN: ReadonlySet<string> = new Set(["UNKNOWN_OVERLAY", "UNKNOWN_PEER"]);
 /** Without a link to the OMS the membership is looked after within this, then this often. */
 const REFRESH_SOON_MS = 1_000;
 const REFRESH_AGAIN_MS = 2_000;
@@ -149,14 +149,15 @@ export class JoiningSession extends SessionBase {
       QUERY_INDEX,
       { version, title, dataSourceId, dataId },
       (answer) => {
-        const received: ReceivedIndexFile[] = [];
-        for (const encoded of answer.files) received.push(decodeIndexFile(encoded));
+        const received = answer.files.map((encoded) => decodeIndexFile(encoded));
         const overlays = new Map(received.map((entry) => [entry.file.overlayId, entry.file]));
         if (overlays.size > 1) {
-          this.#ambiguous([...overlays.values()]);
+          const files = [...overlays.values()];
+          const detail = files.map((file) => `${file.dataSourceId}/${file.dataId}`).join(", ");
+          this.fail({ code: "TITLE_AMBIGUOUS", detail });
           return;
         }
-        const newest = received.sort((a, b) => b.file.version - a.file.version)[0];
+        const [newest] = received.sort((a, b) => b.file.version - a.file.version);
         if (newest !== undefined && newest.file.version >= version) this.#verify(newest);
         else this.#wait({ code: "UNKNOWN_INDEX", detail: title, retryAfterMs: QUERY_AGAIN_MS });
       },
@@ -164,36 +165,23 @@ export class JoiningSession extends SessionBase {
     );
   }
 
-  #ambiguous(files: readonly IndexFile[]): void {
-    const candidates = files.map((file) => `${file.dataSourceId}/${file.dataId}`).join(", ");
-    this.fail({ code: "TITLE_AMBIGUOUS", detail: candidates });
-  }
-
   #verify(received: ReceivedIndexFile): void {
     const { file } = received;
-    this.context.job(
-      {
-        kind: "verifySignature",
-        publicKey: file.sourcePublicKey,
-        bytes: received.signedBytes,
-        signature: file.signature,
-      },
-      (result) => {
-        if (this.isOver || this.#leaving) return;
-        if (result.kind !== "verifySignature" || !result.valid) {
-          this.fail({ code: "IDENTITY_UNPROVEN", detail: "index file" });
-          return;
-        }
-        this.#highestVersion = file.version;
-        this.#file = file;
-        this.#oms = parseAddress(file.omsAddress);
-        if (this.#oms === undefined) {
-          this.fail({ code: "MESSAGE_MALFORMED", detail: `OMS address ${file.omsAddress}` });
-          return;
-        }
-        this.#join(false);
-      },
-    );
+    verifyIndexFile(this.context, received, (valid) => {
+      if (this.isOver || this.#leaving) return;
+      if (!valid) {
+        this.fail({ code: "IDENTITY_UNPROVEN", detail: "index file" });
+        return;
+      }
+      this.#highestVersion = file.version;
+      this.#file = file;
+      this.#oms = parseAddress(file.omsAddress);
+      if (this.#oms === undefined) {
+        this.fail({ code: "MESSAGE_MALFORMED", detail: `OMS address ${file.omsAddress}` });
+        return;
+      }
+      this.#join(false);
+    });
   }
 
   /** Waits for what is not there yet, as long as it was told to. */
@@ -257,15 +245,9 @@ export class JoiningSession extends SessionBase {
             else if (this.#moving) this.#openNext(file, answer.sessionEpoch);
             else this.#open(file, answer.sessionEpoch, this.#options.from);
             if (this.isOver) return;
-            learn(
-              this.#members,
-              answer.members,
-              this.context.identity.peerId,
-              this.outlet.listen(),
-            );
             this.#scheduleRefresh(answer.leaseMs);
             if (!again) this.startReports(answer.pamsUrl, oms, ROLES.peer);
-            this.#dialMore();
+            this.#listed(answer.members);
           },
           failed,
         );
@@ -327,7 +309,7 @@ export class JoiningSession extends SessionBase {
           this.#overlayGone();
           return;
         }
-        const forgotten = !SessionBase.isRetryable(failure) || UNKNOWN.has(failure.code);
+        const forgotten = !SessionBase.isRetryable(failure) || /^UNKNOWN_/.test(failure.code);
         const delayMs = Math.max(
           failure.retryAfterMs,
           Math.min(this.backoffMs(0), leaseMs / 6, REFRESH_AGAIN_MS),
@@ -502,14 +484,16 @@ export class JoiningSession extends SessionBase {
         exclude: overlay.neighbours.slice(0, 64).map((neighbour) => neighbour.peerId),
         holding,
       },
-      (answer) => {
-        learn(this.#members, answer.members, this.context.identity.peerId, this.outlet.listen());
-        this.#dialMore();
-      },
+      (answer) => this.#listed(answer.members),
       (failure) => {
         if (failure.code === "OVERLAY_GONE") this.#overlayGone();
         this.#listSoon(MEMBERS_AGAIN_MS * (1 + this.context.rng.next()), holding);
       },
     );
+  }
+
+  #listed(members: readonly Member[]): void {
+    learn(this.#members, members, this.context.identity.peerId, this.outlet.listen());
+    this.#dialMore();
   }
 }

@@ -15,6 +15,7 @@ import type { PeerContext } from "../context.ts";
 import type { Overlay } from "../overlay.ts";
 import { type NodeSettings, nodeSettings, type OverlaySettings } from "../settings.ts";
 import type { EpochEnd } from "./session-types.ts";
+import { verifyIndexFile } from "./verify-index.ts";
 
 const FIRST_MS = 300;
 const GROWTH = 1.5;
@@ -98,15 +99,16 @@ export class Successor {
   }
 
   #verify(received: ReceivedIndexFile, again: () => void): void {
-    const { sourcePublicKey: publicKey, signature } = received.file;
-    const bytes = received.signedBytes;
-    this.#context.job({ kind: "verifySignature", publicKey, bytes, signature }, (result) => {
+    verifyIndexFile(this.#context, received, (valid) => {
       if (!this.#host.isOrphan()) return;
-      if (result.kind !== "verifySignature" || !result.valid) {
+      if (!valid) {
         again();
         return;
       }
-      const sameKey = bytesEqual(publicKey, this.#host.own.file.sourcePublicKey);
+      const sameKey = bytesEqual(
+        received.file.sourcePublicKey,
+        this.#host.own.file.sourcePublicKey,
+      );
       this.#host.found(received.file, sameKey);
     });
   }

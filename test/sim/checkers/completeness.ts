@@ -12,6 +12,8 @@ export class CompletenessChecker implements SwarmObserver {
   readonly #facts: SwarmFacts;
   readonly #delivery: DeliveryChecker;
   readonly #gaps = new Map<Member, GapSeen>();
+  /** What they lack of data sources follows from fragments that nobody could send. */
+  readonly #excused = new Set<Member>();
 
   constructor(facts: SwarmFacts, delivery: DeliveryChecker) {
     this.#facts = facts;
@@ -24,7 +26,21 @@ export class CompletenessChecker implements SwarmObserver {
   }
 
   onGap(member: Member, gap: GapSeen): void {
-    if (!this.#gaps.has(member)) this.#gaps.set(member, gap);
+    if (this.#gaps.has(member) || !this.#couldBeHad(member, gap)) return;
+    this.#gaps.set(member, gap);
+  }
+
+  /** Rule (d): what only members hold that stand still (their process is stopped) is given up. */
+  #couldBeHad(member: Member, gap: GapSeen): boolean {
+    if (gap.kind !== "fragments") return !this.#excused.has(member);
+    for (let index = gap.from; index < gap.to; index++) {
+      const had = this.#facts.swarm.members.some(
+        ({ node, driver }) => node.alive && !node.paused && driver.inspect()?.held(index) === true,
+      );
+      if (had) return true;
+    }
+    this.#excused.add(member);
+    return false;
   }
 
   /** Whether everybody who is owed the end has it. */
@@ -42,6 +58,7 @@ export class CompletenessChecker implements SwarmObserver {
   }
 
   #judge(member: Member): void {
+    if (this.#excused.has(member) && !this.#gaps.has(member)) return;
     const gap = this.#gaps.get(member);
     if (gap !== undefined) {
       const whose = gap.sourceId ?? "fragments";
