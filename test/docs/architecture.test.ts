@@ -1,4 +1,4 @@
-/** docs/architecture.md names what exists, and rooms as the build enforces them. */
+/** docs/architecture.md and its code map name what exists, and rooms as the build enforces them. */
 
 import { existsSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
@@ -7,12 +7,13 @@ import { readPage } from "./page.ts";
 
 const root = new URL("../../", import.meta.url);
 const source = readFileSync(new URL("docs/architecture.md", root), "utf8");
+const map = readFileSync(new URL("docs/code-map.md", root), "utf8");
 const page = readPage("architecture.md");
 
-test("every path it names exists", () => {
-  const paths = [...source.matchAll(/\b(?:src|test|assembly|bench|docs)\/[\w./-]*/g)].map(
-    ([path]) => path.replace(/[.]$/, ""),
-  );
+test("every path it and the code map name exists", () => {
+  const paths = [
+    ...`${source}\n${map}`.matchAll(/\b(?:src|test|assembly|bench|docs)\/[\w./-]*/g),
+  ].map(([path]) => path.replace(/[.]$/, ""));
   expect(new Set(paths).size).toBeGreaterThan(60);
   expect(paths.filter((path) => !existsSync(new URL(path, root)))).toEqual([]);
 });

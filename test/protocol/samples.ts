@@ -113,8 +113,8 @@ sample(
 sample(r10.PARTNER, { tag, mask: 0xff, from: 4_294_967_296 }, [tag, 0xff, 4_294_967_296]);
 sample(
   r10.ACCEPT,
-  { tag, mask: 3, depths: Uint8Array.of(1, 2, 3, 255), open: 5, wanted: 0x8000_0003 },
-  [tag, 3, Uint8Array.of(1, 2, 3, 255), 5, 0x8000_0003],
+  { tag, mask: 3, depths: Uint8Array.of(1, 2, 3, 255), open: 5, wanted: 0x8000_0003, spare: 12 },
+  [tag, 3, Uint8Array.of(1, 2, 3, 255), 5, 0x8000_0003, 12],
 );
 sample(r10.NOTIFY, { tag, index: 70_000 }, [tag, 70_000]);
 sample(r10.REFRESH, { tag }, [tag]);
@@ -288,7 +288,7 @@ both(
 );
 both(
   r5.TAKE_OVER,
-  [{ overlayId, nonce, signature, candidates }, [overlay, nonce, signature, candidateWire]],
+  [{ overlayId, nonce, signature, candidates: kinds }, [overlay, nonce, signature, kindsWire]],
   [
     {
       sessionEpoch: 2,

@@ -284,7 +284,8 @@ describe("a source peer that starts over", () => {
       {
         peerId: owner.peerId,
         role: ROLES.source,
-        candidates: [{ transport: "tcp", host: "203.0.113.7", port: 9_009 }],
+        candidates: [{ transport: "tcp", host: "203.0.113.7", port: 9_009, kind: 1 }],
+        reach: 0,
       },
     ]);
     driver.ask(driver.link(), r5.REFRESH_OVERLAY, { overlayId, ownerToken: taken.ownerToken });

@@ -7,7 +7,7 @@ import { EngineMemory } from "../../src/kernel/engine-memory.ts";
 import { createKernelMemory, createWasmKernel } from "../../src/kernel/wasm-kernel.ts";
 import { TcpTransport } from "../../src/transport/tcp.ts";
 import { Recorder, transportContract, turns } from "./contract.ts";
-import { CONTROL_TYPE, frameOf } from "./frames.ts";
+import { CONTROL_TYPE, DATA_TYPE, frameOf } from "./frames.ts";
 import { PlainArena } from "./plain-arena.ts";
 
 transportContract("tcp", {
@@ -156,7 +156,7 @@ describe("tcp", () => {
   });
 
   test("a link costs no segment before its first frame is whole, however it is cut", async () => {
-    const arena = new PlainArena(256 * 1024, 2);
+    const arena = new PlainArena(256 * 1024, 3);
     const transport = new TcpTransport(arena);
     const recorder = new Recorder();
     transport.attach(recorder);
@@ -172,13 +172,14 @@ describe("tcp", () => {
     third.write(frame);
     await recorder.until(() => recorder.framesOf(6).length === 1);
     expect(recorder.framesOf(6)).toEqual([frame]);
-    expect(arena.freeSegments).toBe(2);
-    half.write(Buffer.concat([frame.subarray(2999), frameOf(200_000, 2)]));
+    // Only the third link may have one, for what it reads next.
+    expect(arena.freeSegments).toBeGreaterThanOrEqual(2);
+    half.write(Buffer.concat([frame.subarray(2999), frameOf(200_000, 2, DATA_TYPE)]));
     await recorder.until(() => recorder.framesOf(4).length === 2);
-    expect(recorder.framesOf(4)).toEqual([frame, frameOf(200_000, 2)]);
-    silent.write(frameOf(200_000, 3));
+    expect(recorder.framesOf(4)).toEqual([frame, frameOf(200_000, 2, DATA_TYPE)]);
+    silent.write(frameOf(200_000, 3, DATA_TYPE));
     await recorder.until(() => recorder.framesOf(2).length === 1);
-    expect(recorder.framesOf(2)).toEqual([frameOf(200_000, 3)]);
+    expect(recorder.framesOf(2)).toEqual([frameOf(200_000, 3, DATA_TYPE)]);
   });
 
   test.each([
