@@ -1,8 +1,8 @@
 /**
  * How far peers hold what a source peer made, in fragments and in sequence numbers of its sources.
  *
- * Held is a fragment that at least `minHolders` neighbours advertised, or that this node's own rules
- * let go (its window moved on). It never falls: who held a fragment and lost it since does not count
+ * Held is a fragment that at least `minHolders` neighbours advertised or moved their start above, or
+ * that this node's own rules let go (its window moved on). It never falls: who held a fragment and lost it since does not count
  * back. Read off neighbours' maps a run at a time; nothing is kept per fragment and neighbour.
  */
 
@@ -61,7 +61,9 @@ export class HeldWatch {
     for (;;) {
       ends.length = 0;
       for (const neighbour of neighbours) {
-        ends.push(window.nextClear(neighbour.have, this.#to, window.highest));
+        // Below its start it is done with them: it had them, or has no need of them.
+        const from = Math.max(this.#to, neighbour.remoteStart);
+        ends.push(window.nextClear(neighbour.have, from, window.highest));
       }
       // As far as minHolders of them go without a hole: the minHolders-th longest run.
       ends.sort((a, b) => b - a);
