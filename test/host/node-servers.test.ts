@@ -223,11 +223,14 @@ describe.each<WsBackend>(["uws", "ws"])("startServers over the back end %s", (ba
 
   test("one host's requests over HTTP are limited: 503 with Retry-After", async () => {
     const servers = await start({ backend });
-    const responses = await Promise.all(
-      Array.from({ length: 300 }, () =>
-        fetch(`${servers.base}/r5/challenge`, { method: "POST", body: "{}" }),
-      ),
-    );
+    const url = `${servers.base}/r5/challenge`;
+    const wave = (): Promise<Response[]> =>
+      Promise.all(Array.from({ length: 300 }, () => fetch(url, { method: "POST", body: "{}" })));
+    const responses: Response[] = [];
+    // On a busy machine one wave takes so long that the bucket fills up again meanwhile.
+    for (let i = 0; i < 10 && !responses.some(({ status }) => status === 503); i++) {
+      responses.push(...(await wave()));
+    }
     const refused = responses.filter(({ status }) => status === 503);
     expect(responses.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(200);
     expect(refused.length).toBeGreaterThan(0);

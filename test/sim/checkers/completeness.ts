@@ -33,11 +33,12 @@ export class CompletenessChecker implements SwarmObserver {
   /** Rule (d): what only members hold that stand still (their process is stopped) is given up. */
   #couldBeHad(member: Member, gap: GapSeen): boolean {
     if (gap.kind !== "fragments") return !this.#excused.has(member);
+    const { members } = this.#facts.swarm;
     for (let index = gap.from; index < gap.to; index++) {
-      const had = this.#facts.swarm.members.some(
-        ({ node, driver }) => node.alive && !node.paused && driver.inspect()?.held(index) === true,
+      const holders = members.filter(
+        ({ node, driver }) => node.alive && driver.inspect()?.held(index) === true,
       );
-      if (had) return true;
+      if (holders.length === 0 || holders.some(({ node }) => !node.paused)) return true;
     }
     this.#excused.add(member);
     return false;
