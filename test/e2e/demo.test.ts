@@ -34,7 +34,7 @@ describe("the main job", () => {
     // Three full-time peers and the late one by digest, the source's load, three shares, the end.
     expect(named("check").map(({ passed }) => passed)).toEqual(Array(9).fill(true));
     expect(named("verdict")).toMatchObject([{ passed: true }]);
-  });
+  }, 90_000);
 
   it("stops in order when interrupted", async () => {
     const demo = new Mp2p(["demo", "--peers", "3"]);
