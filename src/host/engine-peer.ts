@@ -19,7 +19,7 @@ import type {
 import { FragmentIterator } from "./fragment-iterator.ts";
 import { Listeners } from "./listeners.ts";
 import { PacedIterator } from "./paced-iterator.ts";
-import { overlayReport } from "./report.ts";
+import { OverlayStatus } from "./report.ts";
 
 type Failure = { readonly code: OperationError["code"]; readonly detail: string };
 
@@ -41,7 +41,7 @@ export class PeerHandle implements EnginePeer {
   #iterating = false;
   #over = false;
   #failure: Failure | undefined;
-  #report: OverlayReport | undefined;
+  readonly #status: OverlayStatus;
   #sessionClosed = false;
 
   constructor(
@@ -57,6 +57,7 @@ export class PeerHandle implements EnginePeer {
     this.sessionId = session.sessionId;
     this.overlayId = session.overlayId;
     this.title = session.title;
+    this.#status = new OverlayStatus(outlet.overlay(session.overlayId));
     this.#take = {
       kind: "take",
       overlayId: session.overlayId,
@@ -105,10 +106,7 @@ export class PeerHandle implements EnginePeer {
   }
 
   status(): OverlayReport {
-    const overlay = this.#outlet.overlay(this.overlayId);
-    if (overlay !== undefined) this.#report = overlayReport(overlay);
-    if (this.#report === undefined) throw new LocalUsageError("CLOSED");
-    return this.#report;
+    return this.#status.report();
   }
 
   on<K extends keyof PeerEvents>(event: K, listener: (value: PeerEvents[K]) => void): () => void {
@@ -117,7 +115,6 @@ export class PeerHandle implements EnginePeer {
 
   async leave(): Promise<void> {
     if (!this.#sessionClosed) {
-      this.#remember();
       this.#outlet.command({ kind: "leaveSession", sessionId: this.sessionId });
     }
     await this.closed;
@@ -186,7 +183,6 @@ export class PeerHandle implements EnginePeer {
         break;
       case "ended":
         this.#over = true;
-        this.#remember();
         this.#listeners.emit("ended", undefined);
         this.#wakeUp();
         break;
@@ -203,6 +199,7 @@ export class PeerHandle implements EnginePeer {
       case "sessionRestarted": {
         const { overlayId, sessionEpoch, before } = event;
         this.overlayId = overlayId;
+        this.#status.follow(this.#outlet.overlay(overlayId));
         this.#take = { ...this.#take, overlayId, batch: undefined, sourceOf: undefined };
         this.#takeFragment = { ...this.#takeFragment, overlayId, fragment: undefined };
         this.#listeners.emit("restarted", { overlayId, sessionEpoch, before });
@@ -215,6 +212,7 @@ export class PeerHandle implements EnginePeer {
       case "sessionClosed":
         this.#over = true;
         this.#sessionClosed = true;
+        this.#status.close();
         this.#wakeUp();
         this.#resolveClosed();
         this.#outlet.released(this.sessionId);
@@ -222,11 +220,6 @@ export class PeerHandle implements EnginePeer {
       default:
         break;
     }
-  }
-
-  #remember(): void {
-    const overlay = this.#outlet.overlay(this.overlayId);
-    if (overlay !== undefined) this.#report = overlayReport(overlay);
   }
 
   #wakeUp(): void {

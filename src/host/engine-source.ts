@@ -16,7 +16,7 @@ import type {
   WriteResult,
 } from "./engine-types.ts";
 import { Listeners } from "./listeners.ts";
-import { overlayReport } from "./report.ts";
+import { OverlayStatus } from "./report.ts";
 
 export interface SessionOutlet {
   command(command: PeerCommand): void;
@@ -53,7 +53,7 @@ export class SourceHandle implements EngineSource {
   readonly #localsOver = new Set<string>();
   readonly #closedPromise: Promise<void>;
   #resolveClosed: () => void = () => undefined;
-  #report: OverlayReport | undefined;
+  readonly #status: OverlayStatus;
 
   constructor(
     outlet: SessionOutlet,
@@ -63,6 +63,7 @@ export class SourceHandle implements EngineSource {
     this.sessionId = session.sessionId;
     this.overlayId = session.overlayId;
     this.title = session.title;
+    this.#status = new OverlayStatus(outlet.overlay(session.overlayId));
     this.#closedPromise = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
@@ -134,10 +135,7 @@ export class SourceHandle implements EngineSource {
   }
 
   status(): OverlayReport {
-    const overlay = this.#outlet.overlay(this.overlayId);
-    if (overlay !== undefined) this.#report = overlayReport(overlay);
-    if (this.#report === undefined) throw new LocalUsageError("CLOSED");
-    return this.#report;
+    return this.#status.report();
   }
 
   on<K extends keyof SourceEvents>(
@@ -262,6 +260,7 @@ export class SourceHandle implements EngineSource {
         break;
       case "sessionClosed":
         this.#closed = true;
+        this.#status.close();
         this.#fail({ code: "CLOSED", detail: "" });
         this.#resolveClosed();
         this.#outlet.released(this.sessionId);
@@ -282,8 +281,6 @@ export class SourceHandle implements EngineSource {
 
   async #leave(): Promise<void> {
     if (this.#closed) return;
-    const overlay = this.#outlet.overlay(this.overlayId);
-    if (overlay !== undefined) this.#report = overlayReport(overlay);
     this.#outlet.command({ kind: "leaveSession", sessionId: this.sessionId });
     await this.#closedPromise;
   }

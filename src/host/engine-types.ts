@@ -136,6 +136,7 @@ export interface EngineSource {
    * file when it registers. Once a session. Errors: USAGE, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE.
    */
   acceptDataSources(options: AcceptSourcesOptions): Promise<RemoteIntake>;
+  /** How it stands in the overlay; afterwards, how it ended there. */
   status(): OverlayReport;
   on<K extends keyof SourceEvents>(
     event: K,
@@ -233,6 +234,7 @@ export interface EnginePeer {
   /** Whole fragments in index order, for who passes them on: nothing is taken apart or copied. */
   fragments(): AsyncIterableIterator<Fragment>;
   toReadableStream(options?: { readonly sources?: readonly string[] }): ReadableStream<Datum>;
+  /** How it stands in the overlay; afterwards, how it ended there. */
   status(): OverlayReport;
   on<K extends keyof PeerEvents>(event: K, listener: (value: PeerEvents[K]) => void): () => void;
   /** Resolves once END was taken and neighbours have all, or the peer left. */

@@ -1,5 +1,6 @@
 /** Snapshots of overlays and links for users, status pages and tables. */
 
+import { LocalUsageError } from "../base/errors.ts";
 import type { Overlay } from "../peer/overlay.ts";
 import type { PeerMachine } from "../peer/peer.ts";
 import { ROLES } from "../protocol/common.ts";
@@ -61,4 +62,37 @@ export function overlayReport(overlay: Overlay): OverlayReport {
     })),
     traffic: overlay.traffic(),
   };
+}
+
+/**
+ * What a session's handle tells of its overlay: how it stands, and after it was left, how it ended.
+ * A node may leave in the very input in which it took END, before anybody hears of either; so the
+ * overlay is held here, and not looked up.
+ */
+export class OverlayStatus {
+  #overlay: Overlay | undefined;
+  #last: OverlayReport | undefined;
+
+  constructor(overlay: Overlay | undefined) {
+    this.#overlay = overlay;
+  }
+
+  /** The session goes on in this one. */
+  follow(overlay: Overlay | undefined): void {
+    this.#overlay = overlay ?? this.#overlay;
+  }
+
+  /** Throws LocalUsageError CLOSED when there never was an overlay. */
+  report(): OverlayReport {
+    if (this.#overlay !== undefined) return overlayReport(this.#overlay);
+    if (this.#last === undefined) throw new LocalUsageError("CLOSED");
+    return this.#last;
+  }
+
+  /** The session is over: keeps the figures, and lets go of the rest. */
+  close(): void {
+    if (this.#overlay === undefined) return;
+    this.#last = overlayReport(this.#overlay);
+    this.#overlay = undefined;
+  }
 }
