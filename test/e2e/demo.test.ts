@@ -1,6 +1,14 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { cleanUp, Mp2p } from "./processes.ts";
 
+interface Event {
+  readonly event: string;
+  readonly name?: string;
+  readonly kind?: string;
+  readonly pid?: number;
+  readonly dataSent?: number;
+}
+
 afterEach(cleanUp);
 
 describe("the main job", () => {
@@ -34,6 +42,28 @@ describe("the main job", () => {
     // Three full-time peers and the late one by digest, the source's load, three shares, the end.
     expect(named("check").map(({ passed }) => passed)).toEqual(Array(9).fill(true));
     expect(named("verdict")).toMatchObject([{ passed: true }]);
+  }, 90_000);
+
+  it("keeps the session for its late peer, however long that one takes to start", async () => {
+    const demo = new Mp2p(["demo", "--peers", "3", "--speed", "3200000"]);
+    const lines = () => demo.output.toString().split("\n").slice(0, -1);
+    const events = (name: string) =>
+      lines()
+        .map((line): Event => JSON.parse(line))
+        .filter(({ event }) => event === name);
+    const late = () => events("peer").find(({ kind }) => kind === "late")?.pid;
+    await demo.until(() => late() !== undefined, "a late peer");
+    const pid = late() as number;
+    process.kill(pid, "SIGSTOP");
+    // The replay is over when its count stands still.
+    await demo.until(() => {
+      const [before, last] = events("progress").slice(-2);
+      return before !== undefined && before.dataSent === last?.dataSent;
+    }, "the end of the replay");
+    process.kill(pid, "SIGCONT");
+    await demo.exit;
+    const check = events("check").find(({ name }) => name?.includes("(late)"));
+    expect(check, demo.said + demo.output.toString()).toMatchObject({ passed: true });
   }, 90_000);
 
   it("stops in order when interrupted", async () => {

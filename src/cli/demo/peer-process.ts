@@ -15,6 +15,8 @@ export class PeerProcess {
   readonly kind: PeerKind;
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;
+  readonly #started: Promise<void>;
+  #start: () => void = () => undefined;
   readonly #settled: Promise<void>;
   #settle: () => void = () => undefined;
   #state: PeerState = "joining";
@@ -28,6 +30,9 @@ export class PeerProcess {
     this.kind = kind;
     this.#settled = new Promise((resolve) => {
       this.#settle = resolve;
+    });
+    this.#started = new Promise((resolve) => {
+      this.#start = resolve;
     });
     const flags = ["demo-peer", "--server", server, "--title", title];
     this.#child = spawn(process.execPath, [MAIN, ...flags], {
@@ -55,6 +60,10 @@ export class PeerProcess {
   get failure(): PeerFailed | undefined {
     return this.#failure;
   }
+  /** Resolves when it has found the session and where to start, has failed or is gone. */
+  get started(): Promise<void> {
+    return Promise.race([this.#started, this.#settled]);
+  }
   /** Resolves when it has all, has failed or is gone. */
   get settled(): Promise<void> {
     return this.#settled;
@@ -74,6 +83,7 @@ export class PeerProcess {
       case "started":
         this.#startedAt = message.startedAt;
         if (this.#state === "joining") this.#state = "running";
+        this.#start();
         break;
       case "status":
         this.#status = message;

@@ -26,12 +26,14 @@ const TITLE = "Seattle weather and the world's earthquakes";
 /** When things happen, as shares of the data. */
 const KILL_AT = 0.35;
 const LATE_AT = 0.5;
-/** After the stream the peers have this long to get the rest. */
+/** After the stream a peer that is still on its way has this long to come, */
+const JOIN_MS = 30_000;
+/** and all have this long to get the rest. */
 const COMPLETE_MS = 30_000;
 const MEMORY_MIB = 32;
 
 export async function runDemo(options: DemoOptions): Promise<ExitCode> {
-  const { signals, logger } = runContext("demo", options);
+  const { signals, logger } = await runContext("demo", options);
   const view = new DemoView(options, process.stdout);
   const sources = await exampleSources();
   const dataDir = await temporaryDataDir(tmpdir());
@@ -137,12 +139,10 @@ class Demo {
       await Promise.race([started, this.#anyFailure(), this.#stopped()]);
       await this.#replay(session);
       if (this.#signals.received !== undefined) return EXIT.interrupted;
+      // Who comes when all others have all finds no session any more.
+      await this.#within(JOIN_MS, (peer) => peer.started);
       const ended = endOf(session);
-      await Promise.race([
-        Promise.all(this.#waited().map((peer) => peer.settled)),
-        this.#stopped(),
-        new Promise((resolve) => setTimeout(resolve, COMPLETE_MS).unref()),
-      ]);
+      await this.#within(COMPLETE_MS, (peer) => peer.settled);
       this.#view.stop(head(), this.#peers);
       if (this.#signals.received !== undefined) return EXIT.interrupted;
       const checks = this.#judge(session);
@@ -187,6 +187,15 @@ class Demo {
 
   #waited(): PeerProcess[] {
     return this.#peers.filter((peer) => peer.kind !== "killed");
+  }
+
+  /** Waits for all peers that are to live, so long at most, and no longer than until a signal. */
+  async #within(ms: number, come: (peer: PeerProcess) => Promise<void>): Promise<void> {
+    await Promise.race([
+      Promise.all(this.#waited().map(come)),
+      this.#stopped(),
+      new Promise((resolve) => setTimeout(resolve, ms).unref()),
+    ]);
   }
 
   #stopped(): Promise<void> {
