@@ -22,6 +22,8 @@ import type { OverlaySettings, StartFrom } from "./settings.ts";
 
 /** After the first buffermap others get this long to tell theirs before the start is chosen. */
 const START_DELAY_MS = 100;
+/** Complete: so long at most for links that are being opened and maps that are under way. */
+const START_PATIENCE_MS = 2_000;
 const NEED_AGAIN_MS = 2_000;
 
 export class ConsumerRole {
@@ -101,11 +103,20 @@ export class ConsumerRole {
    * Chooses where to start: the oldest fragment held by any neighbour, or the live edge. Undefined
    * while no neighbour told a map that says something; "gone" when the start of the stream was asked
    * for and is gone.
+   *
+   * Complete: whoever is still to tell its map (`opening`: links to others come up) may be the only
+   * one that keeps the oldest, and keeps it for this node: the source peer that waited for it.
    */
-  chooseStart(neighbours: readonly Neighbour[]): FragmentIndex | "gone" | undefined {
+  chooseStart(
+    neighbours: readonly Neighbour[],
+    opening: boolean,
+  ): FragmentIndex | "gone" | undefined {
     const known = neighbours.filter((neighbour) => neighbour.mapKnown);
     if (known.length === 0) return undefined;
-    const from = this.#from ?? (this.#settings.delivery === "live" ? "live" : "oldest");
+    const live = this.#settings.delivery === "live";
+    const from = this.#from ?? (live ? "live" : "oldest");
+    const more = opening || known.length < neighbours.length;
+    if (more && !live && from !== "live" && !this.#waitedLong) return undefined;
     const informed = known.some((neighbour) => neighbour.isSource || neighbour.remoteHighest > 0);
     if (from === "live" && !informed) {
       // Maps of newcomers like this one say nothing of the edge.
@@ -119,11 +130,16 @@ export class ConsumerRole {
     if (from !== "live" || waited) {
       const oldest = oldestCovered(known, start);
       // Live: the very oldest would be gone before they came.
-      const soonGone = from === "oldest" && this.#settings.delivery === "live";
+      const soonGone = from === "oldest" && live;
       start = soonGone && oldest > 0 ? oldest + Math.ceil((start - oldest) / 4) : oldest;
     }
     if (this.#from === "start" && start > 0) return "gone";
     return start;
+  }
+
+  get #waitedLong(): boolean {
+    const sinceMs = (this.#startAtMs as MonoMs) - START_DELAY_MS;
+    return this.#context.now.monoMs - sinceMs >= START_PATIENCE_MS;
   }
 
   start(index: FragmentIndex): void {

@@ -422,7 +422,7 @@ export class Overlay extends OverlayParts {
     const consumer = this.consumer as ConsumerRole;
     const { overlayId } = this.settings;
     if (consumer.started) return;
-    const start = consumer.chooseStart(this.neighbours);
+    const start = consumer.chooseStart(this.neighbours, this.options.opening());
     if (start === undefined) {
       this.#deadlines.set("start", this.context.now.monoMs + TICK_MS);
       return;
