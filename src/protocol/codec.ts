@@ -14,18 +14,21 @@
  */
 
 import { Packr } from "msgpackr/pack";
-import { type TSchema, Type } from "typebox";
-import { Compile, type Validator } from "typebox/compile";
+// Of typebox only what compiles a JSON schema: its type builder costs a process twice as much to load.
+import { Compile, type Validator } from "typebox/schema";
 import { LocalUsageError, RemoteProtocolError } from "../base/errors.ts";
 import { fromHex, toHex } from "../base/units.ts";
 import { prescan } from "./prescan.ts";
+
+/** A JSON schema; `~refine` is typebox's word for checks of our own. */
+export type Schema = Readonly<Record<string, unknown>>;
 
 /**
  * One field: its schema on the wire and the ways between code, wire and JSON. `T` is the type in
  * code; a field with a fallback may be missing on the wire and left out when encoding.
  */
 export interface Field<T, Optional extends boolean = boolean> {
-  readonly schema: TSchema;
+  readonly schema: Schema;
   /** Code to wire. Values of the wrong shape pass through and fail the schema check. */
   toWire(value: T): unknown;
   /** Wire to code; `wire` has passed the schema. */
@@ -83,7 +86,14 @@ export interface Message<F extends Fields> {
 
 const identity = <T>(value: T): T => value;
 
-function plain<T>(schema: TSchema): Field<T, false> {
+/** Whatever `check` says yes to. */
+function refined(check: (value: unknown) => boolean): Schema {
+  return { "~refine": [{ check, error: () => "does not fit" }] };
+}
+
+const orNull = (schema: Schema): Schema => ({ anyOf: [{ type: "null" }, schema] });
+
+function plain<T>(schema: Schema): Field<T, false> {
   return {
     schema,
     toWire: identity,
@@ -95,26 +105,25 @@ function plain<T>(schema: TSchema): Field<T, false> {
 }
 
 const unsigned = (maximum: number): Field<number, false> =>
-  plain(Type.Integer({ minimum: 0, maximum }));
+  plain({ type: "integer", minimum: 0, maximum });
 
 export const u8 = unsigned(0xff);
 export const u16 = unsigned(0xffff);
 export const u32 = unsigned(0xffff_ffff);
 /** 0 to 2^53 - 1. */
-/** 0 to 2^53 - 1. */
 export const u53 = unsigned(Number.MAX_SAFE_INTEGER);
-export const bool: Field<boolean, false> = plain(Type.Boolean());
+export const bool: Field<boolean, false> = plain({ type: "boolean" });
 
 /** An integer in [minimum, maximum]. */
 export const integer = (minimum: number, maximum: number): Field<number, false> =>
-  plain(Type.Integer({ minimum, maximum }));
+  plain({ type: "integer", minimum, maximum });
 
 /** One of the values of a table such as ROLES; the wire form is the number. */
 export function oneOf<const V extends number>(
   values: Readonly<Record<string, V>>,
 ): Field<V, false> {
   const known = new Set<unknown>(Object.values(values));
-  return plain<V>(Type.Refine(Type.Unsafe<number>({}), (value) => known.has(value)));
+  return plain<V>(refined((value) => known.has(value)));
 }
 
 const SURROGATE = /\p{Surrogate}/u;
@@ -136,7 +145,7 @@ export function text(max: number, min = 0): Field<string, false> {
     const bytes = utf8Bytes(value);
     return bytes >= min && bytes <= max;
   };
-  return plain(Type.Refine(Type.Unsafe<string>({}), fits, () => `text of ${min} to ${max} bytes`));
+  return plain(refined(fits));
 }
 
 /** `min` to `max` bytes. Decoding gives a copy. */
@@ -144,7 +153,7 @@ export function bytes(min: number, max = min): Field<Uint8Array, false> {
   const fits = (value: unknown): boolean =>
     value instanceof Uint8Array && value.length >= min && value.length <= max;
   return {
-    schema: Type.Refine(Type.Unsafe<Uint8Array>({}), fits, () => `${min} to ${max} bytes`),
+    schema: refined(fits),
     toWire: identity,
     fromWire: (wire) => Uint8Array.from(wire as Uint8Array),
     toJson: toHex,
@@ -190,7 +199,7 @@ export function list<T>(
   keep: (value: T) => boolean = () => true,
 ): Field<readonly T[], false> {
   return {
-    schema: Type.Array(item.schema, { maxItems: max }),
+    schema: { type: "array", items: item.schema, maxItems: max },
     toWire: (value) => (Array.isArray(value) ? value.map((entry) => item.toWire(entry)) : value),
     fromWire: (wire) => (wire as unknown[]).map((entry) => item.fromWire(entry)).filter(keep),
     toJson: (value) => value.map((entry) => item.toJson(entry)),
@@ -204,7 +213,7 @@ export function list<T>(
 export function optional<T>(field: Field<T, boolean>, fallback: T): Field<T, true> {
   return {
     ...field,
-    schema: Type.Union([Type.Null(), field.schema]),
+    schema: orNull(field.schema),
     toWire: (value) => (value === undefined ? field.toWire(fallback) : field.toWire(value)),
     fromWire: (wire) => (wire === null ? fallback : field.fromWire(wire)),
     jsonToWire: (json) => (json === undefined || json === null ? null : field.jsonToWire(json)),
@@ -216,7 +225,7 @@ export function optional<T>(field: Field<T, boolean>, fallback: T): Field<T, tru
 /** May be missing at the end or nil; then it is undefined. */
 export function maybe<T>(field: Field<T, boolean>): Field<T | undefined, true> {
   return {
-    schema: Type.Union([Type.Null(), field.schema]),
+    schema: orNull(field.schema),
     toWire: (value) => (value === undefined ? null : field.toWire(value)),
     fromWire: (wire) => (wire === null ? undefined : field.fromWire(wire)),
     toJson: (value) => (value === undefined ? null : field.toJson(value)),
@@ -229,13 +238,13 @@ export function maybe<T>(field: Field<T, boolean>): Field<T | undefined, true> {
 /** One of a few words, as text on the wire. */
 export function word<const W extends string>(words: readonly W[]): Field<W, false> {
   const known: ReadonlySet<unknown> = new Set(words);
-  return plain<W>(Type.Refine(Type.Unsafe<string>({}), (value) => known.has(value)));
+  return plain<W>(refined((value) => known.has(value)));
 }
 
 // ---------------------------------------------------------------------------------------- layout
 
 interface Layout<F extends Fields> {
-  readonly schema: TSchema;
+  readonly schema: Schema;
   readonly names: readonly string[];
   toWire(value: InputOf<F>): unknown[];
   fromWire(wire: readonly unknown[]): MessageOf<F>;
@@ -246,11 +255,11 @@ interface Layout<F extends Fields> {
 function layoutOf<F extends Fields>(fields: F): Layout<F> {
   const entries = Object.entries(fields);
   const required = entries.findLastIndex(([, field]) => !field.optional) + 1;
-  const schema = Type.Unsafe<unknown[]>({
+  const schema = {
     type: "array",
     minItems: required,
     prefixItems: entries.map(([, field]) => field.schema),
-  });
+  };
   return {
     schema,
     names: entries.map(([name]) => name),
@@ -303,7 +312,7 @@ export function defineMessage<F extends Fields>(definition: MessageDefinition<F>
   const problem = (wire: unknown): string | undefined => {
     compiled ??= Compile(layout.schema);
     if (compiled.Check(wire)) return undefined;
-    const error = compiled.Errors(wire)[0];
+    const [, [error]] = compiled.Errors(wire);
     const path = error?.instancePath.split("/") ?? [];
     const field = layout.names[Number(path[1] === undefined || path[1] === "" ? -1 : path[1])];
     return field === undefined ? `${name} has too few fields` : `${name}.${field} does not fit`;
