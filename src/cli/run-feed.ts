@@ -33,7 +33,7 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
       detail: "--keep-open and --end-session exclude each other",
     });
   }
-  const context = runContext("feed", options);
+  const context = await runContext("feed", options);
   const { signals } = context;
   const file = options.file === "-" ? undefined : options.file;
   if (file !== undefined) assertReadable(file);

@@ -35,7 +35,7 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
   if (options.relay && options.out !== undefined) {
     throw new LocalUsageError("USAGE", { detail: "--relay writes nothing: leave --out away" });
   }
-  const context = runContext("join", options);
+  const context = await runContext("join", options);
   const { signals } = context;
   const sink = options.out === undefined ? standardOutput(process.stdout) : fileSink(options.out);
   const engine = await openEngine(options, context);

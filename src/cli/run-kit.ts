@@ -1,10 +1,11 @@
-/** What the commands that run something share: reporter, signals, log, key file, engine. */
+/**
+ * What the commands that run something share: reporter, signals, log, key file, engine. Engine and
+ * log are loaded by who asks for them: most of what a command costs at its start is loading.
+ */
 
 import { readFileSync } from "node:fs";
-import { destination, pino } from "pino";
 import { LocalUsageError, OperationError } from "../base/errors.ts";
 import type { Engine, Logger, ServerUrls } from "../host/engine-types.ts";
-import { createEngine } from "../host/node-engine.ts";
 import type { CommonOptions, PeerOptions } from "./command-kit.ts";
 import { Reporter } from "./reporter.ts";
 import { Signals } from "./signals.ts";
@@ -19,16 +20,13 @@ export interface RunContext {
   readonly logger: Logger | undefined;
 }
 
-export function runContext(command: string, options: CommonOptions): RunContext {
+export async function runContext(command: string, options: CommonOptions): Promise<RunContext> {
   const { json, quiet, logLevel } = options;
-  return {
-    reporter: new Reporter({ command, json, quiet }),
-    signals: new Signals(),
-    logger:
-      logLevel === "silent"
-        ? undefined
-        : pino({ level: logLevel, base: { command } }, destination({ fd: 2, sync: true })),
-  };
+  const context = { reporter: new Reporter({ command, json, quiet }), signals: new Signals() };
+  if (logLevel === "silent") return { ...context, logger: undefined };
+  const { destination, pino } = await import("pino");
+  const to = destination({ fd: 2, sync: true });
+  return { ...context, logger: pino({ level: logLevel, base: { command } }, to) };
 }
 
 /** Throws USAGE when no server is named. */
@@ -46,7 +44,8 @@ export function serverUrls(options: PeerOptions): ServerUrls {
   };
 }
 
-export function openEngine(options: PeerOptions, context: RunContext): Promise<Engine> {
+export async function openEngine(options: PeerOptions, context: RunContext): Promise<Engine> {
+  const { createEngine } = await import("../host/node-engine.ts");
   const { listen, advertise, maxLinks, uploadLimit, downloadLimit, memoryMib, workers } = options;
   const { identity, allowPlaintext } = options;
   return createEngine({

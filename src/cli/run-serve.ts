@@ -8,7 +8,7 @@ import { runContext } from "./run-kit.ts";
 import type { ServeOptions } from "./serve-command.ts";
 
 export async function runServe(options: ServeOptions): Promise<ExitCode> {
-  const { reporter, signals, logger } = runContext("serve", options);
+  const { reporter, signals, logger } = await runContext("serve", options);
   const { roles, host, port, adminPort, memory, pams, ixs, serviceKeyFile } = options;
   const dataDir = memory ? undefined : path.resolve(options.dataDir);
   const stopped = new Promise<undefined>((resolve) => signals.onFirst(() => resolve(undefined)));

@@ -44,7 +44,7 @@ interface Sent {
 export async function runSource(options: SourceOptions): Promise<ExitCode> {
   const urls = serverUrls(options);
   const title = requireText(options.title, "--title", 'e.g. --title "harbour sensors"');
-  const context = runContext("source", options);
+  const context = await runContext("source", options);
   const { signals } = context;
   const file = options.file === "-" ? undefined : options.file;
   if (file !== undefined) assertReadable(file);

@@ -13,7 +13,7 @@ import { activityText, peerText, roleText, statusText } from "./status-table.ts"
 const CLEAR = "\x1b[H\x1b[2J\x1b[3J";
 
 export async function runStatus(options: StatusCommandOptions): Promise<ExitCode> {
-  const context = runContext("status", options);
+  const context = await runContext("status", options);
   const { signals } = context;
   const client = new StatusClient({
     oms: omsUrl(options),

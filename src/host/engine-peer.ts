@@ -19,7 +19,7 @@ import type {
 import { FragmentIterator } from "./fragment-iterator.ts";
 import { Listeners } from "./listeners.ts";
 import { PacedIterator } from "./paced-iterator.ts";
-import { OverlayStatus } from "./report.ts";
+import { ReportKeeper } from "./report.ts";
 
 type Failure = { readonly code: OperationError["code"]; readonly detail: string };
 
@@ -41,7 +41,7 @@ export class PeerHandle implements EnginePeer {
   #iterating = false;
   #over = false;
   #failure: Failure | undefined;
-  readonly #status: OverlayStatus;
+  readonly #reports: ReportKeeper;
   #sessionClosed = false;
 
   constructor(
@@ -57,7 +57,7 @@ export class PeerHandle implements EnginePeer {
     this.sessionId = session.sessionId;
     this.overlayId = session.overlayId;
     this.title = session.title;
-    this.#status = new OverlayStatus(outlet.overlay(session.overlayId));
+    this.#reports = new ReportKeeper(outlet.overlay(session.overlayId));
     this.#take = {
       kind: "take",
       overlayId: session.overlayId,
@@ -106,7 +106,7 @@ export class PeerHandle implements EnginePeer {
   }
 
   status(): OverlayReport {
-    return this.#status.report();
+    return this.#reports.report();
   }
 
   on<K extends keyof PeerEvents>(event: K, listener: (value: PeerEvents[K]) => void): () => void {
@@ -199,7 +199,7 @@ export class PeerHandle implements EnginePeer {
       case "sessionRestarted": {
         const { overlayId, sessionEpoch, before } = event;
         this.overlayId = overlayId;
-        this.#status.follow(this.#outlet.overlay(overlayId));
+        this.#reports.follow(this.#outlet.overlay(overlayId));
         this.#take = { ...this.#take, overlayId, batch: undefined, sourceOf: undefined };
         this.#takeFragment = { ...this.#takeFragment, overlayId, fragment: undefined };
         this.#listeners.emit("restarted", { overlayId, sessionEpoch, before });
@@ -212,7 +212,7 @@ export class PeerHandle implements EnginePeer {
       case "sessionClosed":
         this.#over = true;
         this.#sessionClosed = true;
-        this.#status.close();
+        this.#reports.close();
         this.#wakeUp();
         this.#resolveClosed();
         this.#outlet.released(this.sessionId);

@@ -16,7 +16,7 @@ import type {
   WriteResult,
 } from "./engine-types.ts";
 import { Listeners } from "./listeners.ts";
-import { OverlayStatus } from "./report.ts";
+import { ReportKeeper } from "./report.ts";
 
 export interface SessionOutlet {
   command(command: PeerCommand): void;
@@ -53,7 +53,7 @@ export class SourceHandle implements EngineSource {
   readonly #localsOver = new Set<string>();
   readonly #closedPromise: Promise<void>;
   #resolveClosed: () => void = () => undefined;
-  readonly #status: OverlayStatus;
+  readonly #reports: ReportKeeper;
 
   constructor(
     outlet: SessionOutlet,
@@ -63,7 +63,7 @@ export class SourceHandle implements EngineSource {
     this.sessionId = session.sessionId;
     this.overlayId = session.overlayId;
     this.title = session.title;
-    this.#status = new OverlayStatus(outlet.overlay(session.overlayId));
+    this.#reports = new ReportKeeper(outlet.overlay(session.overlayId));
     this.#closedPromise = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
@@ -135,7 +135,7 @@ export class SourceHandle implements EngineSource {
   }
 
   status(): OverlayReport {
-    return this.#status.report();
+    return this.#reports.report();
   }
 
   on<K extends keyof SourceEvents>(
@@ -260,7 +260,7 @@ export class SourceHandle implements EngineSource {
         break;
       case "sessionClosed":
         this.#closed = true;
-        this.#status.close();
+        this.#reports.close();
         this.#fail({ code: "CLOSED", detail: "" });
         this.#resolveClosed();
         this.#outlet.released(this.sessionId);

@@ -23,7 +23,7 @@ import {
 import type { PeerCommand, PeerEvent } from "../peer/commands.ts";
 import { PeerMachine } from "../peer/peer.ts";
 import { checkRateLimit } from "../peer/upload.ts";
-import { createKernelPool, type KernelPool } from "../pool/kernel-pool.ts";
+import type { KernelPool } from "../pool/kernel-pool.ts";
 import { HeapArena } from "../transport/heap-arena.ts";
 import { LoopbackOnly } from "../transport/loopback-only.ts";
 import { TcpTransport } from "../transport/tcp.ts";
@@ -105,8 +105,9 @@ async function createKernel(
   const module = compileKernel(new Uint8Array(await readFile(WASM_URL)));
   const memory = createKernelMemory(memoryMiB);
   const kernel = createWasmKernel({ wasm: module, memory });
-  const pool = workers > 0 ? createKernelPool({ module, memory, workers }) : undefined;
-  return { kernel, pool };
+  if (workers === 0) return { kernel, pool: undefined };
+  const { createKernelPool } = await import("../pool/kernel-pool.ts");
+  return { kernel, pool: createKernelPool({ module, memory, workers }) };
 }
 
 interface Opening {

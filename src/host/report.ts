@@ -69,7 +69,7 @@ export function overlayReport(overlay: Overlay): OverlayReport {
  * A node may leave in the very input in which it took END, before anybody hears of either; so the
  * overlay is held here, and not looked up.
  */
-export class OverlayStatus {
+export class ReportKeeper {
   #overlay: Overlay | undefined;
   #last: OverlayReport | undefined;
 
