@@ -124,7 +124,9 @@ describe("two engines with three overlays", () => {
 describe("limits", () => {
   it("hold loosely on real sockets, up and down", async () => {
     const limit = 1_000_000;
-    for (const side of ["uploadLimitBytesPerSecond", "downloadLimitBytesPerSecond"] as const) {
+    const holds = async (
+      side: "uploadLimitBytesPerSecond" | "downloadLimitBytesPerSecond",
+    ): Promise<void> => {
       const limited = { [side]: limit };
       const a = await engine(side === "uploadLimitBytesPerSecond" ? limited : {});
       const b = await engine(side === "downloadLimitBytesPerSecond" ? limited : {});
@@ -140,7 +142,8 @@ describe("limits", () => {
       expect(elapsedMs).toBeLessThan(9_000);
       const { upload, download } = side.startsWith("upload") ? a.status() : b.status();
       expect([upload.limitBytesPerSecond, download.limitBytesPerSecond]).toContain(limit);
-    }
+    };
+    await Promise.all([holds("uploadLimitBytesPerSecond"), holds("downloadLimitBytesPerSecond")]);
   });
 
   it("on links turns away whom there is no place for, and lets in who comes when there is", async () => {

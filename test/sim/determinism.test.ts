@@ -22,7 +22,7 @@ describe("determinism", () => {
       hashes.add(one.traceHash);
     }
     expect(hashes.size).toBe(seeds.length);
-  });
+  }, 120_000);
 
   test("with real signatures as well", () => {
     const [one, two] = [run(9, "ed25519"), run(9, "ed25519")];
