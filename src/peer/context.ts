@@ -43,7 +43,7 @@ export interface PeerCounters {
   bytesSent: number;
   /** DATA for an index that was stored or under verification already. */
   duplicates: number;
-  /** DATA below the window: too late to matter. */
+  /** Below the window, which moved on: DATA that came, own data whose checksum took too long. */
   lateFragments: number;
   corruptFragments: number;
   malformedFrames: number;

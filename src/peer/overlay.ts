@@ -353,8 +353,10 @@ export class Overlay extends OverlayParts {
 
   #consumedTo(): FragmentIndex {
     if (this.consumer !== undefined) return this.consumer.started ? this.consumer.consumedTo : 0;
-    // The source peer consumes nothing: what it made may go once members have it.
-    return this.#finale.isAttended ? this.window.highest : 0;
+    // The source peer consumes nothing: what it made may go once members have it. What is still in
+    // its checksum job is not made yet.
+    const { window } = this;
+    return this.#finale.isAttended ? window.firstMissing(window.start, window.highest) : 0;
   }
 
   /** Undefined: nothing may be dropped yet, for its age or for want of room. */

@@ -229,10 +229,14 @@ export class SourceRole {
 
   #hand(sealed: number[]): void {
     for (let i = 0; i < sealed.length; i += 3) {
+      const index = sealed[i] as number;
       const offset = sealed[i + 1] as number;
       const bytes = sealed[i + 2] as number;
-      if (this.#closed) this.#context.memory.release(offset, bytes);
-      else this.#outlet.produced(sealed[i] as number, offset, bytes);
+      const isLate = !this.#closed && index < this.#window.start;
+      // Live: the window moved on meanwhile, for others were done first. Neighbours heard GONE then.
+      if (isLate) this.#context.counters.lateFragments++;
+      if (isLate || this.#closed) this.#context.memory.release(offset, bytes);
+      else this.#outlet.produced(index, offset, bytes);
     }
   }
 
