@@ -19,7 +19,7 @@ const MEMBERS_COUNTED = 4_096;
 const STARTED_OVER_MS = 500;
 /** Live: those whom the source waited for get this long to begin before old makes room for new. */
 const AUDIENCE_MS = 500;
-/** How often at most the wait for further members begins anew. */
+/** How often at most the wait for further members begins anew, whoever keeps coming. */
 const GATHERINGS_MAX = 5;
 
 export interface FinaleView {
@@ -55,7 +55,8 @@ export class Finale {
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
-  /** Live: the source has had its audience. */
+  /** Live: since when as many members as it was told to wait for were there; it had its audience. */
+  #audienceSinceMs: MonoMs | undefined;
   #audience = false;
   #sessionOver = false;
   #startedOver = false;
@@ -89,16 +90,21 @@ export class Finale {
   /** Whether a source may free: as many members were there as it was told to wait for. */
   get isAttended(): boolean {
     if (this.#membersSeen.size < this.#waitPeers) return false;
-    if (this.#view.settings.delivery === "live") {
-      const settled = this.#context.now.monoMs - this.#newMemberMs >= AUDIENCE_MS;
-      this.#audience ||= this.#waitPeers === 0 || settled;
-      return this.#audience;
-    }
+    if (this.#view.settings.delivery === "live") return this.#hasAudience();
     if (this.#isGathering()) return false;
     return this.#view.neighbours.some((neighbour) => !neighbour.lagging);
   }
 
-  /** Whether members still come in one after the other: bounded, whoever keeps coming. */
+  #hasAudience(): boolean {
+    const nowMs = this.#context.now.monoMs;
+    this.#audienceSinceMs ??= nowMs;
+    const waited = nowMs - this.#audienceSinceMs >= GATHERINGS_MAX * AUDIENCE_MS;
+    const settled = nowMs - this.#newMemberMs >= AUDIENCE_MS;
+    this.#audience ||= this.#waitPeers === 0 || settled || waited;
+    return this.#audience;
+  }
+
+  /** Whether members still come in one after the other. */
   #isGathering(): boolean {
     const nowMs = this.#context.now.monoMs;
     if (this.#firstMemberMs === undefined) return false;
