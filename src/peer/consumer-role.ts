@@ -25,6 +25,8 @@ const START_DELAY_MS = 100;
 /** Complete: so long at most for links that are being opened and maps that are under way. */
 const START_PATIENCE_MS = 2_000;
 const NEED_AGAIN_MS = 2_000;
+/** A hole is passed so long before it leaves the window: what lies behind it is taken meanwhile. */
+const PASS_AHEAD_MS = 250;
 
 export class ConsumerRole {
   readonly #context: PeerContext;
@@ -32,6 +34,8 @@ export class ConsumerRole {
   readonly #settings: OverlaySettings;
   readonly #from: StartFrom | undefined;
   readonly #times: KnownTimes;
+  /** Live: what is missing so long after it was known is late. */
+  readonly #lateMs: number;
   /** Takes data out of fragments, or whole fragments. */
   #assembler: Assembler | FragmentCursor;
   readonly #forwards: boolean;
@@ -67,6 +71,8 @@ export class ConsumerRole {
     this.#settings = settings;
     this.#from = from;
     this.#times = times;
+    const { maxLagMs, windowMs } = settings;
+    this.#lateMs = Math.min(maxLagMs, Math.max(windowMs / 2, windowMs - PASS_AHEAD_MS));
     this.#forwards = !consume;
     this.#assembler = consume
       ? new Assembler(window, window.start)
@@ -132,6 +138,8 @@ export class ConsumerRole {
       // Live: the very oldest would be gone before they came.
       const soonGone = from === "oldest" && live;
       start = soonGone && oldest > 0 ? oldest + Math.ceil((start - oldest) / 4) : oldest;
+      // Where those begin who came as late lies the newest of what was there before: it is not owed.
+      if (waited && start === this.#edgeIndex) this.#edgeIndex++;
     }
     if (this.#from === "start" && start > 0) return "gone";
     return start;
@@ -142,8 +150,25 @@ export class ConsumerRole {
     return this.#context.now.monoMs - sinceMs >= START_PATIENCE_MS;
   }
 
+  /**
+   * From where on fragments are wanted by a consumer that starts at `start`: at the edge the newest of
+   * what was there before is wanted, too. It may be END, after which nothing comes.
+   */
+  wantedFrom(start: FragmentIndex, neighbours: readonly Neighbour[]): FragmentIndex {
+    const held = ({ mapKnown, remoteStart, remoteHighest }: Neighbour) =>
+      mapKnown && remoteStart < start && remoteHighest >= start;
+    return start === this.#edgeIndex && neighbours.some(held) ? start - 1 : start;
+  }
+
   start(index: FragmentIndex): void {
     this.#started = true;
+    this.#startIndex = index;
+    this.#assembler.startAt(index);
+  }
+
+  /** END is here: who began past it came when all was over, and begins with it. */
+  endStored(index: FragmentIndex): void {
+    if (!this.#started || this.#endTaken || index >= this.#assembler.head) return;
     this.#startIndex = index;
     this.#assembler.startAt(index);
   }
@@ -291,7 +316,7 @@ export class ConsumerRole {
     let to = window.start;
     if (to <= head && !this.#assembler.isTaking && !window.holds(head)) {
       const { monoMs } = this.#context.now;
-      const late = this.#times.knownBefore(this.#settings.maxLagMs, monoMs);
+      const late = this.#times.knownBefore(this.#lateMs, monoMs);
       const bound = Math.min(late, this.#times.highest - 1);
       const next = window.nextSet(window.heldMap, head + 1, window.highest);
       to = Math.min(bound, window.holds(next) ? next : bound);

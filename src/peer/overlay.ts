@@ -278,7 +278,8 @@ export class Overlay extends OverlayParts {
       if (this.hasLeft) return;
     }
     for (const event of this.consumer?.forward() ?? []) this.event(event);
-    const consumedTo = this.#consumedTo();
+    // END stays: who comes when all is over must learn that it is.
+    const consumedTo = Math.min(this.#consumedTo(), this.endIndex ?? Number.POSITIVE_INFINITY);
     const expiredTo = this.#expiredTo(tick);
     this.retention.free(this.neighbours, consumedTo, this.known, tick, expiredTo);
     if (this.source !== undefined) this.#runSource();
@@ -435,12 +436,13 @@ export class Overlay extends OverlayParts {
       return;
     }
     const { window } = this;
-    if (start < window.start || start >= window.origin + 64) {
+    const from = consumer.wantedFrom(start, this.neighbours);
+    if (from < window.start || from >= window.origin + 64) {
       // The maps stand elsewhere: they are asked for anew.
-      window.rebase(start);
+      window.rebase(from);
       for (const neighbour of this.neighbours) neighbour.clipped = true;
     } else {
-      window.advance(start);
+      window.advance(from);
     }
     consumer.start(start);
     this.advertiser.refreshClipped(true);
@@ -467,7 +469,10 @@ export class Overlay extends OverlayParts {
     const { window } = this;
     window.store(index, offset, bytes);
     const flags = window.kernel.view.getUint16(offset + layout.DATA_FLAGS, true);
-    if ((flags & layout.DATA_FLAG_END) !== 0) this.#finale.endKnown(index);
+    if ((flags & layout.DATA_FLAG_END) !== 0) {
+      this.#finale.endKnown(index);
+      this.consumer?.endStored(index);
+    }
     this.advertiser.stored(index);
     for (const neighbour of this.neighbours) {
       if (neighbour !== from) reconsider(neighbour, index);

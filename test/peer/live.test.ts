@@ -6,6 +6,7 @@ import type { OverlaySettings, StartFrom } from "../../src/peer/settings.ts";
 import { encodeBuffermap, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { buildFragment } from "../kernel/fragment-builder.ts";
 import { crc32c } from "../support/crc32c.ts";
+import { readRangesOf } from "./frames.ts";
 import { Keys, type Node, type Stranger, settingsOf, swarm, World } from "./harness.ts";
 
 const NO_BITS = new Uint8Array(0);
@@ -138,6 +139,19 @@ describe("lateness", () => {
     expect(sequences(node)).toEqual([1, 4]);
   });
 
+  it("what lies behind a hole is not lost with it, though it leaves the window as soon", () => {
+    const { world, node, source } = scene({ maxLagMs: 2_000, windowMs: 2_000 });
+    // All is known at once: the hole is late when all is old enough to be dropped.
+    source.send(have(source, 0, 6));
+    for (const index of [0, 2, 3, 4, 5]) source.send(data(source, index));
+    world.advance(4_000);
+    expect(sequences(node)).toEqual([1, 3, 4, 5, 6]);
+    expect(node.eventsOf("gap").map(({ gap }) => gap)).toMatchObject([
+      { kind: "fragments", from: 1, to: 1 },
+      { kind: "data", from: 2, to: 2 },
+    ]);
+  });
+
   it("complete knows no lateness", () => {
     const { world, node, source } = scene({ delivery: "complete" });
     source.send(have(source, 0, 2), data(source, 1));
@@ -202,6 +216,74 @@ describe("the window", () => {
     peer.open("peer", source.overlay.settings, { from: "oldest" }).dial(source);
     world.run(() => peer.taken.length === written);
     expect(peer.eventsOf("started")[0]?.index).toBe(0);
+  });
+
+  it("is not held up by members that come one after the other", () => {
+    const { world, source } = swarm(1, { delivery: "live", waitPeers: 1, windowMs: 1_000 });
+    let written = 0;
+    for (let i = 0; i < 20; i++) {
+      world.node().open("peer", source.overlay.settings).dial(source);
+      written += stream(world, source, 300);
+    }
+    // 6 s, a datum every 20 ms: far more than the window has room for.
+    expect(written).toBe(300);
+    expect(source.overlay.window.start).toBeGreaterThan(200);
+  });
+
+  it("moves on past what is still in its checksum job; that is dropped, and told", () => {
+    const { world, source, peers } = swarm(2, {
+      delivery: "live",
+      waitPeers: 0,
+      windowMs: 1_000,
+      maxLagMs: 500,
+    });
+    world.advance(500);
+    stream(world, source, 200);
+    const index = source.overlay.source?.produced as number;
+    source.holdJobs = true;
+    source.write("s", new Uint8Array(500));
+    source.holdJobs = false;
+    stream(world, source, 3_000);
+    expect(source.overlay.window.start).toBeGreaterThan(index);
+    source.releaseJobs();
+    world.advance(100);
+    expect(source.counters.lateFragments).toBe(1);
+    source.overlay.checkInvariants();
+    const told = source.sentOf(FRAME_TYPES.GONE).flatMap(({ bytes }) => readRangesOf(bytes));
+    expect(told.some(([first = 0, count = 0]) => first <= index && index < first + count)).toBe(
+      true,
+    );
+    source.end();
+    world.run(() => peers.every((peer) => peer.has("ended")));
+    for (const peer of peers) {
+      const gaps = peer.eventsOf("gap").map(({ gap }) => gap);
+      expect(gaps.filter(({ kind }) => kind === "fragments")).toEqual([
+        { kind: "fragments", from: index, to: index },
+      ]);
+    }
+  });
+
+  it("complete waits for what is in its checksum job, whoever has moved on", () => {
+    const { world, source, peers } = swarm(1, { delivery: "complete", waitPeers: 0 });
+    const [peer] = peers as [Node];
+    world.advance(500);
+    stream(world, source, 200);
+    const index = source.overlay.source?.produced as number;
+    source.holdJobs = true;
+    source.write("s", new Uint8Array(500));
+    source.holdJobs = false;
+    stream(world, source, 200);
+    // Its start lies past what nobody has: it waits for none of that.
+    const late = world.node().open("peer", source.overlay.settings, { from: "live" }).dial(source);
+    world.run(() => late.has("started"));
+    peer.leave();
+    stream(world, source, 10_000);
+    expect(source.overlay.window.start).toBeLessThanOrEqual(index);
+    source.releaseJobs();
+    world.advance(500);
+    expect(source.counters.lateFragments).toBe(0);
+    stream(world, source, 2_000);
+    expect(source.overlay.window.start).toBeGreaterThan(index);
   });
 
   it("of one who does not take drops what is old, and all it lost is told at once", () => {
@@ -312,6 +394,33 @@ describe("where a newcomer starts", () => {
       world.run(() => late.has("ended"));
       expect(late.eventsOf("started")[0]?.index).toBe(0);
       expect(late.taken.length).toBe(20);
+    });
+  }
+
+  for (const delivery of ["complete", "live"] as const) {
+    it(`${delivery}, from live when all is over: END, and nothing before it`, () => {
+      const { world, source, peers } = swarm(1, {
+        delivery,
+        waitPeers: 0,
+        windowMs: 1_000,
+        lingerMs: 60_000,
+      });
+      world.advance(500);
+      (peers[0] as Node).takes = delivery === "live";
+      for (let i = 0; i < 300; i++) {
+        source.write("s", new Uint8Array(500));
+        world.advance(10);
+      }
+      (peers[0] as Node).takes = true;
+      (peers[0] as Node).take();
+      source.end();
+      world.run(() => peers[0]?.has("ended") ?? false);
+      world.advance(3_000);
+      const late = world.node().open("peer", source.overlay.settings, { from: "live" });
+      late.dial(source);
+      world.run(() => late.has("ended"), 10_000);
+      expect(late.taken).toEqual([]);
+      expect(late.has("gap")).toBe(false);
     });
   }
 
