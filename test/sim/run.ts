@@ -12,6 +12,7 @@ import type { SimNode } from "../../src/sim/node.ts";
 import { type Driver, type Member, Swarm } from "../../src/sim/swarm.ts";
 import { between, betweenLog, type Violation, World } from "../../src/sim/world.ts";
 import { CompletenessChecker } from "./checkers/completeness.ts";
+import { FragmentContents } from "./checkers/contents.ts";
 import { CreditKeptChecker } from "./checkers/credit-kept.ts";
 import { DeliveryChecker } from "./checkers/delivery.ts";
 import { HonestMapsChecker } from "./checkers/honest-maps.ts";
@@ -125,7 +126,8 @@ export function simulate(request: SimulateOptions): Report {
   };
   const traffic = new Traffic(swarm);
   const delivery = new DeliveryChecker(facts);
-  const completeness = new CompletenessChecker(facts, delivery);
+  const contents = new FragmentContents();
+  const completeness = new CompletenessChecker(facts, delivery, contents);
   const identical = new IdenticalFragmentsChecker(facts);
   const honest = new HonestMapsChecker(facts);
   const queues = new QueuesBoundedChecker(facts, QUEUE_SLACK_BYTES);
@@ -140,6 +142,7 @@ export function simulate(request: SimulateOptions): Report {
   if (request.withoutCredit !== true) swarm.observe(new SentOnceChecker(facts));
   swarm.observe(new InvariantsChecker(facts));
   swarm.observe(queues);
+  swarm.observe(contents);
   swarm.observe(delivery);
   swarm.observe(completeness);
 

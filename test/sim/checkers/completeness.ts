@@ -1,47 +1,61 @@
 /**
  * `complete` means complete: once faults have stopped, every consumer in good standing comes to the
  * end of every data source; one that was there from the beginning has it from the first datum on.
- * A gap is allowed to those only that have an excuse.
+ * A gap is allowed to those only that have an excuse, or where nobody could send what it names: then
+ * the data in it, and nothing else, are not owed.
  */
 
 import type { GapSeen, Member, SwarmObserver } from "../../../src/sim/swarm.ts";
 import type { SwarmFacts } from "../facts.ts";
+import type { FragmentContents } from "./contents.ts";
 import type { DeliveryChecker } from "./delivery.ts";
 
 export class CompletenessChecker implements SwarmObserver {
   readonly #facts: SwarmFacts;
   readonly #delivery: DeliveryChecker;
+  readonly #contents: FragmentContents;
+  /** Gaps of fragments that could be had, the first of each member. */
   readonly #gaps = new Map<Member, GapSeen>();
-  /** What they lack of data sources follows from fragments that nobody could send. */
-  readonly #excused = new Set<Member>();
+  /** Gaps of data. */
+  readonly #lost = new Map<Member, GapSeen[]>();
+  /** Fragments that nobody could send to a member: what they carry is not owed to it. */
+  readonly #excused = new Map<Member, Set<number>>();
 
-  constructor(facts: SwarmFacts, delivery: DeliveryChecker) {
+  constructor(facts: SwarmFacts, delivery: DeliveryChecker, contents: FragmentContents) {
     this.#facts = facts;
     this.#delivery = delivery;
+    this.#contents = contents;
   }
 
   onBoot(node: Member["node"]): void {
     const member = this.#facts.swarm.memberOf(node);
-    if (member !== undefined) this.#gaps.delete(member);
+    if (member === undefined) return;
+    this.#gaps.delete(member);
+    this.#lost.delete(member);
+    this.#excused.delete(member);
   }
 
   onGap(member: Member, gap: GapSeen): void {
-    if (this.#gaps.has(member) || !this.#couldBeHad(member, gap)) return;
-    this.#gaps.set(member, gap);
+    if (gap.kind === "data") {
+      const lost = this.#lost.get(member) ?? [];
+      this.#lost.set(member, lost);
+      lost.push(gap);
+      return;
+    }
+    const excused = this.#excused.get(member) ?? new Set();
+    this.#excused.set(member, excused);
+    for (let index = gap.from; index <= gap.to; index++) {
+      if (!this.#couldBeHad(index)) excused.add(index);
+      else if (!this.#gaps.has(member)) this.#gaps.set(member, gap);
+    }
   }
 
   /** Rule (d): what only members hold that stand still (their process is stopped) is given up. */
-  #couldBeHad(member: Member, gap: GapSeen): boolean {
-    if (gap.kind !== "fragments") return !this.#excused.has(member);
-    const { members } = this.#facts.swarm;
-    for (let index = gap.from; index < gap.to; index++) {
-      const holders = members.filter(
-        ({ node, driver }) => node.alive && driver.inspect()?.held(index) === true,
-      );
-      if (holders.length === 0 || holders.some(({ node }) => !node.paused)) return true;
-    }
-    this.#excused.add(member);
-    return false;
+  #couldBeHad(index: number): boolean {
+    const holders = this.#facts.swarm.members.filter(
+      ({ node, driver }) => node.alive && driver.inspect()?.held(index) === true,
+    );
+    return holders.length === 0 || holders.some(({ node }) => !node.paused);
   }
 
   /** Whether everybody who is owed the end has it. */
@@ -59,8 +73,8 @@ export class CompletenessChecker implements SwarmObserver {
   }
 
   #judge(member: Member): void {
-    if (this.#excused.has(member) && !this.#gaps.has(member)) return;
-    const gap = this.#gaps.get(member);
+    const gap =
+      this.#gaps.get(member) ?? this.#lost.get(member)?.find((g) => this.#isOwed(member, g));
     if (gap !== undefined) {
       const whose = gap.sourceId ?? "fragments";
       this.#violate(
@@ -71,19 +85,40 @@ export class CompletenessChecker implements SwarmObserver {
     }
     for (const [sourceId, total] of this.#facts.dataPerSource) {
       const seen = this.#delivery.seen(member, sourceId);
+      const owedBefore = (sequence: number): boolean =>
+        member.fromStart && this.#isOwed(member, { sourceId, from: 1, to: sequence - 1 });
       if (seen === undefined) {
-        if (member.fromStart && total > 0) {
+        if (owedBefore(total + 1))
           this.#violate(`${member.name} has nothing of ${sourceId}`, member);
-        }
         continue;
       }
-      if (member.fromStart && seen.first !== 1) {
+      if (owedBefore(seen.first)) {
         this.#violate(`${member.name} ${sourceId} starts with ${seen.first}`, member);
       }
       if (seen.next !== total + 1) {
         this.#violate(`${member.name} ${sourceId} ends with ${seen.next - 1} of ${total}`, member);
       }
     }
+  }
+
+  /** Whether any datum of [from, to] lies outside the fragments that nobody could send. */
+  #isOwed(member: Member, { sourceId = "", from, to }: Omit<GapSeen, "kind">): boolean {
+    const excused = this.#excused.get(member) ?? new Set<number>();
+    for (let sequence = from; sequence <= to; sequence++) {
+      if (!this.#isExcused(excused, sourceId, sequence)) return true;
+    }
+    return false;
+  }
+
+  #isExcused(excused: ReadonlySet<number>, sourceId: string, sequence: number): boolean {
+    if (excused.size === 0) return false;
+    const place = this.#contents.placeOf(sourceId, sequence);
+    if (place === undefined) return [...excused].some((index) => !this.#contents.wasSent(index));
+    const { from, to, begins, ends } = place;
+    for (let index = begins ? from : from - 1; index <= (ends ? to : to + 1); index++) {
+      if (excused.has(index)) return true;
+    }
+    return false;
   }
 
   #violate(message: string, member: Member): void {
