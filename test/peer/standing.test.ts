@@ -2,9 +2,9 @@
 
 import { describe, expect, it } from "vitest";
 import { FRAME_TYPES } from "../../src/base/layout.ts";
-import { encodeBuffermap, encodeCredit } from "../../src/protocol/r10-binary.ts";
+import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { readRangesOf } from "./frames.ts";
-import { Feed, Keys, received, settingsOf, swarm, World } from "./harness.ts";
+import { Feed, Keys, type Node, received, settingsOf, swarm, World } from "./harness.ts";
 
 describe("retention and standing (complete)", () => {
   it("(a) nothing is freed before as many members came as the source waits for", () => {
@@ -149,6 +149,31 @@ describe("retention and standing (complete)", () => {
     source.end();
     world.run(() => far.has("ended"));
     expect(received(far)).toEqual(feed.written);
+  });
+
+  it("(d) a member that is being met gets the time to answer before a gap is given up", () => {
+    const { world, source, peers } = swarm(2, { links: "chain", repairMs: 3_000, waitPeers: 1 });
+    const [near, far] = peers as [Node, Node];
+    const feed = new Feed(source, 90, () => 1_000, { ends: false });
+    world.run(() => far.taken.length > 20);
+    near.crash();
+    const head = far.overlay.consumer?.consumedTo ?? 0;
+    // It has something further on: so there is a hole that nobody can fill.
+    const stranger = world.stranger().join(far);
+    stranger.send(
+      encodeBuffermap(stranger.tag, 0, 0, new Uint8Array(0)),
+      encodeRanges(FRAME_TYPES.HAVE, stranger.tag, 0, [head + 50, 2]),
+    );
+    world.advance(1_500);
+    // Who has it is slow to prove who it is.
+    source.holdJobs = true;
+    far.dial(source);
+    world.advance(3_500);
+    expect(far.has("gap")).toBe(false);
+    source.releaseJobs();
+    world.run(() => far.taken.length === feed.written.length, 10_000);
+    expect(received(far)).toEqual(feed.written);
+    expect(far.has("gap")).toBe(false);
   });
 
   it("(e) a source without members holds for holdMs, then says NO_PEERS", () => {

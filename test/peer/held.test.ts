@@ -1,0 +1,107 @@
+/** How far others hold what a source peer made: what counts as held. */
+
+import { describe, expect, it } from "vitest";
+import { seededRng } from "../../src/base/rng.ts";
+import { EngineMemory } from "../../src/kernel/engine-memory.ts";
+import { createJsKernel } from "../../src/kernel/js-kernel.ts";
+import { HeldWatch } from "../../src/peer/held.ts";
+import type { Neighbour } from "../../src/peer/neighbour.ts";
+import type { DataSourceEntry } from "../../src/stream/source-table.ts";
+import { FragmentWindow, type WindowMap } from "../../src/stream/window.ts";
+
+const MADE = 40;
+
+interface Holder {
+  readonly have: WindowMap;
+  remoteStart: number;
+}
+
+/** A source peer that made fragments 0 to 39, datum n in fragment n - 1; neighbours by hand. */
+function scene(count: number, minHolders: number) {
+  const kernel = createJsKernel({ memoryBytes: 1 << 20 });
+  const memory = new EngineMemory(kernel, { segmentBytes: 65_536 });
+  const options = { start: 0, fragments: 64, bytes: 65_536, fragmentBytes: 1_024 };
+  const window = new FragmentWindow(memory, options);
+  const holders: Holder[] = [];
+  for (let i = 0; i < count; i++) holders.push({ have: window.createMap(), remoteStart: 0 });
+  const source = { nextSequence: 1 } as DataSourceEntry;
+  const watch = new HeldWatch(window, holders as unknown as Neighbour[], minHolders, [source]);
+  const cursor = memory.open();
+  for (let index = 0; index < MADE; index++) {
+    source.nextSequence = index + 2;
+    watch.sealed(index);
+    cursor.reserve(64);
+    const offset = cursor.writeOffset;
+    cursor.commit(64);
+    memory.retain(offset, 64);
+    cursor.consume(64);
+    window.store(index, offset, 64);
+  }
+  let nowMs = 0;
+  const heldTo = (): number => {
+    nowMs += 5;
+    watch.look(nowMs);
+    return watch.sequenceOf(source);
+  };
+  return { window, holders: holders as [Holder, ...Holder[]], watch, heldTo };
+}
+
+describe("held", () => {
+  it("is what a neighbour advertised without a hole", () => {
+    const { window, holders, heldTo } = scene(1, 1);
+    expect(heldTo()).toBe(0);
+    window.mark(holders[0].have, 0, 10);
+    window.mark(holders[0].have, 12, 20);
+    expect(heldTo()).toBe(10);
+    window.mark(holders[0].have, 10, 12);
+    expect(heldTo()).toBe(20);
+  });
+
+  it("is what a neighbour has moved its start above, though it withdrew it by that", () => {
+    const { window, holders, heldTo } = scene(1, 1);
+    holders[0].remoteStart = 15;
+    expect(heldTo()).toBe(15);
+    window.mark(holders[0].have, 15, 25);
+    expect(heldTo()).toBe(25);
+    window.unmark(holders[0].have, 0, 30);
+    holders[0].remoteStart = 30;
+    expect(heldTo()).toBe(30);
+  });
+
+  it("asks for as many holders as were asked for, of any kind", () => {
+    const { window, holders, heldTo } = scene(3, 2);
+    window.mark(holders[0].have, 0, 20);
+    expect(heldTo()).toBe(0);
+    (holders[1] as Holder).remoteStart = 8;
+    expect(heldTo()).toBe(8);
+    window.mark((holders[2] as Holder).have, 0, 12);
+    expect(heldTo()).toBe(12);
+  });
+
+  it("is what this node's own window let go, and never falls", () => {
+    const { window, holders, watch, heldTo } = scene(1, 1);
+    window.mark(holders[0].have, 0, 10);
+    expect(heldTo()).toBe(10);
+    window.unmark(holders[0].have, 0, 10);
+    expect(heldTo()).toBe(10);
+    window.advance(22);
+    expect(heldTo()).toBe(22);
+    expect(watch.look(1_000)).toBe(false);
+  });
+
+  it("says the same of any order in which neighbours tell of it", () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const rng = seededRng(seed);
+      const { window, holders, heldTo } = scene(2, 1);
+      let most = 0;
+      for (let turn = 0; turn < 10; turn++) {
+        const holder = holders[rng.below(2)] as Holder;
+        const end = rng.below(MADE + 1);
+        if (rng.below(2) === 0) window.mark(holder.have, 0, end);
+        else holder.remoteStart = Math.max(holder.remoteStart, end);
+        most = Math.max(most, end);
+        expect(heldTo(), `seed ${seed}`).toBe(most);
+      }
+    }
+  });
+});

@@ -1,0 +1,167 @@
+/** The serving side of requests: what is answered, what is taken back, what is declined (BUSY). */
+
+import { describe, expect, it } from "vitest";
+import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { BUSY_RETRY_MS, SERVE_WAIT_MS } from "../../src/base/limits.ts";
+import type { PeerContext } from "../../src/peer/context.ts";
+import { declineStale } from "../../src/peer/decline.ts";
+import type { Neighbour } from "../../src/peer/neighbour.ts";
+import { BUSY, encodeFrame } from "../../src/protocol/r10.ts";
+import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
+import { type MsgpackValue, readMsgpack } from "../support/msgpack-reader.ts";
+import { type Node, type Stranger, settingsOf, World } from "./harness.ts";
+
+const NO_BITS = new Uint8Array(0);
+
+interface Declined {
+  readonly first: number;
+  readonly count: number;
+  readonly retryAfterMs: number;
+}
+
+function busyOf(bytes: Uint8Array): Declined {
+  const [, first, count, retryAfterMs] = readMsgpack(bytes.subarray(8)) as MsgpackValue[];
+  return { first: Number(first), count: Number(count), retryAfterMs: Number(retryAfterMs) };
+}
+
+function indexOf(bytes: Uint8Array): number {
+  return Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(24, true));
+}
+
+const busyFrame = (s: Stranger, first: number, count: number, retryAfterMs: number): Uint8Array =>
+  encodeFrame(BUSY, { tag: s.tag, first, count, retryAfterMs });
+
+describe("declining", () => {
+  function scene(toServe: number[]) {
+    const sent: Declined[] = [];
+    const link = { transmit: (bytes: Uint8Array) => sent.push(busyOf(bytes)) };
+    const neighbour = { toServe, servedMs: 1_000, link } as unknown as Neighbour;
+    const context = { now: { monoMs: 1_000 }, counters: { busySent: 0 } };
+    const look = (monoMs: number): void => {
+      context.now = { monoMs };
+      declineStale(context as unknown as PeerContext, new Uint8Array(8), neighbour);
+    };
+    return { sent, neighbour, context, look };
+  }
+
+  it("tells each request that waited too long, once, and when to ask again", () => {
+    const { sent, neighbour, context, look } = scene([3, 2, 9, 1]);
+    look(1_000 + SERVE_WAIT_MS - 1);
+    expect(sent).toEqual([]);
+    look(1_000 + SERVE_WAIT_MS);
+    expect(sent).toEqual([
+      { first: 3, count: 2, retryAfterMs: BUSY_RETRY_MS },
+      { first: 9, count: 1, retryAfterMs: BUSY_RETRY_MS },
+    ]);
+    expect(neighbour.toServe).toEqual([]);
+    expect(context.counters.busySent).toBe(2);
+    look(1_000 + 5 * SERVE_WAIT_MS);
+    expect(sent.length).toBe(2);
+  });
+
+  it("waits on while one after the other is served", () => {
+    const { sent, neighbour, look } = scene([3, 2]);
+    for (let i = 1; i <= 10; i++) {
+      neighbour.servedMs = 1_000 + i * 500;
+      look(neighbour.servedMs + SERVE_WAIT_MS - 1);
+    }
+    expect(sent).toEqual([]);
+  });
+
+  it("has nothing to say to who asked for nothing", () => {
+    const { sent, look } = scene([]);
+    look(100_000);
+    expect(sent).toEqual([]);
+  });
+});
+
+/** A source peer with 12 fragments of 4 KiB that may send 1 KiB a second, and a member by hand. */
+function narrow(): { world: World; source: Node; asker: Stranger } {
+  const world = new World();
+  const source = world.node({ uploadLimitBytesPerSecond: 1_024 });
+  source.open("source", settingsOf(source.keys.peerId), { waitPeers: 1 }).register("s");
+  for (let i = 0; i < 12; i++) source.write("s", new Uint8Array(3_900));
+  const asker = world.stranger().join(source);
+  asker.send(encodeBuffermap(asker.tag, 0, 0, NO_BITS), encodeCredit(asker.tag, 100));
+  world.advance(100);
+  return { world, source, asker };
+}
+
+const get = (s: Stranger, ...ranges: number[]): Uint8Array =>
+  encodeRanges(FRAME_TYPES.GET, s.tag, 0, ranges);
+const cancel = (s: Stranger, ...ranges: number[]): Uint8Array =>
+  encodeRanges(FRAME_TYPES.CANCEL, s.tag, 0, ranges);
+
+const servedTo = (asker: Stranger): number[] =>
+  asker.of(FRAME_TYPES.DATA).map(({ bytes }) => indexOf(bytes));
+const declinedTo = (asker: Stranger): number[] =>
+  asker.of(FRAME_TYPES.BUSY).flatMap(({ bytes }) => {
+    const { first, count } = busyOf(bytes);
+    return Array.from({ length: count }, (_, i) => first + i);
+  });
+
+describe("a way out that bears little", () => {
+  it("serves what it can and declines the rest: nothing is both, nothing neither", () => {
+    const { world, source, asker } = narrow();
+    asker.send(get(asker, 0, 11));
+    world.advance(3 * SERVE_WAIT_MS);
+    const served = servedTo(asker);
+    const declined = declinedTo(asker);
+    expect(served.length).toBeGreaterThan(0);
+    expect(declined.length).toBeGreaterThan(0);
+    expect([...served, ...declined].sort((a, b) => a - b)).toEqual(
+      Array.from({ length: 11 }, (_, i) => i),
+    );
+    expect(source.counters.busySent).toBeGreaterThan(0);
+  });
+
+  it("neither serves nor declines what was taken back", () => {
+    const { world, asker } = narrow();
+    asker.send(get(asker, 0, 11), cancel(asker, 6, 2, 10, 1));
+    world.advance(3 * SERVE_WAIT_MS);
+    const answered = [...servedTo(asker), ...declinedTo(asker)].sort((a, b) => a - b);
+    expect(answered).toEqual([0, 1, 2, 3, 4, 5, 8, 9]);
+  });
+
+  it("is asked again for what it declined, and for what was taken back", () => {
+    const { world, asker } = narrow();
+    asker.send(get(asker, 0, 11), cancel(asker, 10, 1));
+    world.advance(3 * SERVE_WAIT_MS);
+    for (const index of new Set([10, ...declinedTo(asker)])) {
+      // A fragment of 4 KiB leaves every 4 s.
+      for (let turn = 0; turn < 10 && !servedTo(asker).includes(index); turn++) {
+        asker.send(get(asker, index, 1));
+        world.advance(1_000);
+      }
+      expect(servedTo(asker)).toContain(index);
+    }
+  });
+
+  it("taking back what was never asked for changes nothing", () => {
+    const { world, asker } = narrow();
+    asker.send(cancel(asker, 0, 100), get(asker, 0, 2), cancel(asker, 50, 7));
+    world.advance(200);
+    expect(servedTo(asker)).toEqual([0, 1]);
+  });
+});
+
+describe("who hears BUSY", () => {
+  it("asks another at once, and the busy one not before its time", () => {
+    const world = new World();
+    const node = world.node().open("peer", settingsOf(world.stranger().keys.peerId));
+    const [one, two] = [world.stranger().join(node), world.stranger().join(node)];
+    one.send(encodeBuffermap(one.tag, 0, 4, NO_BITS));
+    two.send(encodeBuffermap(two.tag, 0, 0, NO_BITS));
+    world.run(() => one.seen(FRAME_TYPES.GET), 5_000);
+    const asked = one.of(FRAME_TYPES.GET).length;
+    two.send(encodeRanges(FRAME_TYPES.HAVE, two.tag, 0, [0, 4]));
+    one.send(busyFrame(one, 0, 4, 2_000));
+    world.run(() => two.seen(FRAME_TYPES.GET), 200);
+    expect(node.counters.busyReceived).toBe(1);
+    two.send(busyFrame(two, 0, 4, 10_000));
+    world.advance(1_900);
+    expect(one.of(FRAME_TYPES.GET).length).toBe(asked);
+    world.advance(300);
+    expect(one.of(FRAME_TYPES.GET).length).toBeGreaterThan(asked);
+  });
+});
