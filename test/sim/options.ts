@@ -61,6 +61,8 @@ export interface SwarmOptions {
   /** Uplinks of the nodes, log-uniform between these. */
   readonly uplinkBytesPerMsMin: number;
   readonly uplinkBytesPerMsMax: number;
+  /** The upload limit that each engine is given; undefined: none. */
+  readonly uploadLimitBytesPerSecond: number | undefined;
   readonly slowConsumers: number;
   readonly slowConsumerPauseMs: number;
   /** Consumers that take nothing from stuckAtMs on. */
@@ -105,7 +107,10 @@ const BIG_RATE = 0.02;
  */
 const HEAL_MS = 60_000;
 /** Share of swarms whose stream is live: what is judged here is above all completeness. */
-const LIVE_RATE = 0;
+const LIVE_RATE = 0.2;
+/** Share of swarms with hardly any upload, and how long one engine takes to send their stream. */
+const SCARCE_RATE = 0.06;
+const SCARCE_STREAM_S = 10;
 /** Data times peers of one run: bounds its time. */
 const DELIVERIES_MAX = 40_000;
 /** Data that come one by one leave in fragments of their own. */
@@ -173,6 +178,7 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     },
     uplinkBytesPerMsMin: Math.round(betweenLog(rng, 100, 10_000)),
     uplinkBytesPerMsMax: 20_000,
+    uploadLimitBytesPerSecond: undefined,
     slowConsumers: chance(rng, 0.3) ? rng.below(3) : 0,
     slowConsumerPauseMs: betweenLog(rng, 5, 200),
     stuckConsumers: chance(rng, 0.15) ? 1 : 0,
@@ -185,7 +191,25 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     faults,
     healMs: HEAL_MS,
   };
-  return { ...options, ...overrides };
+  const meanDatumBytes = meanBytes + 12;
+  return { ...options, ...drawScarcity(options, meanDatumBytes), ...overrides };
+}
+
+/**
+ * Some swarms have hardly any upload, so that requests wait until they are declined (BUSY); their
+ * streams are short. By a generator of its own: what others draw stays as it is.
+ */
+function drawScarcity(options: SwarmOptions, meanDatumBytes: number): Partial<SwarmOptions> {
+  const rng = seededRng(options.seed ^ 0x62757379);
+  if (!chance(rng, SCARCE_RATE)) return {};
+  const uploadLimitBytesPerSecond = Math.round(options.fragmentBytes * between(rng, 2, 5));
+  const data = (uploadLimitBytesPerSecond * SCARCE_STREAM_S) / meanDatumBytes;
+  const dataPerSource = Math.max(3, Math.round(data / options.dataSources));
+  return {
+    uploadLimitBytesPerSecond,
+    everyMs: 0,
+    dataPerSource: Math.min(options.dataPerSource, dataPerSource),
+  };
 }
 
 function drawFaults(rng: Rng): FaultOptions {

@@ -84,6 +84,7 @@ export class PeerDriver implements Driver {
       entropy: seededEntropy(world.rng(`entropy ${label}`)),
       sha256,
       maxLinks: options.maxLinks,
+      uploadLimitBytesPerSecond: options.uploadLimitBytesPerSecond,
     });
     const jobs = new JobRunner(world, label, {
       signatures: options.signatures,
