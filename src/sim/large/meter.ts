@@ -92,6 +92,8 @@ export class Meter implements SwarmObserver {
   readonly #options: LargeOptions;
   readonly #stream: Stream;
   readonly #progress = new Map<NodePort, Progress>();
+  /** Fragments that the source peer sent once. */
+  readonly #seen = new Set<number>();
   /** Called when a process of a member is over, with what it had. */
   closed: ((progress: Progress) => void) | undefined;
 
@@ -128,8 +130,9 @@ export class Meter implements SwarmObserver {
     for (let at = 0; at < bytes.length; ) {
       const frameBytes = u32(bytes, at + FRAME_LENGTH);
       const index = u32(bytes, at + DATA_INDEX);
-      if (index >= this.streamFragments) {
-        this.streamFragments = index + 1;
+      if (!this.#seen.has(index)) {
+        this.#seen.add(index);
+        this.streamFragments = Math.max(this.streamFragments, index + 1);
         this.streamBytes += frameBytes;
       }
       this.sourceDataFrames++;

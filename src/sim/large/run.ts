@@ -147,7 +147,8 @@ export function runLarge(request: LargeRequest): LargeReport {
     meter,
     deliverable,
     churn,
-    counters,
+    // What those that are ended below had is in it already.
+    counters: { ...counters },
   });
   closeDown(swarm);
   if (memory.freeSegments !== freeBefore) {
