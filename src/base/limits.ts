@@ -62,8 +62,8 @@ export const HANDSHAKE_TIMEOUT_MS = 5_000;
 export const LINK_QUEUE_BYTES_MAX = 1 * MIB;
 /** And on a slow link what leaves within this: what waits there could have gone another way. */
 export const LINK_QUEUE_MS = 250;
-/** But at least this: four default fragments. */
-export const LINK_QUEUE_BYTES_MIN = 64 * KIB;
+/** But at least this: two default fragments. */
+export const LINK_QUEUE_BYTES_MIN = 32 * KIB;
 /**
  * Control frames handed to one link's socket and not yet sent. Twice the DATA: HAVE for a stream of
  * 10 Gbit/s fills it in seconds, so who comes here does not read. Closed with LINK_SLOW.
@@ -86,8 +86,10 @@ export const RANGES_PER_FRAME_MAX = 512;
 
 /** HAVE leaves when so many fragments have gathered ... */
 export const HAVE_BATCH_FRAGMENTS = 16;
-/** ... or the oldest has waited this long. */
+/** ... or the oldest has waited this long for those that could send it another time ... */
 export const HAVE_DELAY_MS = 20;
+/** ... and this long for the others. */
+export const HAVE_DELAY_MS_MAX = 150;
 
 /** A neighbour that stands still with a full window for this long is lagging (complete). */
 export const STALL_MS_DEFAULT = 10_000;

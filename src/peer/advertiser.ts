@@ -3,7 +3,10 @@
  * it, HAVE for what was stored since (each index once a link), credit for what it still takes.
  *
  * A fragment is queued here only after it was verified and stored, so nothing is advertised that is
- * not held. HAVE leaves when HAVE_BATCH_FRAGMENTS have gathered or the oldest waited HAVE_DELAY_MS.
+ * not held. HAVE leaves when HAVE_BATCH_FRAGMENTS have gathered or the oldest waited: HAVE_DELAY_MS
+ * where the next copy of it may come from, and for the source peer, which keeps what nobody has;
+ * HAVE_DELAY_MS_MAX where it is only of use to who looks for what its partners let lie. On a slow
+ * stream HAVE is most of what control costs, and the latter are most of the neighbours.
  */
 
 import { Deadlines } from "../base/deadlines.ts";
@@ -11,6 +14,7 @@ import { FRAME_TYPES, HAVE_FLAG_HELD_BACK } from "../base/layout.ts";
 import {
   HAVE_BATCH_FRAGMENTS,
   HAVE_DELAY_MS,
+  HAVE_DELAY_MS_MAX,
   RANGES_PER_FRAME_MAX,
   REFRESHES_PER_SECOND_MAX,
 } from "../base/limits.ts";
@@ -22,6 +26,7 @@ import type { PeerContext } from "./context.ts";
 import type { Pace } from "./download.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { STEP_SHIFT } from "./retention.ts";
+import { substreamOf } from "./settings.ts";
 
 /** A limit that grew by less than a step is told after this. */
 const CREDIT_DELAY_MS = 5;
@@ -37,11 +42,11 @@ export class Advertiser {
   readonly #neighbours: readonly Neighbour[];
   readonly #pace: Pace;
   readonly #deadlines = new Deadlines<"have" | "credit" | "maps">();
-  /** Indices stored and not yet advertised, in order of arrival. */
-  #queue: FragmentIndex[] = [];
+  /** Indices stored and not yet advertised to all, in order of arrival, and the place of the first. */
+  #log: FragmentIndex[] = [];
+  #logBase = 0;
+  readonly #substreams: number;
   #refreshedMs: MonoMs = Number.NEGATIVE_INFINITY;
-  /** The start that neighbours were told last. */
-  #toldStart: FragmentIndex = 0;
   #heldBack = false;
   /** False for a newcomer that has not chosen where to start: it declares nothing yet. */
   #started: boolean;
@@ -54,7 +59,9 @@ export class Advertiser {
     neighbours: readonly Neighbour[],
     started: boolean,
     pace: Pace,
+    substreams: number,
   ) {
+    this.#substreams = substreams;
     this.#started = started;
     this.#pace = pace;
     this.#context = context;
@@ -67,11 +74,24 @@ export class Advertiser {
     return this.#deadlines.earliestMs();
   }
 
-  stored(index: FragmentIndex): void {
-    if (this.#queue.length === 0) {
-      this.#deadlines.set("have", this.#context.now.monoMs + HAVE_DELAY_MS);
+  /** Fragment `index` is held now; `from` sent it. `atOnce`: all are to know without delay. */
+  stored(index: FragmentIndex, from: Neighbour | undefined, atOnce: boolean): void {
+    this.#log.push(index);
+    const nowMs = this.#context.now.monoMs;
+    const bit = 1 << substreamOf(index, this.#substreams);
+    for (const neighbour of this.#neighbours) {
+      const isUrgent =
+        neighbour.isSource || (neighbour !== from && (neighbour.pullMask & bit) !== 0);
+      let dueMs = nowMs + (isUrgent ? HAVE_DELAY_MS : HAVE_DELAY_MS_MAX);
+      if (atOnce || this.#logEnd - neighbour.haveTold >= HAVE_BATCH_FRAGMENTS) dueMs = nowMs;
+      this.#tellBy(neighbour, dueMs);
     }
-    this.#queue.push(index);
+  }
+
+  #tellBy(neighbour: Neighbour, dueMs: MonoMs): void {
+    if (dueMs >= neighbour.haveDueMs) return;
+    neighbour.haveDueMs = dueMs;
+    this.#deadlines.setIfEarlier("have", dueMs);
   }
 
   /** Whether this node is full because of others: neighbours are told when it changes. */
@@ -79,18 +99,20 @@ export class Advertiser {
     if (heldBack === this.#heldBack) return;
     this.#heldBack = heldBack;
     this.flush();
-    this.#have([]);
+    for (const neighbour of this.#neighbours) this.#tell(neighbour, []);
   }
 
   /** Sends what is due; credit at once when `all`. */
   run(takes: boolean, all: boolean): void {
     const nowMs = this.#context.now.monoMs;
-    if (this.#started && this.#window.start !== this.#toldStart) {
-      this.#deadlines.setIfEarlier("have", nowMs + HAVE_DELAY_MS);
+    const { start } = this.#window;
+    if (this.#started) {
+      // A start that moved is told even when nothing new is held: others wait for it.
+      for (const neighbour of this.#neighbours) {
+        if (neighbour.haveToldStart !== start) this.#tellBy(neighbour, nowMs + HAVE_DELAY_MS);
+      }
     }
-    if (this.#queue.length >= HAVE_BATCH_FRAGMENTS || this.#deadlines.take("have", nowMs)) {
-      this.flush();
-    }
+    if (this.#deadlines.take("have", nowMs)) this.#tellDue(nowMs);
     if (this.#deadlines.take("maps", nowMs)) this.#tellDueMaps();
     if (!takes) return;
     const due = this.#deadlines.take("credit", nowMs) || all;
@@ -100,29 +122,49 @@ export class Advertiser {
   /** The start is chosen: all are told. */
   start(): void {
     this.#started = true;
-    this.#have([]);
+    for (const neighbour of this.#neighbours) this.#tell(neighbour, []);
   }
 
-  /** HAVE for all that is queued, to all. */
+  /** HAVE for all that was not told yet, to all. */
   flush(): void {
-    this.#deadlines.clear("have");
-    const queue = this.#queue;
-    this.#queue = [];
+    this.#tellDue(Number.POSITIVE_INFINITY);
+  }
+
+  /** HAVE to those who are to be told by `nowMs`, of all that is new to each. */
+  #tellDue(nowMs: MonoMs): void {
     const { start } = this.#window;
-    const ranges: number[] = [];
-    for (const index of queue.filter((each) => each >= start).sort((a, b) => a - b)) {
-      const last = ranges.length - 2;
-      if (last >= 0 && (ranges[last] as number) + (ranges[last + 1] as number) === index) {
-        ranges[last + 1] = (ranges[last + 1] as number) + 1;
-      } else {
-        ranges.push(index, 1);
+    // Most are at the same place.
+    let told = -1;
+    let ranges: number[] = [];
+    let nextMs = Number.POSITIVE_INFINITY;
+    let leastTold = this.#logEnd;
+    for (const neighbour of this.#neighbours) {
+      if (neighbour.haveDueMs > nowMs) {
+        nextMs = Math.min(nextMs, neighbour.haveDueMs);
+        leastTold = Math.min(leastTold, neighbour.haveTold);
+        continue;
       }
+      if (neighbour.haveTold !== told) {
+        told = neighbour.haveTold;
+        ranges = rangesOf(this.#log.slice(told - this.#logBase), start);
+      }
+      neighbour.haveTold = this.#logEnd;
+      neighbour.haveDueMs = Number.POSITIVE_INFINITY;
+      if (ranges.length === 0 && (!this.#started || neighbour.haveToldStart === start)) continue;
+      let at = 0;
+      do {
+        this.#tell(neighbour, ranges.slice(at, at + 2 * RANGES_PER_FRAME_MAX));
+        at += 2 * RANGES_PER_FRAME_MAX;
+      } while (at < ranges.length);
     }
-    // A start that moved is told even when nothing new is held: others wait for it.
-    if (ranges.length === 0 && this.#started && start !== this.#toldStart) this.#have([]);
-    for (let at = 0; at < ranges.length; at += 2 * RANGES_PER_FRAME_MAX) {
-      this.#have(ranges.slice(at, at + 2 * RANGES_PER_FRAME_MAX));
-    }
+    this.#log.splice(0, leastTold - this.#logBase);
+    this.#logBase = leastTold;
+    if (nextMs < Number.POSITIVE_INFINITY) this.#deadlines.set("have", nextMs);
+    else this.#deadlines.clear("have");
+  }
+
+  get #logEnd(): number {
+    return this.#logBase + this.#log.length;
   }
 
   /**
@@ -148,12 +190,14 @@ export class Advertiser {
   }
 
   #tellDueMaps(): void {
-    this.flush();
     for (const neighbour of this.#neighbours) if (neighbour.mapDue) this.buffermap(neighbour);
   }
 
   #sendMap(neighbour: Neighbour): void {
     const window = this.#window;
+    neighbour.haveTold = this.#logEnd;
+    neighbour.haveDueMs = Number.POSITIVE_INFINITY;
+    if (this.#started) neighbour.haveToldStart = window.start;
     const { kernel } = window;
     if (!this.#started) {
       neighbour.link.transmit(encodeBuffermap(this.#tag, 0, 0, new Uint8Array(0)));
@@ -203,16 +247,27 @@ export class Advertiser {
     }
   }
 
-  #have(ranges: number[]): void {
-    this.#toldStart = this.#window.start;
-    for (const neighbour of this.#neighbours) this.#tell(neighbour, ranges);
-  }
-
   #tell(neighbour: Neighbour, ranges: number[]): void {
     const { HAVE } = FRAME_TYPES;
     const { start } = this.#window;
+    neighbour.haveToldStart = start;
     const flags = this.#heldBack ? HAVE_FLAG_HELD_BACK : 0;
     const pairs = ranges.length / 2;
     neighbour.link.transmit(encodeRanges(HAVE, this.#tag, start, ranges, pairs, flags));
   }
+}
+
+/** Ascending pairs (first, count) of `indices` at or above `start`, each of which occurs once. */
+function rangesOf(indices: FragmentIndex[], start: FragmentIndex): number[] {
+  const ranges: number[] = [];
+  for (const index of indices.sort((a, b) => a - b)) {
+    if (index < start) continue;
+    const last = ranges.length - 2;
+    if (last >= 0 && (ranges[last] as number) + (ranges[last + 1] as number) === index) {
+      ranges[last + 1] = (ranges[last + 1] as number) + 1;
+    } else {
+      ranges.push(index, 1);
+    }
+  }
+  return ranges;
 }

@@ -66,6 +66,15 @@ export class KnownTimes {
     return at >= this.#count ? 0 : Math.max(0, nowMs - this.#msAt(at));
   }
 
+  /** Time between two fragments, over the last `overMs`; Infinity when none came to be known. */
+  intervalMs(overMs: number, nowMs: MonoMs): number {
+    if (this.#count === 0) return Number.POSITIVE_INFINITY;
+    const since = this.#first((n) => this.#msAt(n) > nowMs - overMs) - 1;
+    const at = Math.max(since, this.#oldest);
+    const fragments = this.highest - this.#indexAt(at);
+    return fragments <= 0 ? Number.POSITIVE_INFINITY : (nowMs - this.#msAt(at)) / fragments;
+  }
+
   get #oldest(): number {
     return Math.max(0, this.#count - SAMPLES);
   }

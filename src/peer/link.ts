@@ -8,8 +8,8 @@
  * and costs no one else anything. At the second limit the link is clogged: it takes nothing more,
  * and watch() tells its keeper to close it.
  *
- * Overlays that share the link have a lane each. Whoever is alone may fill the queue; once others
- * wait, a lane takes no more than its equal part, so what leaves next is theirs.
+ * Overlays that share the link have a lane each. Whoever is alone may fill the queue; among those
+ * that have something there or wait, a lane takes no more than its equal part.
  */
 
 import { FRAME_TYPES, PING_BYTES, PING_TOKEN } from "../base/layout.ts";
@@ -30,6 +30,8 @@ import type { EngineMemory } from "../stream/memory.ts";
 
 /** The speed of a link is averaged over so much time in which bytes waited. */
 const RATE_SPAN_MS = 50;
+/** There is room when this part of the queue is free. */
+const ROOM_PART = 4;
 /** Grows by this each time the queue runs empty. */
 const RATE_GROWTH = 1.1;
 
@@ -129,18 +131,25 @@ export class PeerLink {
     this.#lanes.delete(lane);
   }
 
-  /** Whether DATA of this lane may be handed over now; it is noted that it wanted to. */
-  hasRoom(lane: Lane): boolean {
-    lane.waits = !this.#hasRoom(lane);
-    return !lane.waits;
+  /**
+   * How many bytes of DATA of this lane may be handed over now, one fragment at least; 0: none, and
+   * it is noted that it wanted to.
+   */
+  room(lane: Lane): number {
+    const bytes = this.#room(lane);
+    lane.waits = bytes === 0;
+    return bytes;
   }
-  #hasRoom(lane: Lane): boolean {
+  #room(lane: Lane): number {
     const most = this.#queueBytesMax();
-    if (this.queuedBytes >= most) return false;
-    if (this.#lanes.size < 2) return true;
-    if (lane.queuedBytes < most / this.#lanes.size) return true;
-    for (const other of this.#lanes) if (other !== lane && other.waits) return false;
-    return true;
+    let active = 1;
+    for (const other of this.#lanes) {
+      if (other !== lane && (other.waits || other.queuedBytes > 0)) active++;
+    }
+    const part = most / active;
+    const left = Math.min(most - this.queuedBytes, part - (active > 1 ? lane.queuedBytes : 0));
+    // A little room is waited with: it would be filled in many small writes.
+    return left * ROOM_PART < part ? 0 : left;
   }
 
   /** What leaves within LINK_QUEUE_MS, as far as this link has shown; more would only wait here. */

@@ -42,9 +42,9 @@ export class Neighbour {
   /** We told it that we take DATA below this. */
   grantedLimit: FragmentIndex = 0;
 
-  /** Substreams we push to it, from which index on; nothing below the cursor is left to push. */
+  /** Substreams we push to it, each from which index on; nothing below the cursor is left to push. */
   pushMask = 0;
-  pushFrom: FragmentIndex = 0;
+  readonly pushFrom = new Float64Array(SUBSTREAMS_MAX);
   pushCursor: FragmentIndex = 0;
   /** Substreams it asked us for. */
   wantedMask = 0;
@@ -54,10 +54,12 @@ export class Neighbour {
   /** When its link had room last, while something is pushed to it. */
   roomMs: MonoMs;
 
-  /** Substreams it pushes to us, from which index on. */
+  /** Substreams it pushes to us, each from which index on. */
   pullMask = 0;
-  pullFrom: FragmentIndex = 0;
+  readonly pullFrom = new Float64Array(SUBSTREAMS_MAX);
   pullSinceMs: MonoMs = 0;
+  /** When it took the place of another partner in each substream. */
+  readonly tookOverMs = new Float64Array(SUBSTREAMS_MAX).fill(Number.NEGATIVE_INFINITY);
   /** How many hops it is from the source in each substream, and which it would hand on. */
   readonly depths = new Uint8Array(SUBSTREAMS_MAX).fill(DEPTH_NOT_GRANTED);
   openMask = 0;
@@ -75,6 +77,12 @@ export class Neighbour {
   /** Requests of its own to be served: pairs (first, count); since when none was served. */
   readonly toServe: number[] = [];
   servedMs: MonoMs = 0;
+
+  /** What it was told of our window: all up to this place of the log, and this start. */
+  haveTold = 0;
+  haveToldStart: FragmentIndex = 0;
+  /** When it is to be told the rest. */
+  haveDueMs: MonoMs = Number.POSITIVE_INFINITY;
 
   lastDataMs: MonoMs = 0;
   /** Complete: out of good standing; it counts no more for what may be freed. */
@@ -123,9 +131,20 @@ export class Neighbour {
     return this.role === ROLES.source;
   }
 
-  /** We push the substreams of `mask` from now on; what is new to it begins at pushFrom. */
+  /** PARTNER: what it is not pushed yet it wants from index `from` on. */
+  wantsPushed(mask: number, from: FragmentIndex): void {
+    this.wantedMask = mask;
+    for (let s = 0; s < SUBSTREAMS_MAX; s++) {
+      if ((mask & ~this.pushMask & (1 << s)) !== 0) this.pushFrom[s] = from;
+    }
+  }
+
+  /** We push the substreams of `mask` from now on; what is new to it begins at its pushFrom. */
   setPush(mask: number): void {
-    if ((mask & ~this.pushMask) !== 0) this.pushCursor = this.pushFrom;
+    for (let s = 0; s < SUBSTREAMS_MAX; s++) {
+      if ((mask & ~this.pushMask & (1 << s)) === 0) continue;
+      this.pushCursor = Math.min(this.pushCursor, this.pushFrom[s] as FragmentIndex);
+    }
     this.pushMask = mask;
   }
 

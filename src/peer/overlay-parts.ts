@@ -20,6 +20,9 @@ import { Retention } from "./retention.ts";
 import { checkMemory, checkSettings, type OverlaySettings } from "./settings.ts";
 import { SourceRole } from "./source-role.ts";
 
+/** Complete: a partner that is steadily late by no more than this is waited for. */
+const PATIENCE_MS_MAX = 10_000;
+
 export abstract class OverlayParts {
   readonly settings: OverlaySettings;
   readonly tag: Uint8Array;
@@ -57,7 +60,10 @@ export abstract class OverlayParts {
     this.window = window;
     this.times = new KnownTimes(Math.max(settings.windowMs, settings.maxLagMs));
     const isSource = options.role === "source";
-    this.puller = isSource ? undefined : new Puller(context, window, tag, substreams);
+    const { delivery, maxLagMs } = settings;
+    const patienceMs =
+      delivery === "live" ? Math.min(PATIENCE_MS_MAX, maxLagMs / 3) : PATIENCE_MS_MAX;
+    this.puller = isSource ? undefined : new Puller(context, window, tag, substreams, patienceMs);
     this.receiver = new FragmentReceiver(context, window, settings.integrity, {
       came: (index, from) => this.puller?.came(index, from),
       arriving: (index) => this.puller?.arriving(index),
@@ -65,11 +71,11 @@ export abstract class OverlayParts {
       stored: (index, offset, bytes, from) => this.stored(index, offset, bytes, from),
       corrupt: (from, error) => options.blame(from.link, error),
     });
-    this.partners = new Partners(context, window, tag, substreams, isSource);
+    this.partners = new Partners(context, window, tag, substreams, isSource, this.times);
     this.retention = new Retention(context, window, settings, tag);
     this.pace = new Pace(context.download, window);
     const { neighbours, pace } = this;
-    this.advertiser = new Advertiser(context, window, tag, neighbours, isSource, pace);
+    this.advertiser = new Advertiser(context, window, tag, neighbours, isSource, pace, substreams);
     if (isSource) {
       this.source = this.#makeSource();
       this.consumer = undefined;

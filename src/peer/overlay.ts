@@ -34,6 +34,8 @@ import { addTraffic, noTraffic, type Traffic } from "./traffic.ts";
 const TICK_MS = 50;
 /** Laggards, gaps and partners are looked after every so many ticks. */
 const SLOW_TICKS = 2;
+/** Members are asked for because of partners at most this often. */
+const LACKS_AGAIN_MS = 4_000;
 
 export class Overlay extends OverlayParts {
   readonly #deadlines = new Deadlines<"tick" | "flush" | "start">();
@@ -46,6 +48,7 @@ export class Overlay extends OverlayParts {
   #wrote = false;
   readonly #pumpSome = new Set<Neighbour>();
   #ticks = 0;
+  #lackedMs: MonoMs = Number.NEGATIVE_INFINITY;
 
   constructor(context: PeerContext, options: OverlayOptions) {
     super(context, options);
@@ -101,8 +104,6 @@ export class Overlay extends OverlayParts {
     const neighbour = new Neighbour(this, this.window, picker, link, peerId, role, nowMs);
     // A new link alone is no better standing.
     neighbour.lagging = this.retention.wasLagging(peerId);
-    // What it has is told as a whole; what is still queued for others must not be told twice.
-    this.advertiser.flush();
     this.neighbours.push(neighbour);
     this.puller?.add(neighbour);
     this.#finale.memberCame(neighbour);
@@ -211,7 +212,6 @@ export class Overlay extends OverlayParts {
   }
 
   refresh(from: Neighbour): void {
-    this.advertiser.flush();
     this.advertiser.buffermap(from);
   }
 
@@ -380,7 +380,7 @@ export class Overlay extends OverlayParts {
       this.times.sample(this.known, this.context.now.monoMs);
     }
     if (this.consumer?.started === true && !this.consumer.ended) {
-      this.puller?.sample(Math.min(this.known, this.window.limit));
+      this.puller?.sample(Math.min(this.known, this.window.limit, this.pace.limit));
       if (this.consumer.wakesForScan()) {
         this.event({ kind: "readable", overlayId: this.settings.overlayId });
       }
@@ -389,6 +389,7 @@ export class Overlay extends OverlayParts {
     if (this.#ticks % SLOW_TICKS !== 0) return;
     this.partners.watch(this.neighbours);
     this.#seek();
+    this.#wantPartners();
     const confirmed = this.known;
     this.#watchStanding(confirmed);
     if (this.consumer !== undefined) {
@@ -405,6 +406,15 @@ export class Overlay extends OverlayParts {
       this.neighbours,
       Math.min(knownTo(this.window, this.neighbours), this.window.limit),
     );
+  }
+
+  /** Substreams that no neighbour would push are pulled, which is late and costs others more. */
+  #wantPartners(): void {
+    const nowMs = this.context.now.monoMs;
+    if (!this.partners.lacks || nowMs - this.#lackedMs < LACKS_AGAIN_MS) return;
+    this.#lackedMs = nowMs;
+    const { overlayId } = this.settings;
+    this.event({ kind: "needMembers", overlayId, holding: undefined });
   }
 
   #watchStanding(confirmed: FragmentIndex): void {
@@ -469,11 +479,12 @@ export class Overlay extends OverlayParts {
     const { window } = this;
     window.store(index, offset, bytes);
     const flags = window.kernel.view.getUint16(offset + layout.DATA_FLAGS, true);
-    if ((flags & layout.DATA_FLAG_END) !== 0) {
+    const isEnd = (flags & layout.DATA_FLAG_END) !== 0;
+    if (isEnd) {
       this.#finale.endKnown(index);
       this.consumer?.endStored(index);
     }
-    this.advertiser.stored(index);
+    this.advertiser.stored(index, from, isEnd);
     for (const neighbour of this.neighbours) {
       if (neighbour !== from) reconsider(neighbour, index);
     }

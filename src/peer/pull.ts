@@ -24,12 +24,12 @@ import type { Neighbour } from "./neighbour.ts";
 import { substreamOf } from "./settings.ts";
 import { Supplier } from "./supplier.ts";
 
-/** A partner that has been silent for this while there was something to push is not waited for. */
-const IDLE_PARTNER_MS = 300;
-/** What an active partner has not pushed after this is asked for elsewhere. */
-const LATE_PUSH_MS = 2_000;
-/** What only the source peer holds is left to its pushes for this long. */
+/** What only the source peer holds is left to its pushes for this long, or as partners are late. */
 const SOURCE_GRACE_MS = 1_000;
+/** What the partner before pushed last may be on its way for so long. */
+const ON_THE_WAY_MS = 1_000;
+/** The pace of the stream is taken over this. */
+const PACE_SPAN_MS = 5_000;
 /** Fragments that one supplier is given before the next best is looked for. */
 const CHUNK = 4;
 /** Fragments from the consumer's place on that are asked for in order: the urgent part. */
@@ -61,7 +61,9 @@ export class Puller {
   readonly #tag: Uint8Array;
   readonly #substreams: number;
   /** When what was known came to have room here: before that nobody could push it. */
-  readonly #times = new KnownTimes(LATE_PUSH_MS + 1_000);
+  readonly #times: KnownTimes;
+  /** No partner is waited for longer. */
+  readonly #patienceMs: number;
   /** Below it nothing is waited for. */
   #start: FragmentIndex = 0;
   readonly #suppliers = new Map<Neighbour, Supplier>();
@@ -71,18 +73,31 @@ export class Puller {
   readonly #underWay: WindowMap;
   /** Substreams are left to their partners from these indices on. */
   readonly #bounds: Float64Array;
+  /** What the partner of each substream owes first, and since when. */
+  readonly #owedIndex: Float64Array;
+  readonly #owedMs: Float64Array;
   readonly #picked = new Float64Array(CHUNK);
   #seconds = 0;
   #due = false;
 
-  constructor(context: PeerContext, window: FragmentWindow, tag: Uint8Array, substreams: number) {
+  constructor(
+    context: PeerContext,
+    window: FragmentWindow,
+    tag: Uint8Array,
+    substreams: number,
+    patienceMs: number,
+  ) {
     this.#context = context;
     this.#window = window;
     this.picker = new Picker(window, substreams);
     this.#tag = tag;
     this.#substreams = substreams;
+    this.#patienceMs = patienceMs;
+    this.#times = new KnownTimes(patienceMs + 1_000);
     this.#underWay = window.createMap();
     this.#bounds = new Float64Array(substreams);
+    this.#owedIndex = new Float64Array(substreams);
+    this.#owedMs = new Float64Array(substreams);
   }
 
   /** Whether run() has something to do before the next tick. */
@@ -103,7 +118,12 @@ export class Puller {
   /** DATA with fragment `index` came from `from`, whether it is of use or not. */
   came(index: FragmentIndex, from: Neighbour): void {
     const supplier = this.#suppliers.get(from);
-    if (supplier?.answered(index, this.#context.now.monoMs) === true) this.#due = true;
+    if (supplier === undefined) return;
+    const nowMs = this.#context.now.monoMs;
+    if (supplier.answered(index, nowMs)) this.#due = true;
+    else if ((from.pullMask & (1 << substreamOf(index, this.#substreams))) !== 0) {
+      supplier.pushes.pushed(index, this.#times.ageMs(index, nowMs), nowMs);
+    }
   }
 
   /** Fragment `index` is under verification: nobody else is waited for. */
@@ -215,7 +235,8 @@ export class Puller {
         const index = this.#picked[i] as FragmentIndex;
         this.#ask(supplier, index, asks, nowMs);
         const s = substreamOf(index, this.#substreams);
-        if (index >= (view.partners[s]?.pullFrom ?? Number.POSITIVE_INFINITY)) view.overdue(s);
+        const pullFrom = view.partners[s]?.pullFrom[s] ?? Number.POSITIVE_INFINITY;
+        if (index >= pullFrom) view.overdue(s);
       }
       (able[best] as { room: number }).room -= count;
       if (count < CHUNK || room === count) able.splice(best, 1);
@@ -232,7 +253,7 @@ export class Puller {
     const window = this.#window;
     const alone = neighbours.length === 1;
     const end = Math.min(view.to, source.grantedLimit);
-    const to = alone ? end : Math.min(end, this.#times.knownBefore(SOURCE_GRACE_MS, nowMs));
+    const to = alone ? end : Math.min(end, this.#times.knownBefore(this.#graceMs(nowMs), nowMs));
     let index = window.firstMissing(window.start, to);
     while (index < to && room > 0) {
       if (index >= (this.#bounds[substreamOf(index, this.#substreams)] as FragmentIndex)) {
@@ -290,18 +311,66 @@ export class Puller {
     else indices.push(index);
   }
 
+  /** What is missing first of substream s, if `partner` holds it and so could push it; else -1. */
+  #owed(partner: Neighbour, s: number): FragmentIndex {
+    const window = this.#window;
+    let index = Math.max(window.start, partner.pullFrom[s] as FragmentIndex);
+    const to = Math.min(partner.remoteHighest, partner.grantedLimit);
+    for (;;) {
+      index = window.firstMissing(index, to);
+      if (index >= to) return -1;
+      if (substreamOf(index, this.#substreams) === s) return partner.holds(index) ? index : -1;
+      index = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
+    }
+  }
+
+  /** How long the source peer's pushes may take on their way here. */
+  #graceMs(nowMs: MonoMs): number {
+    let graceMs = SOURCE_GRACE_MS;
+    const turnMs = this.#turnMs(nowMs);
+    for (const { neighbour, pushes } of this.#suppliers.values()) {
+      if (neighbour.pullMask === 0) continue;
+      graceMs = Math.max(graceMs, pushes.lateMs(turnMs, this.#patienceMs));
+    }
+    return graceMs;
+  }
+
+  /** In how long each substream has its turn, at the pace of late; 0 when nothing is under way. */
+  #turnMs(nowMs: MonoMs): number {
+    const intervalMs = this.#times.intervalMs(PACE_SPAN_MS, nowMs);
+    return intervalMs < PACE_SPAN_MS ? intervalMs * SUBSTREAM_RUN * this.#substreams : 0;
+  }
+
   /** What partners are to push is not asked for. */
   #setBounds(partners: readonly (Neighbour | undefined)[], nowMs: MonoMs): void {
-    const idleTo = this.#times.knownBefore(IDLE_PARTNER_MS, nowMs);
-    const lateTo = this.#times.knownBefore(LATE_PUSH_MS, nowMs);
+    const turnMs = this.#turnMs(nowMs);
     for (let s = 0; s < this.#substreams; s++) {
       const partner = partners[s];
       let bound = Number.POSITIVE_INFINITY;
       if (partner !== undefined) {
+        const { pushes } = this.#suppliers.get(partner) as Supplier;
         const activeMs = Math.max(partner.lastDataMs, partner.pullSinceMs);
-        const overdueTo = nowMs - activeMs > IDLE_PARTNER_MS ? idleTo : lateTo;
-        // What it was not asked for it does not push.
-        bound = Math.max(overdueTo, partner.pullFrom);
+        let waitMs = pushes.lateMs(turnMs, this.#patienceMs);
+        const owed = this.#owed(partner, s);
+        if (owed !== this.#owedIndex[s]) {
+          this.#owedIndex[s] = owed;
+          this.#owedMs[s] = nowMs;
+        }
+        let passedOver = 0;
+        if (owed >= 0) {
+          const idleMs = pushes.idleMs(turnMs);
+          if (nowMs - activeMs > idleMs) waitMs = Math.min(waitMs, idleMs);
+          const forMs = nowMs - (this.#owedMs[s] as MonoMs);
+          if (owed < pushes.pushedTo && forMs > idleMs) passedOver = owed + 1;
+        }
+        // What it was not asked for it does not push, nor what it passed over.
+        const isNew = nowMs - (partner.tookOverMs[s] as MonoMs) < ON_THE_WAY_MS;
+        bound = Math.max(
+          this.#times.knownBefore(waitMs, nowMs),
+          isNew ? 0 : (partner.pullFrom[s] as FragmentIndex),
+          partner.remoteStart,
+          passedOver,
+        );
       }
       this.#bounds[s] = bound;
       this.picker.pushedFrom(s, bound);

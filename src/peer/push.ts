@@ -14,7 +14,7 @@ import { encodeRanges } from "../protocol/r10-binary.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { PeerContext } from "./context.ts";
 import type { Neighbour } from "./neighbour.ts";
-import { allSubstreams, substreamOf } from "./settings.ts";
+import { substreamOf } from "./settings.ts";
 
 /** One write takes at most so much: two runs of default fragments. */
 const RUN_BYTES_MAX = 512 * KIB;
@@ -36,14 +36,15 @@ export function pump(
   const { link, lane } = neighbour;
   const { monoMs } = context.now;
   while (neighbour.toServe.length > 0) {
-    if (!link.hasRoom(lane)) return;
-    if (!serveNext(context, window, tag, neighbour)) return;
+    const room = link.room(lane);
+    if (room === 0 || !serveNext(context, window, tag, neighbour, room)) return;
   }
   while (neighbour.pushMask !== 0) {
     const first = nextToPush(window, substreams, neighbour);
     if (first < 0) break;
-    if (!link.hasRoom(lane) || !context.upload.admits(neighbour, monoMs)) return;
-    const end = runEnd(context, window, substreams, neighbour, first);
+    const room = link.room(lane);
+    if (room === 0 || !context.upload.admits(neighbour, monoMs)) return;
+    const end = runEnd(window, substreams, neighbour, first, runBytesMax(context, room));
     sendRun(context, window, neighbour, first, end);
     neighbour.pushCursor = end;
   }
@@ -62,6 +63,7 @@ function serveNext(
   window: FragmentWindow,
   tag: Uint8Array,
   neighbour: Neighbour,
+  room: number,
 ): boolean {
   const first = neighbour.toServe[0] as number;
   const count = neighbour.toServe[1] as number;
@@ -75,7 +77,7 @@ function serveNext(
   } else {
     if (!context.upload.admits(neighbour, context.now.monoMs)) return false;
     const limit = Math.min(end, first + RUN_FRAGMENTS_MAX);
-    const most = runBytesMax(context);
+    const most = runBytesMax(context, room);
     let bytes = window.lengthOf(first);
     let to = first + 1;
     while (to < limit && window.holds(to) && adjacent(window, to)) {
@@ -96,8 +98,8 @@ function serveNext(
   return true;
 }
 
-function runBytesMax(context: PeerContext): number {
-  return Math.min(RUN_BYTES_MAX, context.upload.runBytes(context.now.monoMs));
+function runBytesMax(context: PeerContext, room: number): number {
+  return Math.min(RUN_BYTES_MAX, room, context.upload.runBytes(context.now.monoMs));
 }
 
 /** Whether fragment `index` lies right behind its predecessor, in the same segment. */
@@ -115,19 +117,17 @@ function nextToPush(
   substreams: number,
   neighbour: Neighbour,
 ): FragmentIndex {
-  const all = neighbour.pushMask === allSubstreams(substreams);
-  let from = Math.max(
-    neighbour.pushCursor,
-    neighbour.pushFrom,
-    neighbour.remoteStart,
-    window.start,
-  );
+  let from = Math.max(neighbour.pushCursor, neighbour.remoteStart, window.start);
   const to = Math.min(window.highest, neighbour.creditLimit);
   while (from < to) {
     const index = window.nextDifference(window.heldMap, neighbour.have, neighbour.sent, from, to);
     if (index >= to) break;
-    if (all || (neighbour.pushMask & (1 << substreamOf(index, substreams))) !== 0) return index;
-    from = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
+    const s = substreamOf(index, substreams);
+    const first = neighbour.pushFrom[s] as FragmentIndex;
+    const isPushed = (neighbour.pushMask & (1 << s)) !== 0;
+    if (isPushed && index >= first) return index;
+    const runEnd = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
+    from = isPushed ? Math.min(first, runEnd) : runEnd;
   }
   neighbour.pushCursor = Math.max(neighbour.pushCursor, Math.min(to, window.highest));
   return -1;
@@ -135,19 +135,20 @@ function nextToPush(
 
 /** End of the run that starts with `first`: pushable, adjacent, of substreams subscribed to. */
 function runEnd(
-  context: PeerContext,
   window: FragmentWindow,
   substreams: number,
   neighbour: Neighbour,
   first: FragmentIndex,
+  most: number,
 ): FragmentIndex {
   const to = Math.min(window.highest, neighbour.creditLimit, first + RUN_FRAGMENTS_MAX);
-  const most = runBytesMax(context);
   let bytes = window.lengthOf(first);
   let index = first + 1;
   while (index < to) {
     if (index % SUBSTREAM_RUN === 0) {
-      if ((neighbour.pushMask & (1 << substreamOf(index, substreams))) === 0) break;
+      const s = substreamOf(index, substreams);
+      if ((neighbour.pushMask & (1 << s)) === 0) break;
+      if (index < (neighbour.pushFrom[s] as FragmentIndex)) break;
     }
     if (!window.holds(index) || window.test(neighbour.have, index)) break;
     if (window.test(neighbour.sent, index) || !adjacent(window, index)) break;

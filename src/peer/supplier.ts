@@ -11,6 +11,7 @@ import { assert } from "../base/assert.ts";
 import { REQUESTS_IN_FLIGHT_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import type { Neighbour } from "./neighbour.ts";
+import { Punctuality } from "./punctuality.ts";
 
 /** Until the first answer: a path of some length, a link that is not the slowest. */
 const ROUND_TRIP_MS_FIRST = 100;
@@ -20,13 +21,15 @@ const IN_FLIGHT_SPAN_MS = 800;
 const IN_FLIGHT_MIN = 4;
 const IN_FLIGHT_FIRST = 16;
 /** A request waits at least and at most this long. */
-const TIMEOUT_MS_MIN = 1_000;
+const TIMEOUT_MS_MIN = 1_500;
 const TIMEOUT_MS_MAX = 5_000;
 /** Timeouts in a row after which it is asked for one fragment at a time. */
 const STRIKES_MAX = 4;
 
 export class Supplier {
   readonly neighbour: Neighbour;
+  /** As a partner. */
+  readonly pushes = new Punctuality();
   /** Asked for and not there yet, in the order in which it was asked; with the time of each. */
   readonly asked: FragmentIndex[] = [];
   readonly #sentMs: MonoMs[] = [];
@@ -66,7 +69,7 @@ export class Supplier {
   }
 
   ask(index: FragmentIndex, nowMs: MonoMs): void {
-    const waitMs = 2 * this.expectedMs() + 4 * this.#varianceMs;
+    const waitMs = 3 * this.expectedMs() + 4 * this.#varianceMs;
     this.#alone.push(this.asked.length === 0);
     this.asked.push(index);
     this.#sentMs.push(nowMs);

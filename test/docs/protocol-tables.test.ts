@@ -356,6 +356,7 @@ describe("numbers and codes", () => {
     `at most ${n(limits.WINDOW_FRAGMENTS_MAX / 8)}; 0: no holes`,
     `1 to ${limits.RANGES_PER_FRAME_MAX}; HAVE also 0`,
     `when ${limits.HAVE_BATCH_FRAGMENTS} have gathered or the oldest has waited ${limits.HAVE_DELAY_MS} ms`,
+    `to the others after ${limits.HAVE_DELAY_MS_MAX} ms`,
     `within ${seconds(limits.HANDSHAKE_TIMEOUT_MS)} of connecting`,
     `heard nothing for ${seconds(limits.PING_MS)} sends PING`,
     `heard nothing for ${seconds(limits.LINK_DEAD_MS)} closes`,

@@ -2,9 +2,10 @@
 
 import { describe, expect, it } from "vitest";
 import { FRAME_TYPES } from "../../src/base/layout.ts";
-import { CHILDREN_MAX } from "../../src/base/limits.ts";
+import { CHILDREN_MAX, SUBSTREAM_RUN } from "../../src/base/limits.ts";
 import { seededRng } from "../../src/base/rng.ts";
 import type { PeerContext } from "../../src/peer/context.ts";
+import { KnownTimes } from "../../src/peer/known-times.ts";
 import type { Neighbour } from "../../src/peer/neighbour.ts";
 import { bitCount } from "../../src/peer/partners/grants.ts";
 import { Partners } from "../../src/peer/partners/partners.ts";
@@ -27,15 +28,15 @@ class FakeNeighbour {
   readonly isSource: boolean;
   mapKnown = true;
   pushMask = 0;
-  pushFrom = 0;
-  pushCursor = 0;
   wantedMask = 0;
   toldAccept = "";
   toldAcceptMs = Number.NEGATIVE_INFINITY;
   roomMs = 0;
   pullMask = 0;
-  pullFrom = 0;
+  readonly pullFrom = new Float64Array(32);
   pullSinceMs = 0;
+  readonly tookOverMs = new Float64Array(32);
+  has = true;
   readonly depths = new Uint8Array(32).fill(NOT_GRANTED);
   openMask = 0;
   spareCopies = 0;
@@ -55,8 +56,14 @@ class FakeNeighbour {
   constructor(isSource = false) {
     this.isSource = isSource;
   }
+  wantsPushed(mask: number): void {
+    this.wantedMask = mask;
+  }
   setPush(mask: number): void {
     this.pushMask = mask;
+  }
+  holds(): boolean {
+    return this.has;
   }
   updateAcked(): number {
     return this.acked;
@@ -72,7 +79,10 @@ class Scene {
   readonly all: FakeNeighbour[] = [];
   readonly context: { now: { monoMs: number } };
   /** The first fragment that is missing here. */
-  missing = Number.POSITIVE_INFINITY;
+  missing = 100;
+  /** So far the stream is known. */
+  known = 100;
+  readonly times = new KnownTimes(10_000);
 
   constructor(isSource: boolean) {
     const context = {
@@ -85,7 +95,8 @@ class Scene {
       start: 0,
       highest: 100,
       limit: 1_000,
-      firstMissing: (_from: number, to: number) => Math.min(to, this.missing),
+      firstMissing: (from: number, to: number) =>
+        from > this.missing ? to : Math.min(to, this.missing),
     };
     this.partners = new Partners(
       context as unknown as PeerContext,
@@ -93,6 +104,7 @@ class Scene {
       new Uint8Array(8),
       SUBSTREAMS,
       isSource,
+      this.times,
     );
   }
 
@@ -123,7 +135,8 @@ class Scene {
   }
 
   seek(): void {
-    this.partners.seek(this.list, 100);
+    this.times.sample(this.known, this.context.now.monoMs);
+    this.partners.seek(this.list, this.known);
   }
 
   /** A peer that `feeder` pushes all to, from `depth` hops away. */
@@ -341,10 +354,68 @@ describe("asking for partners", () => {
     // Nothing is missing: it has nothing to push.
     for (let i = 0; i < 100; i++) pass(600);
     expect(pushes()).toBe(true);
-    scene.missing = 5;
+    scene.missing = 150;
+    scene.known = 200;
     feeder.lastDataMs = scene.context.now.monoMs;
-    for (let i = 0; i < 100 && pushes(); i++) pass(600);
-    expect(pushes()).toBe(false);
-    expect(feeder.masks(FRAME_TYPES.PARTNER).at(-1)).toBe(0);
+    const before = feeder.masks(FRAME_TYPES.PARTNER).length;
+    const asked = (): number[] => feeder.masks(FRAME_TYPES.PARTNER).slice(before);
+    let passes = 0;
+    while (passes < 100 && asked().length === 0) {
+      pass(600);
+      passes++;
+    }
+    expect(passes).toBeGreaterThan(2);
+    // Of the one substream that lacks something, and of no other.
+    const s = Math.floor(150 / SUBSTREAM_RUN) % SUBSTREAMS;
+    expect(asked()).toEqual([ALL & ~(1 << s)]);
+    expect(pushes()).toBe(true);
+    expect(scene.partners.partners[s]).toBe(undefined);
+  });
+
+  it("one that has nothing itself is given more time than one that has", () => {
+    const waited = [true, false].map((has) => {
+      const { scene, feeder } = Scene.fed(1);
+      feeder.has = has;
+      scene.missing = 150;
+      scene.known = 200;
+      feeder.lastDataMs = scene.context.now.monoMs;
+      const sinceMs = scene.context.now.monoMs;
+      const isPartner = () => scene.partners.partners.every((each) => each !== undefined);
+      for (let i = 0; i < 1_000 && isPartner(); i++) {
+        scene.context.now = { monoMs: scene.context.now.monoMs + 100 };
+        scene.seek();
+      }
+      expect(isPartner()).toBe(false);
+      return scene.context.now.monoMs - sinceMs;
+    });
+    expect(waited[1]).toBeGreaterThan(2 * (waited[0] as number));
+  });
+
+  it("leaves a full partner for one with plenty to spare, not for one as full", () => {
+    for (const [spare, leaves] of [
+      [0, false],
+      [16, true],
+    ] as const) {
+      const { scene, feeder } = Scene.fed(2);
+      feeder.spareCopies = 0;
+      const other = scene.join();
+      scene.offers(other, ALL, 2);
+      other.spareCopies = spare;
+      for (let i = 0; i < 20; i++) {
+        scene.context.now = { monoMs: scene.context.now.monoMs + 500 };
+        scene.seek();
+      }
+      expect(other.masks(FRAME_TYPES.PARTNER).length > 0).toBe(leaves);
+    }
+  });
+
+  it("says that it lacks partners after a while without", () => {
+    const { scene, feeder } = Scene.fed(1);
+    expect(scene.partners.lacks).toBe(false);
+    scene.all.splice(0, 1);
+    scene.partners.gone(feeder as unknown as Neighbour, scene.list);
+    expect(scene.partners.lacks).toBe(false);
+    scene.context.now = { monoMs: scene.context.now.monoMs + 60_000 };
+    expect(scene.partners.lacks).toBe(true);
   });
 });

@@ -12,19 +12,24 @@
  */
 
 import { CHILDREN_MAX, DEPTH_MAX } from "../../base/limits.ts";
-import type { MonoMs } from "../../base/units.ts";
+import { type MonoMs, SECOND_MS } from "../../base/units.ts";
 import { ACCEPT, DEPTH_NOT_GRANTED, encodeFrame } from "../../protocol/r10.ts";
 import type { PeerContext } from "../context.ts";
 import type { Neighbour } from "../neighbour.ts";
 
 /** Pushed copies of a substream that a node begins with, in multiples of the whole stream. */
-const COPIES_FIRST = 2;
-/** The way out is clogged when a link it pushes on had no room for so long. */
+const COPIES_FIRST = 1.5;
+/**
+ * The way out is clogged when a link it pushes on had no room for so long, or for as long as it takes
+ * until each substream had its turn: a substream comes all at once, and has until the next time.
+ */
 const CLOGGED_MS = 500;
+const CLOGGED_MS_MAX = 5_000;
 /** One copy is withdrawn, then it is seen what that brought. */
 const SHED_AGAIN_MS = 1_000;
-/** Without clogging for so long, one more is tried. */
+/** Without clogging for so long, by this part more are tried. */
 const CALM_MS = 3_000;
+const COPIES_GROWTH = 1 / 8;
 /** Changes are told at most so often to those who are pushed something, and to the others. */
 const TELL_CHILD_MS = 100;
 const TELL_MS = 500;
@@ -35,6 +40,10 @@ export interface GrantView {
   depth(s: number): number;
   /** Who pushes substream s to this node. */
   partner(s: number): Neighbour | undefined;
+  /** In how long each substream has its turn; 0 when nothing is under way. */
+  turnMs(): number;
+  /** The pace of the stream in bytes; 0 when it is not known. */
+  bytesPerMs(): number;
 }
 
 export class Grants {
@@ -54,7 +63,7 @@ export class Grants {
     this.#substreams = substreams;
     this.#view = view;
     this.#salt = context.rng.below(substreams);
-    this.#copiesMax = COPIES_FIRST * substreams;
+    this.#copiesMax = Math.ceil(COPIES_FIRST * substreams);
     this.#calmSinceMs = context.now.monoMs;
   }
 
@@ -107,33 +116,52 @@ export class Grants {
 
   #watchUpload(all: readonly Neighbour[]): void {
     const nowMs = this.#context.now.monoMs;
-    let clogged: Neighbour | undefined;
+    let clogged = false;
     const limited = this.#context.upload.isSaturated;
+    const cloggedMs = Math.max(CLOGGED_MS, Math.min(CLOGGED_MS_MAX, this.#view.turnMs()));
     for (const neighbour of all) {
       if (neighbour.pushMask === 0 || (!limited && !neighbour.lane.waits)) neighbour.roomMs = nowMs;
-      else if (nowMs - neighbour.roomMs >= CLOGGED_MS) {
-        if (clogged === undefined || neighbour.roomMs < clogged.roomMs) clogged = neighbour;
+      else if (nowMs - neighbour.roomMs >= cloggedMs) {
+        clogged = true;
       }
     }
-    if (clogged === undefined) {
-      if (nowMs - this.#calmSinceMs < CALM_MS || copies(all) < this.#copiesMax) return;
+    if (!clogged) {
+      if (nowMs - this.#calmSinceMs < Math.max(CALM_MS, cloggedMs) || copies(all) < this.#copiesMax)
+        return;
       this.#calmSinceMs = nowMs;
-      this.#copiesMax = Math.min(this.#copiesMax + 1, CHILDREN_MAX * this.#substreams);
+      const more = this.#copiesMax + Math.ceil(this.#copiesMax * COPIES_GROWTH);
+      this.#copiesMax = Math.min(more, CHILDREN_MAX * this.#substreams);
       return;
     }
     this.#calmSinceMs = nowMs;
-    if (nowMs - this.#shedMs < SHED_AGAIN_MS) return;
+    if (nowMs - this.#shedMs < Math.max(SHED_AGAIN_MS, cloggedMs)) return;
     this.#shedMs = nowMs;
-    this.#copiesMax = Math.max(1, Math.min(this.#copiesMax, copies(all)) - 1);
-    this.#shed(clogged, this.#primary(), all);
+    this.#copiesMax = Math.max(1, Math.min(copies(all) - 1, this.#capacity(nowMs)));
+    const primary = this.#primary();
+    const slowestFirst = all.filter((n) => n.pushMask !== 0).sort((a, b) => a.roomMs - b.roomMs);
+    while (copies(all) > this.#copiesMax) {
+      for (const neighbour of slowestFirst) {
+        if (neighbour.pushMask !== 0) this.#shed(neighbour, primary, all);
+        if (copies(all) <= this.#copiesMax) return;
+      }
+    }
+  }
+
+  /** Copies that the way out bears by what has left of late: it was full. */
+  #capacity(nowMs: MonoMs): number {
+    const bytesPerMs = this.#view.bytesPerMs();
+    if (bytesPerMs === 0) return Number.POSITIVE_INFINITY;
+    const leftPerMs = this.#context.upload.rateBytesPerSecond(nowMs) / SECOND_MS;
+    return Math.floor((this.#substreams * leftPerMs) / bytesPerMs);
   }
 
   /** Withdraws one substream from `neighbour`: one that is not primary, else the deepest. */
   #shed(neighbour: Neighbour, primary: number, all: readonly Neighbour[]): void {
-    const order = this.#byDepth().reverse();
-    const held = order.filter((s) => (neighbour.pushMask & (1 << s)) !== 0);
-    const s = held.find((each) => (primary & (1 << each)) === 0) ?? held[0];
-    if (s === undefined) return;
+    const { pushMask } = neighbour;
+    const deepestFirst = this.#byDepth().reverse();
+    const held = deepestFirst.filter((s) => (pushMask & (1 << s)) !== 0);
+    // What nobody feeds at present is not among them.
+    const s = held.find((each) => (primary & (1 << each)) === 0) ?? held[0] ?? highestBit(pushMask);
     neighbour.setPush((neighbour.pushMask & ~(1 << s)) >>> 0);
     this.#tell(neighbour, all, this.#open(all));
   }
@@ -205,6 +233,10 @@ function childrenOf(all: readonly Neighbour[], s: number): number {
   let children = 0;
   for (const neighbour of all) if ((neighbour.pushMask & (1 << s)) !== 0) children++;
   return children;
+}
+
+function highestBit(mask: number): number {
+  return 31 - Math.clz32(mask);
 }
 
 export function bitCount(mask: number): number {

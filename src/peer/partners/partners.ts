@@ -15,7 +15,7 @@
  * closes into a circle all the same grows in depth until DEPTH_MAX ends it.
  */
 
-import { DEPTH_MAX } from "../../base/limits.ts";
+import { DEPTH_MAX, SUBSTREAM_RUN } from "../../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../../base/units.ts";
 import {
   ACCEPT,
@@ -26,8 +26,9 @@ import {
 } from "../../protocol/r10.ts";
 import type { FragmentWindow } from "../../stream/window.ts";
 import type { PeerContext } from "../context.ts";
+import type { KnownTimes } from "../known-times.ts";
 import type { Neighbour } from "../neighbour.ts";
-import { allSubstreams } from "../settings.ts";
+import { allSubstreams, substreamOf } from "../settings.ts";
 import { bitCount, Grants } from "./grants.ts";
 import { Shares } from "./shares.ts";
 
@@ -39,6 +40,8 @@ const BAD_AGAIN_MS = 4_000;
 const ANSWER_MS = 3_000;
 /** A partner that pushed nothing for this while it had something new is given up. */
 const SILENT_MS = 2_500;
+/** One that has nothing new itself, after this. */
+const UNFED_MS = 6_000;
 /** A partner of which so many fragments had to be pulled elsewhere lately is given up. */
 const OVERDUE_MAX = 24;
 const OVERDUE_DECAY = 0.9;
@@ -46,6 +49,14 @@ const OVERDUE_DECAY = 0.9;
 const ORPHAN_MS = 1_000;
 /** Without a partner for so long, neighbours are asked that said they grant nothing. */
 const DESPERATE_MS = 2_000;
+/** The pace of the stream is taken over this. */
+const PACE_SPAN_MS = 5_000;
+/** It has to have so many copies to spare: others have less choice. */
+const SPARE_TO_IMPROVE = 4;
+/** And so many if it is no nearer than one that has none. */
+const SPARE_TO_RELIEVE = 8;
+/** Without a partner for so long, other members may be better. */
+const LACKS_MS = 3_000;
 /** A better partner is looked for this often, jittered. */
 const IMPROVE_MS = 2_000;
 
@@ -66,6 +77,7 @@ export class Partners {
   readonly #window: FragmentWindow;
   readonly #tag: Uint8Array;
   readonly #substreams: number;
+  readonly #times: KnownTimes;
   readonly #shares: Shares | undefined;
   readonly #grants: Grants | undefined;
   readonly #feeds: Feed[];
@@ -79,11 +91,13 @@ export class Partners {
     tag: Uint8Array,
     substreams: number,
     isSource: boolean,
+    times: KnownTimes,
   ) {
     this.#context = context;
     this.#window = window;
     this.#tag = tag;
     this.#substreams = substreams;
+    this.#times = times;
     this.#partners = new Array(substreams).fill(undefined);
     this.#feeds = Array.from({ length: substreams }, () => ({
       partner: undefined,
@@ -95,6 +109,14 @@ export class Partners {
     const view = {
       depth: (s: number) => (this.#feeds[s] as Feed).depth,
       partner: (s: number) => this.#partners[s],
+      turnMs: () => {
+        const intervalMs = times.intervalMs(PACE_SPAN_MS, context.now.monoMs);
+        return intervalMs < PACE_SPAN_MS ? intervalMs * SUBSTREAM_RUN * substreams : 0;
+      },
+      bytesPerMs: () => {
+        const intervalMs = times.intervalMs(PACE_SPAN_MS, context.now.monoMs);
+        return intervalMs > 0 ? window.heldBytes / Math.max(1, window.heldCount) / intervalMs : 0;
+      },
     };
     this.#shares = isSource ? new Shares(context, window, substreams) : undefined;
     this.#grants = isSource ? undefined : new Grants(context, tag, substreams, view);
@@ -118,9 +140,7 @@ export class Partners {
 
   /** PARTNER arrived: `mask` is all that the neighbour wants of us from now on. */
   wanted(neighbour: Neighbour, mask: number, from: FragmentIndex, all: readonly Neighbour[]): void {
-    neighbour.wantedMask = (mask & allSubstreams(this.#substreams)) >>> 0;
-    neighbour.pushFrom = from;
-    neighbour.pushCursor = from;
+    neighbour.wantsPushed((mask & allSubstreams(this.#substreams)) >>> 0, from);
     if (this.#grants === undefined) this.#share(all, neighbour);
     else this.#grants.wanted(neighbour, all);
     this.#keepFeasible(all);
@@ -220,13 +240,25 @@ export class Partners {
       superseded.add(neighbour);
       return;
     }
-    if (other !== undefined) superseded.add(other);
+    const nowMs = this.#context.now.monoMs;
+    if (other !== undefined) {
+      superseded.add(other);
+      neighbour.tookOverMs[s] = nowMs;
+    }
     this.#partners[s] = neighbour;
     feed.partner = neighbour;
     feed.depth = depth + 1;
     feed.least = Math.min(feed.least, feed.depth);
     feed.overdue = 0;
-    neighbour.pullSinceMs = this.#context.now.monoMs;
+    neighbour.pullSinceMs = nowMs;
+  }
+
+  /** Whether neighbours do not have partners for all substreams: more of them are welcome. */
+  get lacks(): boolean {
+    const nowMs = this.#context.now.monoMs;
+    return this.#feeds.some(
+      ({ partner, orphanMs }) => partner === undefined && nowMs - orphanMs >= LACKS_MS,
+    );
   }
 
   /** Asks for the substreams that nobody pushes. Called now and then, and when something changed. */
@@ -285,7 +317,7 @@ export class Partners {
       const depth = neighbour.depths[s] as number;
       if (depth >= feed.least && depth < DEPTH_NOT_GRANTED) continue;
       // A partner is exchanged for one that is better by more than what wavers.
-      if (feed.partner !== undefined && cost(neighbour, s) + 2 > cost(feed.partner, s)) continue;
+      if (feed.partner !== undefined && !isBetter(neighbour, feed.partner, s)) continue;
       const load = bitCount(neighbour.pullMask) + bitCount(plans.get(neighbour) ?? 0);
       const score = (isOpen ? cost(neighbour, s) : DEPTH_NOT_GRANTED) * 64 + load;
       if (score > bestScore) continue;
@@ -301,24 +333,37 @@ export class Partners {
   #dropBad(all: readonly Neighbour[], known: FragmentIndex): void {
     const nowMs = this.#context.now.monoMs;
     for (const feed of this.#feeds) feed.overdue *= OVERDUE_DECAY;
-    const missing = this.#window.firstMissing(this.#window.start, known) < known;
     for (const neighbour of all) {
       const lateAnswer = neighbour.awaitingAccept && nowMs - neighbour.askedMs >= ANSWER_MS;
       if (lateAnswer && !neighbour.isSource) this.#giveUp(neighbour, neighbour.askedMask);
-      if (!missing) neighbour.pullSinceMs = Math.max(neighbour.pullSinceMs, nowMs);
       if (neighbour.pullMask === 0 || neighbour.isSource) continue;
       const activeMs = Math.max(neighbour.lastDataMs, neighbour.pullSinceMs);
-      if (nowMs - activeMs >= SILENT_MS) {
-        this.#giveUp(neighbour, neighbour.pullMask);
-        continue;
-      }
+      const silent = nowMs - activeMs >= SILENT_MS;
       let bad = 0;
       for (let s = 0; s < this.#substreams; s++) {
         const feed = this.#feeds[s] as Feed;
-        if (feed.partner === neighbour && feed.overdue >= OVERDUE_MAX) bad |= 1 << s;
+        if (feed.partner !== neighbour) continue;
+        if (feed.overdue >= OVERDUE_MAX || (silent && this.#owes(neighbour, s, known, nowMs))) {
+          bad |= 1 << s;
+        }
       }
       if (bad !== 0) this.#giveUp(neighbour, bad >>> 0);
     }
+  }
+
+  /** Whether `neighbour` could have pushed something of substream s for long. */
+  #owes(neighbour: Neighbour, s: number, known: FragmentIndex, nowMs: MonoMs): boolean {
+    const window = this.#window;
+    let index = Math.max(window.start, neighbour.pullFrom[s] as FragmentIndex);
+    for (;;) {
+      index = window.firstMissing(index, known);
+      if (index >= known) return false;
+      if (substreamOf(index, this.#substreams) === s) break;
+      index = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
+    }
+    // What it lacks itself its own partner owes it: that is for it to see to, first.
+    const patienceMs = neighbour.holds(index) ? SILENT_MS : UNFED_MS;
+    return index < this.#times.knownBefore(patienceMs, nowMs);
   }
 
   #giveUp(neighbour: Neighbour, mask: number): void {
@@ -344,8 +389,10 @@ export class Partners {
     // A member pushes what is new, what lies behind is pulled from many; the source peer may be the
     // only one that has it.
     const missing = window.firstMissing(window.start, window.limit);
-    if (adds) neighbour.pullFrom = neighbour.isSource ? missing : Math.max(missing, window.highest);
-    const { pullFrom: from } = neighbour;
+    const from = neighbour.isSource ? missing : Math.max(missing, window.highest);
+    for (let s = 0; s < this.#substreams; s++) {
+      if ((mask & ~neighbour.pullMask & (1 << s)) !== 0) neighbour.pullFrom[s] = from;
+    }
     neighbour.link.transmit(encodeFrame(PARTNER, { tag: this.#tag, mask, from }));
   }
 
@@ -374,6 +421,15 @@ export class Partners {
     feed.least = DEPTH_NOT_GRANTED;
     this.#grants?.withdraw(s, all);
   }
+}
+
+/** Whether it is worth it to exchange `partner`: what wavers does not count. */
+function isBetter(neighbour: Neighbour, partner: Neighbour, s: number): boolean {
+  if (neighbour.spareCopies < SPARE_TO_IMPROVE) return false;
+  const nearer = (partner.depths[s] as number) - (neighbour.depths[s] as number);
+  if (nearer >= 2 || (nearer >= 1 && neighbour.spareCopies >= SPARE_TO_RELIEVE)) return true;
+  // A full one is left to those with less choice, at the price of a hop.
+  return nearer >= -1 && partner.spareCopies === 0 && neighbour.spareCopies >= SPARE_TO_RELIEVE;
 }
 
 /**
