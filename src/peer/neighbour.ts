@@ -35,6 +35,8 @@ export class Neighbour {
   remoteStart: FragmentIndex = 0;
   /** One past the highest index it advertised. */
   remoteHighest: FragmentIndex = 0;
+  /** When it advertised something last. */
+  advancedMs: MonoMs;
 
   /** It takes DATA below this. */
   creditLimit: FragmentIndex = 0;
@@ -45,6 +47,9 @@ export class Neighbour {
   /** Substreams we push to it, each from which index on; nothing below the cursor is left to push. */
   pushMask = 0;
   readonly pushFrom = new Float64Array(SUBSTREAMS_MAX);
+  /** Substreams that another pushes to it now: we go on with what lies below these indices. */
+  tailMask = 0;
+  readonly tailTo = new Float64Array(SUBSTREAMS_MAX);
   pushCursor: FragmentIndex = 0;
   /** Substreams it asked us for. */
   wantedMask = 0;
@@ -58,8 +63,8 @@ export class Neighbour {
   pullMask = 0;
   readonly pullFrom = new Float64Array(SUBSTREAMS_MAX);
   pullSinceMs: MonoMs = 0;
-  /** When it took the place of another partner in each substream. */
-  readonly tookOverMs = new Float64Array(SUBSTREAMS_MAX).fill(Number.NEGATIVE_INFINITY);
+  /** In whose place it came in each substream: below pullFrom that one goes on. */
+  readonly tookOver: (Neighbour | undefined)[] = [];
   /** How many hops it is from the source in each substream, and which it would hand on. */
   readonly depths = new Uint8Array(SUBSTREAMS_MAX).fill(DEPTH_NOT_GRANTED);
   openMask = 0;
@@ -120,6 +125,7 @@ export class Neighbour {
     this.role = role;
     this.sinceMs = nowMs;
     this.mapsSinceMs = nowMs;
+    this.advancedMs = nowMs;
     this.roomMs = nowMs;
     this.ackedAdvancedMs = nowMs;
     this.creditAdvancedMs = nowMs;
@@ -131,11 +137,33 @@ export class Neighbour {
     return this.role === ROLES.source;
   }
 
-  /** PARTNER: what it is not pushed yet it wants from index `from` on. */
-  wantsPushed(mask: number, from: FragmentIndex): void {
+  /** PARTNER: what it is not pushed yet it wants from `from` on, what it drops until `until`. */
+  wantsPushed(mask: number, from: FragmentIndex, until: FragmentIndex): void {
     this.wantedMask = mask;
     for (let s = 0; s < SUBSTREAMS_MAX; s++) {
-      if ((mask & ~this.pushMask & (1 << s)) !== 0) this.pushFrom[s] = from;
+      const bit = 1 << s;
+      if ((mask & bit) !== 0) {
+        this.tailMask &= ~bit;
+        if ((this.pushMask & bit) === 0) this.pushFrom[s] = from;
+      } else if (until > 0 && (this.pushMask & bit) !== 0) {
+        this.tailMask |= bit;
+        this.tailTo[s] = until;
+      }
+    }
+  }
+
+  /** Whether fragment `index` of substream s is to be pushed to it. */
+  isPushed(s: number, index: FragmentIndex): boolean {
+    const bit = 1 << s;
+    if (index < (this.pushFrom[s] as FragmentIndex)) return false;
+    if ((this.pushMask & bit) !== 0) return true;
+    return (this.tailMask & bit) !== 0 && index < (this.tailTo[s] as FragmentIndex);
+  }
+
+  /** Forgets of tails what lies below `start`. */
+  trimTails(start: FragmentIndex): void {
+    for (let s = 0; this.tailMask >>> s !== 0; s++) {
+      if ((this.tailTo[s] as FragmentIndex) <= start) this.tailMask &= ~(1 << s);
     }
   }
 

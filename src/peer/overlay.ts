@@ -167,6 +167,7 @@ export class Overlay extends OverlayParts {
     for (let i = 0; i < pairs; i++) {
       from.advertised(ranges[2 * i] as number, ranges[2 * i + 1] as number);
     }
+    if (pairs > 0) from.advancedMs = this.context.now.monoMs;
     if (from.toServe.length > 0 || pairs > 0) this.#pumpSome.add(from);
   }
 
@@ -202,7 +203,7 @@ export class Overlay extends OverlayParts {
   }
 
   partner(from: Neighbour, message: Partner): void {
-    this.partners.wanted(from, message.mask, message.from, this.neighbours);
+    this.partners.wanted(from, message, this.neighbours);
     this.#pumpAll = true;
   }
 

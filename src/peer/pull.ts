@@ -26,8 +26,14 @@ import { Supplier } from "./supplier.ts";
 
 /** What only the source peer holds is left to its pushes for this long, or as partners are late. */
 const SOURCE_GRACE_MS = 1_000;
-/** What the partner before pushed last may be on its way for so long. */
-const ON_THE_WAY_MS = 1_000;
+/** And no longer: who was to hand it on may be stuck. */
+const SOURCE_GRACE_MS_MAX = 2_500;
+/**
+ * A partner that got nothing new itself for this long is not waited for any longer than this: who
+ * does is found lagging in turn, and at the end others are gone by then.
+ */
+const QUIET_MS = 2_500;
+const QUIET_PATIENCE_MS = 500;
 /** The pace of the stream is taken over this. */
 const PACE_SPAN_MS = 5_000;
 /** Fragments that one supplier is given before the next best is looked for. */
@@ -332,7 +338,7 @@ export class Puller {
       if (neighbour.pullMask === 0) continue;
       graceMs = Math.max(graceMs, pushes.lateMs(turnMs, this.#patienceMs));
     }
-    return graceMs;
+    return Math.min(graceMs, SOURCE_GRACE_MS_MAX);
   }
 
   /** In how long each substream has its turn, at the pace of late; 0 when nothing is under way. */
@@ -350,7 +356,11 @@ export class Puller {
       if (partner !== undefined) {
         const { pushes } = this.#suppliers.get(partner) as Supplier;
         const activeMs = Math.max(partner.lastDataMs, partner.pullSinceMs);
-        let waitMs = pushes.lateMs(turnMs, this.#patienceMs);
+        const isActive = nowMs - partner.advancedMs < QUIET_MS;
+        let waitMs = pushes.lateMs(
+          turnMs,
+          isActive ? this.#patienceMs : Math.min(this.#patienceMs, QUIET_PATIENCE_MS),
+        );
         const owed = this.#owed(partner, s);
         if (owed !== this.#owedIndex[s]) {
           this.#owedIndex[s] = owed;
@@ -364,10 +374,12 @@ export class Puller {
           if (owed < pushes.pushedTo && forMs > idleMs) passedOver = owed + 1;
         }
         // What it was not asked for it does not push, nor what it passed over.
-        const isNew = nowMs - (partner.tookOverMs[s] as MonoMs) < ON_THE_WAY_MS;
+        // Who pushed it before goes on with what lies behind.
+        const before = partner.tookOver[s];
+        const hasTail = before !== undefined && this.#suppliers.has(before);
         bound = Math.max(
           this.#times.knownBefore(waitMs, nowMs),
-          isNew ? 0 : (partner.pullFrom[s] as FragmentIndex),
+          hasTail ? 0 : (partner.pullFrom[s] as FragmentIndex),
           partner.remoteStart,
           passedOver,
         );

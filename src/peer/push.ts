@@ -39,7 +39,8 @@ export function pump(
     const room = link.room(lane);
     if (room === 0 || !serveNext(context, window, tag, neighbour, room)) return;
   }
-  while (neighbour.pushMask !== 0) {
+  neighbour.trimTails(window.start);
+  while ((neighbour.pushMask | neighbour.tailMask) !== 0) {
     const first = nextToPush(window, substreams, neighbour);
     if (first < 0) break;
     const room = link.room(lane);
@@ -123,11 +124,10 @@ function nextToPush(
     const index = window.nextDifference(window.heldMap, neighbour.have, neighbour.sent, from, to);
     if (index >= to) break;
     const s = substreamOf(index, substreams);
-    const first = neighbour.pushFrom[s] as FragmentIndex;
-    const isPushed = (neighbour.pushMask & (1 << s)) !== 0;
-    if (isPushed && index >= first) return index;
+    if (neighbour.isPushed(s, index)) return index;
     const runEnd = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
-    from = isPushed ? Math.min(first, runEnd) : runEnd;
+    const first = neighbour.pushFrom[s] as FragmentIndex;
+    from = index < first ? Math.min(first, runEnd) : runEnd;
   }
   neighbour.pushCursor = Math.max(neighbour.pushCursor, Math.min(to, window.highest));
   return -1;
@@ -145,10 +145,8 @@ function runEnd(
   let bytes = window.lengthOf(first);
   let index = first + 1;
   while (index < to) {
-    if (index % SUBSTREAM_RUN === 0) {
-      const s = substreamOf(index, substreams);
-      if ((neighbour.pushMask & (1 << s)) === 0) break;
-      if (index < (neighbour.pushFrom[s] as FragmentIndex)) break;
+    if (index % SUBSTREAM_RUN === 0 || neighbour.tailMask !== 0) {
+      if (!neighbour.isPushed(substreamOf(index, substreams), index)) break;
     }
     if (!window.holds(index) || window.test(neighbour.have, index)) break;
     if (window.test(neighbour.sent, index) || !adjacent(window, index)) break;

@@ -21,8 +21,8 @@ const IN_FLIGHT_SPAN_MS = 800;
 const IN_FLIGHT_MIN = 4;
 const IN_FLIGHT_FIRST = 16;
 /** A request waits at least and at most this long. */
-const TIMEOUT_MS_MIN = 1_500;
-const TIMEOUT_MS_MAX = 5_000;
+const TIMEOUT_MS_MIN = 2_500;
+const TIMEOUT_MS_MAX = 6_000;
 /** Timeouts in a row after which it is asked for one fragment at a time. */
 const STRIKES_MAX = 4;
 

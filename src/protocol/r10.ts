@@ -38,6 +38,7 @@ import {
   type MessageOf,
   maybe,
   oneOf,
+  optional,
   text,
   u8,
   u32,
@@ -93,11 +94,14 @@ export const HELLO = defineMessage({
 });
 export type Hello = Decoded<typeof HELLO>;
 
-/** PARTNER: asks to be pushed the substreams of `mask` from index `from` on. */
+/**
+ * PARTNER: asks to be pushed the substreams of `mask` from index `from` on, and those no longer in it
+ * up to `until`, from where on another pushes them.
+ */
 export const PARTNER = defineMessage({
   name: "PARTNER",
   type: FRAME_TYPES.PARTNER,
-  fields: { tag, mask: u32, from: u53 },
+  fields: { tag, mask: u32, from: u53, until: optional(u53, 0) },
 });
 export type Partner = Decoded<typeof PARTNER>;
 

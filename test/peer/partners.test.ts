@@ -35,7 +35,10 @@ class FakeNeighbour {
   pullMask = 0;
   readonly pullFrom = new Float64Array(32);
   pullSinceMs = 0;
-  readonly tookOverMs = new Float64Array(32);
+  readonly tookOver: unknown[] = [];
+  lagging = false;
+  remoteHighest = Number.MAX_SAFE_INTEGER;
+  advancedMs = 0;
   has = true;
   readonly depths = new Uint8Array(32).fill(NOT_GRANTED);
   openMask = 0;
@@ -118,7 +121,8 @@ class Scene {
   }
 
   wants(neighbour: FakeNeighbour, mask: number): void {
-    this.partners.wanted(neighbour as unknown as Neighbour, mask, 100, this.list);
+    const message = { mask, from: 100, until: 0 };
+    this.partners.wanted(neighbour as unknown as Neighbour, message, this.list);
   }
 
   accept(neighbour: FakeNeighbour, mask: number, depth: number, open = mask): void {
@@ -372,23 +376,30 @@ describe("asking for partners", () => {
     expect(scene.partners.partners[s]).toBe(undefined);
   });
 
-  it("one that has nothing itself is given more time than one that has", () => {
-    const waited = [true, false].map((has) => {
+  it("one that has nothing of it yet is given more time, as long as it gets what is new", () => {
+    const waited = [
+      { has: true, advances: true },
+      { has: false, advances: true },
+      { has: false, advances: false },
+    ].map(({ has, advances }) => {
       const { scene, feeder } = Scene.fed(1);
       feeder.has = has;
       scene.missing = 150;
       scene.known = 200;
       feeder.lastDataMs = scene.context.now.monoMs;
+      feeder.advancedMs = scene.context.now.monoMs;
       const sinceMs = scene.context.now.monoMs;
       const isPartner = () => scene.partners.partners.every((each) => each !== undefined);
       for (let i = 0; i < 1_000 && isPartner(); i++) {
         scene.context.now = { monoMs: scene.context.now.monoMs + 100 };
+        if (advances) feeder.advancedMs = scene.context.now.monoMs;
         scene.seek();
       }
       expect(isPartner()).toBe(false);
       return scene.context.now.monoMs - sinceMs;
     });
     expect(waited[1]).toBeGreaterThan(2 * (waited[0] as number));
+    expect(waited[2]).toBeLessThan(1.2 * (waited[0] as number));
   });
 
   it("leaves a full partner for one with plenty to spare, not for one as full", () => {
@@ -407,6 +418,21 @@ describe("asking for partners", () => {
       }
       expect(other.masks(FRAME_TYPES.PARTNER).length > 0).toBe(leaves);
     }
+  });
+
+  it("takes none that lags, or gets nothing new", () => {
+    const scene = new Scene(false);
+    const [lags, stands] = [scene.join(), scene.join()];
+    scene.offers(lags, ALL, 1);
+    scene.offers(stands, ALL, 1);
+    lags.lagging = true;
+    stands.remoteHighest = 50;
+    scene.context.now = { monoMs: 10_000 };
+    scene.seek();
+    expect([...lags.told, ...stands.told]).toEqual([]);
+    stands.advancedMs = 9_900;
+    scene.seek();
+    expect(stands.masks(FRAME_TYPES.PARTNER)).toEqual([ALL]);
   });
 
   it("says that it lacks partners after a while without", () => {

@@ -110,7 +110,12 @@ sample(
     signature,
   ],
 );
-sample(r10.PARTNER, { tag, mask: 0xff, from: 4_294_967_296 }, [tag, 0xff, 4_294_967_296]);
+sample(r10.PARTNER, { tag, mask: 0xff, from: 4_294_967_296, until: 300 }, [
+  tag,
+  0xff,
+  4_294_967_296,
+  300,
+]);
 sample(
   r10.ACCEPT,
   { tag, mask: 3, depths: Uint8Array.of(1, 2, 3, 255), open: 5, wanted: 0x8000_0003, spare: 12 },

@@ -34,6 +34,10 @@ const COPIES_GROWTH = 1 / 8;
 const TELL_CHILD_MS = 100;
 const TELL_MS = 500;
 const SPARE_STEP = 4;
+/** A copy is given up for one of a primary substream at most so often ... */
+const EXCHANGE_AGAIN_MS = 1_000;
+/** ... if it is so much further from the source. */
+const EXCHANGE_HOPS = 2;
 
 export interface GrantView {
   /** Own hops to the source in substream s; DEPTH_NOT_GRANTED when nobody feeds it. */
@@ -55,6 +59,7 @@ export class Grants {
   readonly #salt: number;
   #copiesMax: number;
   #shedMs: MonoMs = 0;
+  #exchangedMs: MonoMs = Number.NEGATIVE_INFINITY;
   #calmSinceMs: MonoMs;
 
   constructor(context: PeerContext, tag: Uint8Array, substreams: number, view: GrantView) {
@@ -83,7 +88,7 @@ export class Grants {
       const asked = neighbour.awaitingAccept ? neighbour.askedMask : neighbour.pullMask;
       if ((asked & bit) !== 0) continue;
       if (this.#view.partner(s) === undefined || childrenOf(all, s) >= CHILDREN_MAX) continue;
-      if (copies(all) >= this.#copiesMax) break;
+      if (copies(all) >= this.#copiesMax && !this.#makeRoom(s, neighbour, all)) continue;
       mask = (mask | bit) >>> 0;
       neighbour.setPush(mask);
     }
@@ -186,12 +191,41 @@ export class Grants {
   }
 
   #open(all: readonly Neighbour[]): number {
-    if (copies(all) >= this.#copiesMax) return 0;
+    const isFull = copies(all) >= this.#copiesMax;
     let mask = 0;
     for (const s of this.#byDepth()) {
-      if (childrenOf(all, s) < CHILDREN_MAX) mask |= 1 << s;
+      if (childrenOf(all, s) >= CHILDREN_MAX) continue;
+      if (!isFull || this.#lesser(s, undefined, all) !== undefined) mask |= 1 << s;
     }
     return mask >>> 0;
+  }
+
+  /** A full node gives up a lesser copy for one of primary substream s. Returns whether it did. */
+  #makeRoom(s: number, asker: Neighbour, all: readonly Neighbour[]): boolean {
+    const lesser = this.#lesser(s, asker, all);
+    if (lesser === undefined) return false;
+    this.#exchangedMs = this.#context.now.monoMs;
+    const { neighbour, substream } = lesser;
+    neighbour.setPush((neighbour.pushMask & ~(1 << substream)) >>> 0);
+    this.#tell(neighbour, all, this.#open(all));
+    return true;
+  }
+
+  /** What would be given up for one more copy of s: of what is much further from the source. */
+  #lesser(
+    s: number,
+    asker: Neighbour | undefined,
+    all: readonly Neighbour[],
+  ): { readonly neighbour: Neighbour; readonly substream: number } | undefined {
+    if (this.#context.now.monoMs - this.#exchangedMs < EXCHANGE_AGAIN_MS) return undefined;
+    if ((this.#primary() & (1 << s)) === 0) return undefined;
+    for (const substream of this.#byDepth().reverse()) {
+      if (this.#view.depth(substream) < this.#view.depth(s) + EXCHANGE_HOPS) return undefined;
+      const bit = 1 << substream;
+      const neighbour = all.find((each) => each !== asker && (each.pushMask & bit) !== 0);
+      if (neighbour !== undefined) return { neighbour, substream };
+    }
+    return undefined;
   }
 
   /** Copies that this node could push on top, in steps: it is not told of each. */

@@ -23,6 +23,7 @@ import {
   DEPTH_NOT_GRANTED,
   encodeFrame,
   PARTNER,
+  type Partner,
 } from "../../protocol/r10.ts";
 import type { FragmentWindow } from "../../stream/window.ts";
 import type { PeerContext } from "../context.ts";
@@ -40,7 +41,7 @@ const BAD_AGAIN_MS = 4_000;
 const ANSWER_MS = 3_000;
 /** A partner that pushed nothing for this while it had something new is given up. */
 const SILENT_MS = 2_500;
-/** One that has nothing new itself, after this. */
+/** One that gets what is new, but not of this substream, after this. */
 const UNFED_MS = 6_000;
 /** A partner of which so many fragments had to be pulled elsewhere lately is given up. */
 const OVERDUE_MAX = 24;
@@ -138,9 +139,13 @@ export class Partners {
 
   // ------------------------------------------------------------------------------ granting
 
-  /** PARTNER arrived: `mask` is all that the neighbour wants of us from now on. */
-  wanted(neighbour: Neighbour, mask: number, from: FragmentIndex, all: readonly Neighbour[]): void {
-    neighbour.wantsPushed((mask & allSubstreams(this.#substreams)) >>> 0, from);
+  /** PARTNER arrived: its mask is all that the neighbour wants of us from now on. */
+  wanted(
+    neighbour: Neighbour,
+    { mask, from, until }: Pick<Partner, "mask" | "from" | "until">,
+    all: readonly Neighbour[],
+  ): void {
+    neighbour.wantsPushed((mask & allSubstreams(this.#substreams)) >>> 0, from, until);
     if (this.#grants === undefined) this.#share(all, neighbour);
     else this.#grants.wanted(neighbour, all);
     this.#keepFeasible(all);
@@ -198,7 +203,8 @@ export class Partners {
     const granted = (accept.mask & neighbour.askedMask) >>> 0;
     // One that crossed our PARTNER says nothing of what that asked for.
     const answers = accept.wanted === undefined || accept.wanted === neighbour.askedMask;
-    const superseded = new Set<Neighbour>();
+    // Whom to take back what was asked for, and from which index on another pushes it.
+    const superseded = new Map<Neighbour, FragmentIndex>();
     const before = neighbour.pullMask;
     neighbour.pullMask = granted;
     neighbour.openMask = accept.open ?? 0xffff_ffff;
@@ -218,12 +224,19 @@ export class Partners {
         if ((before & bit) !== 0 && this.#partners[s] === neighbour) this.#lose(s);
       }
     }
-    for (const other of superseded) this.#askFor(other, this.#servedBy(other));
+    for (const [other, until] of superseded) {
+      this.#askFor(other, this.#servedBy(other), until);
+    }
     this.#grants?.watch(all);
   }
 
   /** `neighbour` pushes substream s over `depth` hops: it is the partner, or its depth changed. */
-  #offered(s: number, neighbour: Neighbour, depth: number, superseded: Set<Neighbour>): void {
+  #offered(
+    s: number,
+    neighbour: Neighbour,
+    depth: number,
+    superseded: Map<Neighbour, FragmentIndex>,
+  ): void {
     const feed = this.#feeds[s] as Feed;
     const other = this.#partners[s];
     if (other === neighbour) {
@@ -231,19 +244,21 @@ export class Partners {
       feed.least = Math.min(feed.least, feed.depth);
       if (feed.depth < DEPTH_MAX) return;
       // It runs in a circle.
-      superseded.add(neighbour);
+      superseded.set(neighbour, 0);
       this.#lose(s);
       return;
     }
     const feasible = depth < feed.least && (neighbour.pushMask & (1 << s)) === 0;
     if (!feasible || depth + 1 >= DEPTH_MAX) {
-      superseded.add(neighbour);
+      superseded.set(neighbour, 0);
       return;
     }
     const nowMs = this.#context.now.monoMs;
+    neighbour.tookOver[s] = undefined;
     if (other !== undefined) {
-      superseded.add(other);
-      neighbour.tookOverMs[s] = nowMs;
+      const from = neighbour.pullFrom[s] as FragmentIndex;
+      superseded.set(other, Math.max(superseded.get(other) ?? 0, from));
+      neighbour.tookOver[s] = other;
     }
     this.#partners[s] = neighbour;
     feed.partner = neighbour;
@@ -282,7 +297,7 @@ export class Partners {
       if (feed.partner === undefined && nowMs - feed.orphanMs >= ORPHAN_MS) this.#abandon(s, all);
       const asked = (n: Neighbour) => !n.isSource && n.awaitingAccept && (n.askedMask & bit) !== 0;
       if (all.some(asked)) continue;
-      const candidate = this.#candidate(all, plans, s, nowMs);
+      const candidate = this.#candidate(all, plans, s, known);
       if (candidate === undefined) continue;
       plans.set(candidate, ((plans.get(candidate) ?? 0) | bit) >>> 0);
     }
@@ -300,8 +315,9 @@ export class Partners {
     all: readonly Neighbour[],
     plans: ReadonlyMap<Neighbour, number>,
     s: number,
-    nowMs: MonoMs,
+    known: FragmentIndex,
   ): Neighbour | undefined {
+    const nowMs = this.#context.now.monoMs;
     const feed = this.#feeds[s] as Feed;
     const bit = 1 << s;
     const desperate = feed.partner === undefined && nowMs - feed.orphanMs >= DESPERATE_MS;
@@ -309,7 +325,9 @@ export class Partners {
     let bestScore = Number.POSITIVE_INFINITY;
     let ties = 1;
     for (const neighbour of all) {
-      if (neighbour.isSource || !neighbour.mapKnown) continue;
+      if (neighbour.isSource || !neighbour.mapKnown || neighbour.lagging) continue;
+      // One that gets nothing new has nothing to hand on, whatever it says.
+      if (neighbour.remoteHighest < known && nowMs - neighbour.advancedMs >= SILENT_MS) continue;
       if (neighbour.awaitingAccept || (neighbour.pushMask & bit) !== 0) continue;
       if ((neighbour.refusedUntilMs[s] as number) > nowMs) continue;
       const isOpen = (neighbour.openMask & bit) !== 0;
@@ -362,7 +380,8 @@ export class Partners {
       index = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
     }
     // What it lacks itself its own partner owes it: that is for it to see to, first.
-    const patienceMs = neighbour.holds(index) ? SILENT_MS : UNFED_MS;
+    const isFed = nowMs - neighbour.advancedMs < SILENT_MS;
+    const patienceMs = isFed && !neighbour.holds(index) ? UNFED_MS : SILENT_MS;
     return index < this.#times.knownBefore(patienceMs, nowMs);
   }
 
@@ -378,7 +397,7 @@ export class Partners {
     this.#askFor(neighbour, this.#servedBy(neighbour));
   }
 
-  #askFor(neighbour: Neighbour, mask: number): void {
+  #askFor(neighbour: Neighbour, mask: number, until: FragmentIndex = 0): void {
     if (neighbour.askedMask === mask && (neighbour.awaitingAccept || mask === 0)) return;
     const adds = (mask & ~neighbour.pullMask) !== 0;
     neighbour.askedMask = mask;
@@ -393,7 +412,7 @@ export class Partners {
     for (let s = 0; s < this.#substreams; s++) {
       if ((mask & ~neighbour.pullMask & (1 << s)) !== 0) neighbour.pullFrom[s] = from;
     }
-    neighbour.link.transmit(encodeFrame(PARTNER, { tag: this.#tag, mask, from }));
+    neighbour.link.transmit(encodeFrame(PARTNER, { tag: this.#tag, mask, from, until }));
   }
 
   #servedBy(neighbour: Neighbour): number {
@@ -425,8 +444,9 @@ export class Partners {
 
 /** Whether it is worth it to exchange `partner`: what wavers does not count. */
 function isBetter(neighbour: Neighbour, partner: Neighbour, s: number): boolean {
-  if (neighbour.spareCopies < SPARE_TO_IMPROVE) return false;
   const nearer = (partner.depths[s] as number) - (neighbour.depths[s] as number);
+  if (nearer >= 3) return true;
+  if (neighbour.spareCopies < SPARE_TO_IMPROVE) return false;
   if (nearer >= 2 || (nearer >= 1 && neighbour.spareCopies >= SPARE_TO_RELIEVE)) return true;
   // A full one is left to those with less choice, at the price of a hop.
   return nearer >= -1 && partner.spareCopies === 0 && neighbour.spareCopies >= SPARE_TO_RELIEVE;
