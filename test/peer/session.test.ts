@@ -468,6 +468,24 @@ describe("a peer's session", () => {
     for (const peer of [...first, last]) expect(received(peer)).toEqual(feed.written);
   });
 
+  it("who has links enough opens one more each time that neighbours lack something, up to 12", () => {
+    const { world } = scene();
+    const source = createSession(world, { waitPeers: 1 });
+    opened(world, source);
+    const peers = Array.from({ length: 20 }, () => joinSession(world));
+    world.run(() => peers.every((peer) => peer.has("started")), 20_000);
+    world.advance(5_000);
+    const links = (): number => last.overlay.neighbours.filter(({ link }) => link.outbound).length;
+    const last = peers.at(-1) as Node;
+    const before = links();
+    world.advance(10_000);
+    expect(links()).toBe(before);
+    Object.defineProperty(last.overlay.partners, "lacks", { value: true });
+    world.advance(60_000);
+    expect(links()).toBeGreaterThan(before);
+    expect(links()).toBeLessThanOrEqual(12);
+  });
+
   it("P0.7: data that the source peer gets reach its peers at once", () => {
     const { world } = scene();
     const source = createSession(world);

@@ -26,15 +26,13 @@ import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import type { StartFrom } from "../settings.ts";
-import { failedAt, type KnownMember, learn, membersInDialOrder } from "./known-members.ts";
+import * as known from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
 import { epochEnd, fileSettings, Successor, type SuccessorHost } from "./successor.ts";
 import { verifyIndexFile } from "./verify-index.ts";
 
-/** Links this node opens or has before it stops opening more. */
-const LINKS_WANTED = 6;
 /** Below this it asks the OMS for more members. */
 const LINKS_MIN = 2;
 const QUERY_AGAIN_MS = 400;
@@ -49,7 +47,7 @@ const TERMINATION_MS = 3_000;
 
 export class JoiningSession extends SessionBase {
   readonly #options: JoinSession;
-  readonly #members = new Map<PeerId, KnownMember>();
+  readonly #members = new Map<PeerId, known.KnownMember>();
   #waitUntilMs = 0;
   #highestVersion = 0;
   #file: IndexFile | undefined;
@@ -70,6 +68,7 @@ export class JoiningSession extends SessionBase {
   #moving = false;
   /** Was linked to the source peer, or refused because it has links enough. */
   #metSource = false;
+  #linksWanted = known.LINKS_WANTED;
 
   constructor(context: PeerContext, outlet: SessionOutlet, options: JoinSession) {
     super(context, outlet, options.sessionId);
@@ -84,8 +83,10 @@ export class JoiningSession extends SessionBase {
 
   override observe(event: PeerEvent): void {
     this.reportEvent(event, this.#sourcePeerId);
-    if (event.kind === "needMembers") this.#listSoon(0, event.holding);
-    else if (event.kind === "neighbour" && event.state === "down") {
+    if (event.kind === "needMembers") {
+      this.#linksWanted = known.oneMoreLink(this.#linksWanted);
+      this.#listSoon(0, event.holding);
+    } else if (event.kind === "neighbour" && event.state === "down") {
       this.#dialMore();
       this.#sourceMayBeGone(event.peerId === this.#sourcePeerId);
       // Without the source peer it is worth knowing soon whether the session goes on.
@@ -93,7 +94,7 @@ export class JoiningSession extends SessionBase {
     } else if (event.kind === "neighbour" && event.state === "up") {
       this.#metSource ||= event.peerId === this.#sourcePeerId;
     } else if (event.kind === "linkFailed") {
-      failedAt(this.#members, event.address);
+      known.failedAt(this.#members, event.address);
       this.noteFailure(event);
       this.#metSource ||= event.code === "TOO_MANY_LINKS";
       this.#dialMore();
@@ -441,8 +442,8 @@ export class JoiningSession extends SessionBase {
     if (overlay === undefined || this.#leaving || overlay.consumer?.ended === true) return;
     const nowMs = this.context.now.monoMs;
     const linked = new Set(overlay.neighbours.map((neighbour) => neighbour.peerId));
-    let wanted = LINKS_WANTED - linked.size;
-    for (const member of membersInDialOrder(
+    let wanted = this.#linksWanted - linked.size;
+    for (const member of known.membersInDialOrder(
       this.#members,
       linked,
       this.#options.dial,
@@ -461,8 +462,7 @@ export class JoiningSession extends SessionBase {
       const { overlayId } = overlay.settings;
       this.outlet.command({ kind: "dial", overlayId, address, peerId: member.peerId });
     }
-    const enough = linked.size >= LINKS_MIN;
-    this.#listSoon(enough ? 5 * MEMBERS_AGAIN_MS : MEMBERS_AGAIN_MS, undefined);
+    this.#listSoon((linked.size >= LINKS_MIN ? 5 : 1) * MEMBERS_AGAIN_MS, undefined);
   }
 
   #listSoon(delayMs: number, holding: number | undefined): void {
@@ -493,7 +493,7 @@ export class JoiningSession extends SessionBase {
   }
 
   #listed(members: readonly Member[]): void {
-    learn(this.#members, members, this.context.identity.peerId, this.outlet.listen());
+    known.learn(this.#members, members, this.context.identity.peerId, this.outlet.listen());
     this.#dialMore();
   }
 }

@@ -7,6 +7,16 @@ import { type Candidate, ROLES } from "../../protocol/common.ts";
 import type { Member } from "../../protocol/r5.ts";
 import { inDialOrder } from "./dial-order.ts";
 
+/** Links a session opens or has before it stops opening more, ... */
+export const LINKS_WANTED = 6;
+/** ... and with neighbours that lack something, or have no upload to spare. */
+const LINKS_MOST = 12;
+
+/** Members were asked for: one link more is wanted from now on. */
+export function oneMoreLink(wanted: number): number {
+  return Math.min(wanted + 1, LINKS_MOST);
+}
+
 export interface KnownMember {
   readonly peerId: PeerId;
   /** In the order in which they are dialled. */
