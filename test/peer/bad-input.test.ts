@@ -108,7 +108,7 @@ const bad: readonly (readonly [string, string, (stranger: Stranger) => Uint8Arra
   ],
   ["a PING of another size", "FRAME_MALFORMED", () => cut(ping(), 12)],
   ["a PARTNER that is no msgpack", "MESSAGE_MALFORMED", (s) => patched(partner(s), 8, 0xc1)],
-  ["a PARTNER with a field too many", "MESSAGE_MALFORMED", (s) => patched(partner(s), 8, 0x94)],
+  ["a PARTNER with a field too many", "MESSAGE_MALFORMED", (s) => patched(partner(s), 8, 0x95)],
   [
     "a BYE with bytes behind it",
     "MESSAGE_MALFORMED",

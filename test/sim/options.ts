@@ -112,9 +112,9 @@ const LIVE_RATE = 0.2;
 const SCARCE_RATE = 0.06;
 const SCARCE_STREAM_S = 10;
 /** Data times peers of one run: bounds its time. */
-const DELIVERIES_MAX = 40_000;
+const DELIVERIES_MAX = 20_000;
 /** Data that come one by one leave in fragments of their own. */
-const PACED_DELIVERIES_MAX = 6_000;
+const PACED_DELIVERIES_MAX = 3_500;
 
 /** The options that `seed` draws, `overrides` (one level deep) on top. */
 export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {}): SwarmOptions {
