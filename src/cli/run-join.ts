@@ -43,7 +43,7 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
     try {
       const peer = await sayingSo(
         context,
-        `waiting for the session ${title ?? sourceId?.join(",")}`,
+        `looking for the session ${title ?? sourceId?.join(",")} at ${urls.server ?? urls.ixs}`,
         engine.join({
           ...urls,
           ...(title === undefined ? {} : { title }),

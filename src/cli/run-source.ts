@@ -55,7 +55,7 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
     try {
       const session = await sayingSo(
         context,
-        `waiting for the servers at ${urls.server ?? urls.oms}`,
+        `opening the session at ${urls.server ?? urls.oms}`,
         engine.createSource({
           ...urls,
           title,

@@ -108,7 +108,10 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
         .default(FRAGMENT_BYTES_DEFAULT),
     )
     .addOption(
-      new Option("--max-delay-ms <n>", "how long a datum waits for others to fill its fragment")
+      new Option(
+        "--max-delay-ms <n>",
+        "how long a datum may wait for others to fill its fragment while the way out is busy",
+      )
         .argParser(integer(0, MS_MAX))
         .default(MAX_DELAY_MS_DEFAULT),
     )

@@ -4,7 +4,7 @@
  * by threads, pipes and sockets by the event loop.
  */
 
-import { close, fstatSync, fsync, openSync, write } from "node:fs";
+import { close, constants, fstatSync, fsync, ftruncate, openSync, write } from "node:fs";
 import type { Writable } from "node:stream";
 import { promisify } from "node:util";
 import { OperationError } from "../base/errors.ts";
@@ -18,10 +18,14 @@ export interface OutputSink {
   close(): Promise<void>;
 }
 
-/** A new or emptied file. Errors: OUTPUT_FAILED. */
+/**
+ * A file: made if there is none; what it holds already is kept until the first write, or close.
+ * Errors: OUTPUT_FAILED.
+ */
 export function fileSink(path: string): OutputSink {
   try {
-    return new DescriptorSink(openSync(path, "w"), path, true);
+    const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT);
+    return new DescriptorSink(fd, path, true);
   } catch (error) {
     throw outputError(error, path);
   }
@@ -42,8 +46,10 @@ class DescriptorSink implements OutputSink {
   readonly #name: string;
   readonly #own: boolean;
   #closed = false;
+  #emptied: boolean;
 
   constructor(fd: number, name: string, own: boolean) {
+    this.#emptied = !own;
     this.#fd = fd;
     this.#name = name;
     this.#own = own;
@@ -53,6 +59,7 @@ class DescriptorSink implements OutputSink {
     let at = 0;
     while (at < block.length) {
       try {
+        await this.#empty();
         at += await writeSome(this.#fd, block, at);
       } catch (error) {
         if (codeOf(error) !== "EAGAIN") throw outputError(error, this.#name);
@@ -66,12 +73,20 @@ class DescriptorSink implements OutputSink {
     if (!this.#own || this.#closed) return;
     this.#closed = true;
     try {
+      await this.#empty();
       // Some file systems tell only now that the disk is full.
       if (fstatSync(this.#fd).isFile()) await promisify(fsync)(this.#fd);
       await promisify(close)(this.#fd);
     } catch (error) {
       throw outputError(error, this.#name);
     }
+  }
+
+  /** What was there before goes when there is something new, or nothing will be. */
+  async #empty(): Promise<void> {
+    if (this.#emptied) return;
+    this.#emptied = true;
+    if (fstatSync(this.#fd).isFile()) await promisify(ftruncate)(this.#fd, 0);
   }
 }
 

@@ -44,6 +44,7 @@ export abstract class SessionBase {
   #attempts = 0;
   #reporter: ActivityReporter | undefined;
   #reach: Reach = REACH.unknown;
+  #noted = "";
   #saidPlaintext = false;
 
   constructor(context: PeerContext, outlet: SessionOutlet, sessionId: number) {
@@ -81,6 +82,9 @@ export abstract class SessionBase {
   }
 
   protected note(text: string): void {
+    // What is found out once more is no news.
+    if (text === this.#noted) return;
+    this.#noted = text;
     this.outlet.event({ kind: "sessionNote", sessionId: this.sessionId, text });
   }
 
