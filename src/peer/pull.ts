@@ -27,7 +27,7 @@ import { Supplier } from "./supplier.ts";
 /** What only the source peer holds is left to its pushes for this long, or as partners are late. */
 const SOURCE_GRACE_MS = 1_000;
 /** And no longer: who was to hand it on may be stuck. */
-const SOURCE_GRACE_MS_MAX = 2_500;
+const SOURCE_GRACE_MS_MAX = 4_000;
 /**
  * A partner that got nothing new itself for this long is not waited for any longer than this: who
  * does is found lagging in turn, and at the end others are gone by then.
