@@ -349,6 +349,7 @@ export class JoiningSession extends SessionBase {
 
   /** Members that never met the source peer see only others go: that counts once a minute. */
   #sourceMayBeGone(isSource: boolean): void {
+    if (isSource && this.#isOrphan()) this.note("the link to the source is lost: it may come back");
     if (this.#isOrphan() && (isSource || !this.#next.isLooking)) this.#next.look();
   }
 
