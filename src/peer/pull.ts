@@ -255,6 +255,8 @@ export class Puller {
     const source = neighbours.find((neighbour) => neighbour.isSource);
     const supplier = source === undefined ? undefined : this.#suppliers.get(source);
     if (source === undefined || supplier === undefined) return;
+    // Its ACCEPT is on its way and says what it pushes: that would come twice.
+    if (source.awaitingAccept && nowMs - source.askedMs < SOURCE_GRACE_MS) return;
     let room = supplier.room(nowMs);
     const window = this.#window;
     const alone = neighbours.length === 1;

@@ -56,6 +56,17 @@ describe("a small overlay", () => {
     expect(fromPeers).toBeGreaterThan(2 * produced.size);
   });
 
+  it("the only peer is sent each fragment once, of what was there before it, too", () => {
+    const { world, source } = swarm(0, { waitPeers: 1 });
+    const feed = new Feed(source, 300, () => 900);
+    world.advance(1_000);
+    const peer = world.node().open("peer", source.overlay.settings).dial(source);
+    world.run(() => [peer, source].every((node) => node.has("ended")));
+    expect(received(peer)).toEqual(feed.written);
+    expect(peer.counters.duplicates).toBe(0);
+    expect(source.counters.fragmentsSent).toBe(peer.counters.fragmentsReceived);
+  });
+
   it("a peer without links gets nothing", () => {
     const { world, source, peers } = swarm(2, { waitPeers: 1 });
     const alone = world.node().open("peer", source.overlay.settings);
