@@ -162,7 +162,7 @@ export class Neighbour {
 
   /** Forgets of tails what lies below `start`. */
   trimTails(start: FragmentIndex): void {
-    for (let s = 0; this.tailMask >>> s !== 0; s++) {
+    for (let s = 0; this.tailMask !== 0 && s < SUBSTREAMS_MAX; s++) {
       if ((this.tailTo[s] as FragmentIndex) <= start) this.tailMask &= ~(1 << s);
     }
   }

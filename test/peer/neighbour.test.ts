@@ -43,6 +43,16 @@ describe("what is pushed to a neighbour", () => {
     expect(it.isPushed(1, 299)).toBe(false);
   });
 
+  it("holds for the highest substream as well", () => {
+    const it = neighbour();
+    wants(it, 0x8000_0001 >>> 0, 100);
+    wants(it, 1, 0, 300);
+    it.trimTails(200);
+    expect(it.isPushed(31, 299)).toBe(true);
+    it.trimTails(300);
+    expect(it.tailMask).toBe(0);
+  });
+
   it("what is dropped without more stops at once, what is asked for again has no end", () => {
     const it = neighbour();
     wants(it, 0b11, 100);
