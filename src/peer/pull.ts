@@ -13,7 +13,6 @@
 
 import { assert } from "../base/assert.ts";
 import { FRAME_TYPES } from "../base/layout.ts";
-import { SUBSTREAM_RUN } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { encodeRanges } from "../protocol/r10-binary.ts";
 import { Picker } from "../stream/picker.ts";
@@ -22,6 +21,7 @@ import type { PeerContext } from "./context.ts";
 import { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { substreamOf } from "./settings.ts";
+import { firstMissingOf, nextRun, turnMs } from "./substreams.ts";
 import { Supplier } from "./supplier.ts";
 
 /** What only the source peer holds is left to its pushes for this long, or as partners are late. */
@@ -34,8 +34,6 @@ const SOURCE_GRACE_MS_MAX = 4_000;
  */
 const QUIET_MS = 2_500;
 const QUIET_PATIENCE_MS = 500;
-/** The pace of the stream is taken over this. */
-const PACE_SPAN_MS = 5_000;
 /** Fragments that one supplier is given before the next best is looked for. */
 const CHUNK = 4;
 /** Fragments from the consumer's place on that are asked for in order: the urgent part. */
@@ -265,7 +263,7 @@ export class Puller {
     let index = window.firstMissing(window.start, to);
     while (index < to && room > 0) {
       if (index >= (this.#bounds[substreamOf(index, this.#substreams)] as FragmentIndex)) {
-        index = window.firstMissing((Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN, to);
+        index = window.firstMissing(nextRun(index), to);
         continue;
       }
       const wanted =
@@ -321,37 +319,27 @@ export class Puller {
 
   /** What is missing first of substream s, if `partner` holds it and so could push it; else -1. */
   #owed(partner: Neighbour, s: number): FragmentIndex {
-    const window = this.#window;
-    let index = Math.max(window.start, partner.pullFrom[s] as FragmentIndex);
+    const from = Math.max(this.#window.start, partner.pullFrom[s] as FragmentIndex);
     const to = Math.min(partner.remoteHighest, partner.grantedLimit);
-    for (;;) {
-      index = window.firstMissing(index, to);
-      if (index >= to) return -1;
-      if (substreamOf(index, this.#substreams) === s) return partner.holds(index) ? index : -1;
-      index = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
-    }
+    if (from >= to) return -1;
+    const index = firstMissingOf(this.#window, this.#substreams, s, from, to);
+    return index < to && partner.holds(index) ? index : -1;
   }
 
   /** How long the source peer's pushes may take on their way here. */
   #graceMs(nowMs: MonoMs): number {
     let graceMs = SOURCE_GRACE_MS;
-    const turnMs = this.#turnMs(nowMs);
+    const turn = turnMs(this.#times, this.#substreams, nowMs);
     for (const { neighbour, pushes } of this.#suppliers.values()) {
       if (neighbour.pullMask === 0) continue;
-      graceMs = Math.max(graceMs, pushes.lateMs(turnMs, this.#patienceMs));
+      graceMs = Math.max(graceMs, pushes.lateMs(turn, this.#patienceMs));
     }
     return Math.min(graceMs, SOURCE_GRACE_MS_MAX);
   }
 
-  /** In how long each substream has its turn, at the pace of late; 0 when nothing is under way. */
-  #turnMs(nowMs: MonoMs): number {
-    const intervalMs = this.#times.intervalMs(PACE_SPAN_MS, nowMs);
-    return intervalMs < PACE_SPAN_MS ? intervalMs * SUBSTREAM_RUN * this.#substreams : 0;
-  }
-
   /** What partners are to push is not asked for. */
   #setBounds(partners: readonly (Neighbour | undefined)[], nowMs: MonoMs): void {
-    const turnMs = this.#turnMs(nowMs);
+    const turn = turnMs(this.#times, this.#substreams, nowMs);
     for (let s = 0; s < this.#substreams; s++) {
       const partner = partners[s];
       let bound = Number.POSITIVE_INFINITY;
@@ -360,7 +348,7 @@ export class Puller {
         const activeMs = Math.max(partner.lastDataMs, partner.pullSinceMs);
         const isActive = nowMs - partner.advancedMs < QUIET_MS;
         let waitMs = pushes.lateMs(
-          turnMs,
+          turn,
           isActive ? this.#patienceMs : Math.min(this.#patienceMs, QUIET_PATIENCE_MS),
         );
         const owed = this.#owed(partner, s);
@@ -370,7 +358,7 @@ export class Puller {
         }
         let passedOver = 0;
         if (owed >= 0) {
-          const idleMs = pushes.idleMs(turnMs);
+          const idleMs = pushes.idleMs(turn);
           if (nowMs - activeMs > idleMs) waitMs = Math.min(waitMs, idleMs);
           const forMs = nowMs - (this.#owedMs[s] as MonoMs);
           if (owed < pushes.pushedTo && forMs > idleMs) passedOver = owed + 1;

@@ -15,6 +15,7 @@ import type { FragmentWindow } from "../stream/window.ts";
 import type { PeerContext } from "./context.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { substreamOf } from "./settings.ts";
+import { nextRun } from "./substreams.ts";
 
 /** One write takes at most so much: two runs of default fragments. */
 const RUN_BYTES_MAX = 512 * KIB;
@@ -125,9 +126,9 @@ function nextToPush(
     if (index >= to) break;
     const s = substreamOf(index, substreams);
     if (neighbour.isPushed(s, index)) return index;
-    const runEnd = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
+    const end = nextRun(index);
     const first = neighbour.pushFrom[s] as FragmentIndex;
-    from = index < first ? Math.min(first, runEnd) : runEnd;
+    from = index < first ? Math.min(first, end) : end;
   }
   neighbour.pushCursor = Math.max(neighbour.pushCursor, Math.min(to, window.highest));
   return -1;

@@ -15,7 +15,7 @@
  * closes into a circle all the same grows in depth until DEPTH_MAX ends it.
  */
 
-import { DEPTH_MAX, SUBSTREAM_RUN } from "../../base/limits.ts";
+import { DEPTH_MAX } from "../../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../../base/units.ts";
 import {
   ACCEPT,
@@ -29,7 +29,8 @@ import type { FragmentWindow } from "../../stream/window.ts";
 import type { PeerContext } from "../context.ts";
 import type { KnownTimes } from "../known-times.ts";
 import type { Neighbour } from "../neighbour.ts";
-import { allSubstreams, substreamOf } from "../settings.ts";
+import { allSubstreams } from "../settings.ts";
+import { firstMissingOf, paceMs, turnMs } from "../substreams.ts";
 import { bitCount, Grants } from "./grants.ts";
 import { Shares } from "./shares.ts";
 
@@ -50,8 +51,6 @@ const OVERDUE_DECAY = 0.9;
 const ORPHAN_MS = 1_000;
 /** Without a partner for so long, neighbours are asked that said they grant nothing. */
 const DESPERATE_MS = 2_000;
-/** The pace of the stream is taken over this. */
-const PACE_SPAN_MS = 5_000;
 /** It has to have so many copies to spare: others have less choice. */
 const SPARE_TO_IMPROVE = 4;
 /** And so many if it is no nearer than one that has none. */
@@ -110,12 +109,9 @@ export class Partners {
     const view = {
       depth: (s: number) => (this.#feeds[s] as Feed).depth,
       partner: (s: number) => this.#partners[s],
-      turnMs: () => {
-        const intervalMs = times.intervalMs(PACE_SPAN_MS, context.now.monoMs);
-        return intervalMs < PACE_SPAN_MS ? intervalMs * SUBSTREAM_RUN * substreams : 0;
-      },
+      turnMs: () => turnMs(times, substreams, context.now.monoMs),
       bytesPerMs: () => {
-        const intervalMs = times.intervalMs(PACE_SPAN_MS, context.now.monoMs);
+        const intervalMs = paceMs(times, context.now.monoMs);
         return intervalMs > 0 ? window.heldBytes / Math.max(1, window.heldCount) / intervalMs : 0;
       },
     };
@@ -371,14 +367,10 @@ export class Partners {
 
   /** Whether `neighbour` could have pushed something of substream s for long. */
   #owes(neighbour: Neighbour, s: number, known: FragmentIndex, nowMs: MonoMs): boolean {
-    const window = this.#window;
-    let index = Math.max(window.start, neighbour.pullFrom[s] as FragmentIndex);
-    for (;;) {
-      index = window.firstMissing(index, known);
-      if (index >= known) return false;
-      if (substreamOf(index, this.#substreams) === s) break;
-      index = (Math.floor(index / SUBSTREAM_RUN) + 1) * SUBSTREAM_RUN;
-    }
+    const from = Math.max(this.#window.start, neighbour.pullFrom[s] as FragmentIndex);
+    if (from >= known) return false;
+    const index = firstMissingOf(this.#window, this.#substreams, s, from, known);
+    if (index >= known) return false;
     // What it lacks itself its own partner owes it: that is for it to see to, first.
     const isFed = nowMs - neighbour.advancedMs < SILENT_MS;
     const patienceMs = isFed && !neighbour.holds(index) ? UNFED_MS : SILENT_MS;

@@ -22,9 +22,9 @@ import type { Stream } from "./stream.ts";
 
 /** A wish for members is answered after this: the way to the OMS and back. */
 const ROSTER_MS = 100;
-/** A link that was lost or did not come about is made up for after this. */
 /** Too few links: asked for more this often. */
 const MEMBERS_AGAIN_MS = 2_000;
+/** A link that was lost or did not come about is made up for after this. */
 const AGAIN_MS = 500;
 
 export interface LargeSetup {
