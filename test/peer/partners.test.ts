@@ -59,8 +59,10 @@ class FakeNeighbour {
   constructor(isSource = false) {
     this.isSource = isSource;
   }
-  wantsPushed(mask: number): void {
+  tailTo = 0;
+  wantsPushed(mask: number, _from: number, until: number): void {
     this.wantedMask = mask;
+    this.tailTo = until;
   }
   setPush(mask: number): void {
     this.pushMask = mask;
@@ -120,8 +122,8 @@ class Scene {
     return neighbour;
   }
 
-  wants(neighbour: FakeNeighbour, mask: number): void {
-    const message = { mask, from: 100, until: 0 };
+  wants(neighbour: FakeNeighbour, mask: number, until = 0): void {
+    const message = { mask, from: 100, until };
     this.partners.wanted(neighbour as unknown as Neighbour, message, this.list);
   }
 
@@ -252,6 +254,17 @@ describe("grants of a peer", () => {
     scene.wants(child, 0b111);
     scene.wants(child, 0b010);
     expect(child.pushMask).toBe(0b010);
+  });
+
+  it("goes on with what was dropped as far as its window reaches, and no further", () => {
+    const { scene } = Scene.fed();
+    const child = scene.join();
+    scene.wants(child, 0b11);
+    scene.wants(child, 0b01, 400);
+    expect(child.tailTo).toBe(400);
+    scene.wants(child, 0b11);
+    scene.wants(child, 0b01, Number.MAX_SAFE_INTEGER);
+    expect(child.tailTo).toBe(1_000);
   });
 
   it("withdraws from those it feeds what nobody feeds it for long", () => {

@@ -141,7 +141,9 @@ export class Partners {
     { mask, from, until }: Pick<Partner, "mask" | "from" | "until">,
     all: readonly Neighbour[],
   ): void {
-    neighbour.wantsPushed((mask & allSubstreams(this.#substreams)) >>> 0, from, until);
+    // A tail counts as no copy: it ends where this node's window does, whatever was asked for.
+    const end = Math.min(until, this.#window.limit);
+    neighbour.wantsPushed((mask & allSubstreams(this.#substreams)) >>> 0, from, end);
     if (this.#grants === undefined) this.#share(all, neighbour);
     else this.#grants.wanted(neighbour, all);
     this.#keepFeasible(all);
