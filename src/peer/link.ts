@@ -35,6 +35,9 @@ const ROOM_PART = 4;
 /** Grows by this each time the queue runs empty. */
 const RATE_GROWTH = 1.1;
 
+/** A link on which nothing left for so long stands still. */
+const DRAINS_MS = 1_000;
+
 export interface LinkOutlet {
   transmit(linkId: LinkId, bytes: Uint8Array): void;
   close(linkId: LinkId, abort: boolean): void;
@@ -174,6 +177,11 @@ export class PeerLink {
     this.#wasBusy = this.queuedBytes > 0;
     // All had left before anything more was there: it may be faster than it had to show.
     if (!this.#wasBusy) this.#bytesPerMs *= RATE_GROWTH;
+  }
+
+  /** Whether something of what waits has left of late: a link that stands still is no measure. */
+  drains(nowMs: MonoMs): boolean {
+    return nowMs - this.#sentMs < DRAINS_MS;
   }
 
   get isIdle(): boolean {

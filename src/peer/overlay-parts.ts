@@ -17,6 +17,7 @@ import { Partners } from "./partners/partners.ts";
 import { Puller } from "./pull.ts";
 import { FragmentReceiver } from "./receiver.ts";
 import { Retention } from "./retention.ts";
+import { Serving } from "./serving.ts";
 import { checkMemory, checkSettings, type OverlaySettings } from "./settings.ts";
 import { SourceRole } from "./source-role.ts";
 
@@ -31,6 +32,7 @@ export abstract class OverlayParts {
   readonly source: SourceRole | undefined;
   readonly consumer: ConsumerRole | undefined;
   readonly partners: Partners;
+  readonly serving: Serving;
   protected readonly context: PeerContext;
   protected readonly options: OverlayOptions;
   protected readonly receiver: FragmentReceiver;
@@ -72,6 +74,7 @@ export abstract class OverlayParts {
       corrupt: (from, error) => options.blame(from.link, error),
     });
     this.partners = new Partners(context, window, tag, substreams, isSource, this.times);
+    this.serving = new Serving(context, tag);
     this.retention = new Retention(context, window, settings, tag);
     this.pace = new Pace(context.download, window);
     const { neighbours, pace } = this;

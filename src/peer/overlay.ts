@@ -20,7 +20,6 @@ import type { BuffermapHeader } from "../protocol/r10-binary.ts";
 import type { Take, TakeFragment, Write } from "./commands.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
-import { declineStale } from "./decline.ts";
 import { Finale } from "./finale.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
@@ -186,9 +185,8 @@ export class Overlay extends OverlayParts {
   }
 
   wants(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    const { monoMs } = this.context.now;
-    this.context.counters.requestsBeyondCredit += from.wants(ranges, pairs, monoMs);
-    this.#pumpSome.add(from);
+    const strained = this.partners.isStrained(this.neighbours);
+    if (this.serving.asked(from, ranges, pairs, strained)) this.#pumpSome.add(from);
   }
 
   cancelled(from: Neighbour, ranges: Float64Array, pairs: number): void {
@@ -386,7 +384,7 @@ export class Overlay extends OverlayParts {
         this.event({ kind: "readable", overlayId: this.settings.overlayId });
       }
     }
-    for (const neighbour of this.neighbours) declineStale(this.context, this.tag, neighbour);
+    this.serving.watch(this.neighbours);
     if (this.#ticks % SLOW_TICKS !== 0) return;
     this.partners.watch(this.neighbours);
     this.#seek();

@@ -26,12 +26,13 @@ export interface Pushing {
   readonly tag: Uint8Array;
   readonly window: FragmentWindow;
   readonly settings: { readonly substreams: number };
+  readonly serving: { pushed(count: number): void };
 }
 
 /** Serves and pushes what it can. */
 export function pump(
   context: PeerContext,
-  { window, tag, settings: { substreams } }: Pushing,
+  { window, tag, settings: { substreams }, serving }: Pushing,
   neighbour: Neighbour,
 ): void {
   const { link, lane } = neighbour;
@@ -48,6 +49,7 @@ export function pump(
     if (room === 0 || !context.upload.admits(neighbour, monoMs)) return;
     const end = runEnd(window, substreams, neighbour, first, runBytesMax(context, room));
     sendRun(context, window, neighbour, first, end);
+    serving.pushed(end - first);
     neighbour.pushCursor = end;
   }
   // Nothing is left to send: others on the link need not wait for it.

@@ -4,8 +4,8 @@ import { describe, expect, it } from "vitest";
 import { FRAME_TYPES } from "../../src/base/layout.ts";
 import { BUSY_RETRY_MS, SERVE_WAIT_MS } from "../../src/base/limits.ts";
 import type { PeerContext } from "../../src/peer/context.ts";
-import { declineStale } from "../../src/peer/decline.ts";
 import type { Neighbour } from "../../src/peer/neighbour.ts";
+import { Serving } from "../../src/peer/serving.ts";
 import { BUSY, encodeFrame } from "../../src/protocol/r10.ts";
 import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { type MsgpackValue, readMsgpack } from "../support/msgpack-reader.ts";
@@ -31,19 +31,20 @@ function indexOf(bytes: Uint8Array): number {
 const busyFrame = (s: Stranger, first: number, count: number, retryAfterMs: number): Uint8Array =>
   encodeFrame(BUSY, { tag: s.tag, first, count, retryAfterMs });
 
-describe("declining", () => {
-  function scene(toServe: number[]) {
-    const sent: Declined[] = [];
-    const link = { transmit: (bytes: Uint8Array) => sent.push(busyOf(bytes)) };
-    const neighbour = { toServe, servedMs: 1_000, link } as unknown as Neighbour;
-    const context = { now: { monoMs: 1_000 }, counters: { busySent: 0 } };
-    const look = (monoMs: number): void => {
-      context.now = { monoMs };
-      declineStale(context as unknown as PeerContext, new Uint8Array(8), neighbour);
-    };
-    return { sent, neighbour, context, look };
-  }
+function scene(toServe: number[]) {
+  const sent: Declined[] = [];
+  const link = { transmit: (bytes: Uint8Array) => sent.push(busyOf(bytes)) };
+  const neighbour = { toServe, servedMs: 1_000, link } as unknown as Neighbour;
+  const context = { now: { monoMs: 1_000 }, counters: { busySent: 0 } };
+  const serving = new Serving(context as unknown as PeerContext, new Uint8Array(8));
+  const look = (monoMs: number): void => {
+    context.now = { monoMs };
+    serving.watch([neighbour]);
+  };
+  return { sent, neighbour, context, look };
+}
 
+describe("declining", () => {
   it("tells each request that waited too long, once, and when to ask again", () => {
     const { sent, neighbour, context, look } = scene([3, 2, 9, 1]);
     look(1_000 + SERVE_WAIT_MS - 1);
@@ -72,6 +73,79 @@ describe("declining", () => {
     const { sent, look } = scene([]);
     look(100_000);
     expect(sent).toEqual([]);
+  });
+});
+
+describe("a node whose way out has nothing to spare", () => {
+  function strained() {
+    const { sent, neighbour, context } = scene([]);
+    const asked: number[] = [];
+    const wants = (ranges: Float64Array, pairs: number): number => {
+      for (let i = 0; i < pairs; i++) asked.push(ranges[2 * i] as number);
+      return 0;
+    };
+    Object.assign(neighbour, { wants });
+    Object.assign(context.counters, { requestsBeyondCredit: 0 });
+    const serving = new Serving(context as unknown as PeerContext, new Uint8Array(8));
+    let next = 0;
+    /** How many of `count` requests for one fragment each are served. */
+    const served = (count: number, isStrained = true): number => {
+      const before = asked.length;
+      for (let i = 0; i < count; i++) {
+        serving.asked(neighbour, Float64Array.of(next++, 1), 1, isStrained);
+      }
+      return asked.length - before;
+    };
+    const advance = (ms: number): void => {
+      context.now = { monoMs: context.now.monoMs + ms };
+    };
+    return { sent, serving, served, advance, asked };
+  }
+
+  it("serves a few requests and declines the others at once", () => {
+    const { sent, served, asked } = strained();
+    expect(served(20)).toBe(8);
+    expect(asked).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(sent.map(({ first }) => first)).toEqual([8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+  });
+
+  it("serves an eighth of what it pushes, and saves up no more than a few", () => {
+    const { serving, served } = strained();
+    served(20);
+    serving.pushed(16);
+    expect(served(20)).toBe(2);
+    serving.pushed(16_000);
+    expect(served(20)).toBe(8);
+  });
+
+  it("serves something though it pushes nothing: it may be the only one that holds it", () => {
+    const { served, advance } = strained();
+    served(20);
+    let count = 0;
+    for (let second = 0; second < 10; second++) {
+      advance(1_000);
+      count += served(20);
+    }
+    expect(count).toBe(80);
+  });
+
+  it("counts what one request asks for, however much", () => {
+    const { serving, sent, served, asked } = strained();
+    const { neighbour } = scene([]);
+    Object.assign(neighbour, { wants: () => asked.push(-1) - asked.length });
+    expect(serving.asked(neighbour, Float64Array.of(0, 64), 1, true)).toBe(true);
+    expect(served(1)).toBe(0);
+    serving.pushed(64);
+    expect(served(1)).toBe(0);
+    serving.pushed(8);
+    expect(served(1)).toBe(1);
+    expect(sent.length).toBe(2);
+  });
+
+  it("serves all when it is strained no more", () => {
+    const { served } = strained();
+    served(20);
+    expect(served(20, false)).toBe(20);
   });
 });
 

@@ -25,6 +25,8 @@ const COPIES_FIRST = 1.5;
  */
 const CLOGGED_MS = 500;
 const CLOGGED_MS_MAX = 5_000;
+/** Pushes that wait for so long are a backlog: nothing is left for requests. */
+const STRAINED_MS = 300;
 /** One copy is withdrawn, then it is seen what that brought. */
 const SHED_AGAIN_MS = 1_000;
 /** Without clogging for so long, by this part more are tried. */
@@ -118,6 +120,16 @@ export class Grants {
   }
 
   // ------------------------------------------------------------------------------ upload
+
+  /** Whether pushes wait, though their links take what they can: the way out has nothing to spare. */
+  isStrained(all: readonly Neighbour[]): boolean {
+    const nowMs = this.#context.now.monoMs;
+    const limited = this.#context.upload.isSaturated;
+    return all.some(({ pushMask, lane, roomMs, link }) => {
+      const waits = pushMask !== 0 && (limited || lane.waits);
+      return waits && nowMs - roomMs >= STRAINED_MS && link.drains(nowMs);
+    });
+  }
 
   #watchUpload(all: readonly Neighbour[]): void {
     const nowMs = this.#context.now.monoMs;

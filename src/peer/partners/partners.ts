@@ -167,6 +167,11 @@ export class Partners {
     if (this.#shares !== undefined) this.#share(all, undefined);
   }
 
+  /** Whether nothing is left for requests when all is pushed; the source peer shares out less. */
+  isStrained(all: readonly Neighbour[]): boolean {
+    return this.#grants?.isStrained(all) === true;
+  }
+
   /** Called now and then. */
   watch(all: readonly Neighbour[]): void {
     if (this.#shares?.isStale(all) === true) this.#share(all, undefined);
