@@ -25,8 +25,6 @@ const COPIES_FIRST = 1.5;
  */
 const CLOGGED_MS = 500;
 const CLOGGED_MS_MAX = 5_000;
-/** Pushes that wait for so long are a backlog: nothing is left for requests. */
-const STRAINED_MS = 300;
 /** One copy is withdrawn, then it is seen what that brought. */
 const SHED_AGAIN_MS = 1_000;
 /** Without clogging for so long, by this part more are tried. */
@@ -121,27 +119,11 @@ export class Grants {
 
   // ------------------------------------------------------------------------------ upload
 
-  /** Whether pushes wait, though their links take what they can: the way out has nothing to spare. */
-  isStrained(all: readonly Neighbour[]): boolean {
-    const nowMs = this.#context.now.monoMs;
-    const limited = this.#context.upload.isSaturated;
-    return all.some(({ pushMask, lane, roomMs, link }) => {
-      const waits = pushMask !== 0 && (limited || lane.waits);
-      return waits && nowMs - roomMs >= STRAINED_MS && link.drains(nowMs);
-    });
-  }
-
   #watchUpload(all: readonly Neighbour[]): void {
     const nowMs = this.#context.now.monoMs;
     let clogged = false;
-    const limited = this.#context.upload.isSaturated;
     const cloggedMs = Math.max(CLOGGED_MS, Math.min(CLOGGED_MS_MAX, this.#view.turnMs()));
-    for (const neighbour of all) {
-      if (neighbour.pushMask === 0 || (!limited && !neighbour.lane.waits)) neighbour.roomMs = nowMs;
-      else if (nowMs - neighbour.roomMs >= cloggedMs) {
-        clogged = true;
-      }
-    }
+    for (const { roomMs } of all) if (nowMs - roomMs >= cloggedMs) clogged = true;
     if (!clogged) {
       if (nowMs - this.#calmSinceMs < Math.max(CALM_MS, cloggedMs) || copies(all) < this.#copiesMax)
         return;

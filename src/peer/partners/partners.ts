@@ -34,6 +34,8 @@ import { firstMissingOf, paceMs, turnMs } from "../substreams.ts";
 import { bitCount, Grants } from "./grants.ts";
 import { Shares } from "./shares.ts";
 
+/** Pushes that wait for so long are a backlog: nothing is left for requests. */
+const STRAINED_MS = 300;
 /** A neighbour that refused a substream is asked again after this, jittered. */
 const ASK_AGAIN_MS = 500;
 /** One that served it badly, after this. */
@@ -167,13 +169,27 @@ export class Partners {
     if (this.#shares !== undefined) this.#share(all, undefined);
   }
 
-  /** Whether nothing is left for requests when all is pushed; the source peer shares out less. */
+  /** Whether pushes wait, though their links take what they can: the way out has nothing to spare. */
   isStrained(all: readonly Neighbour[]): boolean {
-    return this.#grants?.isStrained(all) === true;
+    const nowMs = this.#context.now.monoMs;
+    return all.some(
+      (neighbour) =>
+        nowMs - neighbour.roomMs >= STRAINED_MS &&
+        this.#waits(neighbour) &&
+        neighbour.link.drains(nowMs),
+    );
+  }
+
+  /** Whether something is to be pushed to `neighbour` and may not leave yet. */
+  #waits({ pushMask, lane }: Neighbour): boolean {
+    return pushMask !== 0 && (lane.waits || this.#context.upload.isSaturated);
   }
 
   /** Called now and then. */
   watch(all: readonly Neighbour[]): void {
+    for (const neighbour of all) {
+      if (!this.#waits(neighbour)) neighbour.roomMs = this.#context.now.monoMs;
+    }
     if (this.#shares?.isStale(all) === true) this.#share(all, undefined);
     this.#grants?.watch(all);
   }
@@ -230,7 +246,7 @@ export class Partners {
     for (const [other, until] of superseded) {
       this.#askFor(other, this.#servedBy(other), until);
     }
-    this.#grants?.watch(all);
+    this.watch(all);
   }
 
   /** `neighbour` pushes substream s over `depth` hops: it is the partner, or its depth changed. */
