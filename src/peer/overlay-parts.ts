@@ -23,6 +23,9 @@ import { SourceRole } from "./source-role.ts";
 
 /** Complete: a partner that is steadily late by no more than this is waited for. */
 const PATIENCE_MS_MAX = 10_000;
+/** Live: so much time, or this part of it all, is left for a request before a fragment is late. */
+const PULL_MS = 2_500;
+const PULL_PART = 0.4;
 
 export abstract class OverlayParts {
   readonly settings: OverlaySettings;
@@ -63,8 +66,7 @@ export abstract class OverlayParts {
     this.times = new KnownTimes(Math.max(settings.windowMs, settings.maxLagMs));
     const isSource = options.role === "source";
     const { delivery, maxLagMs } = settings;
-    const patienceMs =
-      delivery === "live" ? Math.min(PATIENCE_MS_MAX, maxLagMs / 3) : PATIENCE_MS_MAX;
+    const patienceMs = delivery === "live" ? livePatienceMs(maxLagMs) : PATIENCE_MS_MAX;
     this.puller = isSource ? undefined : new Puller(context, window, tag, substreams, patienceMs);
     this.receiver = new FragmentReceiver(context, window, settings.integrity, {
       came: (index, from) => this.puller?.came(index, from),
@@ -110,4 +112,8 @@ export abstract class OverlayParts {
   protected event(event: PeerEvent): void {
     this.context.event(event);
   }
+}
+
+function livePatienceMs(maxLagMs: number): number {
+  return Math.min(PATIENCE_MS_MAX, maxLagMs - Math.min(PULL_MS, PULL_PART * maxLagMs));
 }
