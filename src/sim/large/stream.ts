@@ -13,7 +13,10 @@ const BLOCK_BYTES = 64 * 1024;
 const WHOLE_CHECKS = 61;
 /** Looks again whether members take part, or whether the source's process runs again. */
 const RETRY_MS = 50;
-/** Data flow once this share of the first peers takes part, or after START_MS_MAX. */
+/**
+ * Data flow once this share of the first peers takes part, or after START_MS_MAX. Live: once all have
+ * been started; they take part with the first data.
+ */
 const START_SHARE = 0.98;
 const START_MS_MAX = 60_000;
 
@@ -91,9 +94,10 @@ export class Stream {
 
   #begin(): void {
     const { world, members } = this.#swarm;
-    const { peers } = this.#options;
+    const { peers, delivery, joinMs } = this.#options;
     const started = members.filter((member) => member.fromStart && member.started).length;
-    if (started < START_SHARE * peers && world.nowMs < START_MS_MAX) {
+    const isReady = delivery === "live" ? world.nowMs > joinMs : started >= START_SHARE * peers;
+    if (!isReady && world.nowMs < START_MS_MAX) {
       world.after(RETRY_MS, () => this.#begin());
       return;
     }
