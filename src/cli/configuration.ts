@@ -15,35 +15,52 @@ import { LocalUsageError } from "../base/errors.ts";
 
 type Values = Readonly<Record<string, unknown>>;
 
-/** Fills what neither flag nor environment gave. Throws USAGE naming file and key. */
+/**
+ * Fills what neither flag nor environment gave. The whole file is checked, also what a flag overrides
+ * and what is for other commands. Throws USAGE naming file and key.
+ */
 export function applyConfiguration(command: Command, path: string): void {
   const values = readConfiguration(path);
   const commands = command.parent?.commands ?? [command];
-  const own = Object.hasOwn(values, command.name()) ? values[command.name()] : {};
-  const names = new Set(commands.map((one) => one.name()));
-  const known = new Set(commands.flatMap((one) => one.options.map(keyOf)));
   const wrong = (key: string, why: string): LocalUsageError =>
     new LocalUsageError("USAGE", { detail: `${path}: ${key}: ${why}` });
+  const common = new Map<Option, unknown>();
+  const own = new Map<Option, unknown>();
   for (const [key, value] of Object.entries(values)) {
-    if (names.has(key)) {
-      if (!isObject(value)) throw wrong(key, "an object with options of that command");
+    const named = commands.find((one) => one.name() === key);
+    if (named === undefined) {
+      const option = optionOf(command, key);
+      if (option !== undefined) common.set(option, convert(option, key, value));
+      else checkElsewhere(key, value);
       continue;
     }
-    if (!known.has(key)) throw wrong(key, "no command has such an option");
-    const option = command.options.find((one) => keyOf(one) === key);
-    if (option !== undefined && !Object.hasOwn(own as Values, key)) set(option, key, value);
+    if (!isObject(value)) throw wrong(key, "an object with options of that command");
+    for (const [name, given] of Object.entries(value)) {
+      const option = optionOf(named, name);
+      if (option === undefined) throw wrong(`${key}.${name}`, `${key} has no such option`);
+      const converted = convert(option, `${key}.${name}`, given);
+      if (named === command) own.set(option, converted);
+    }
   }
-  for (const [key, value] of Object.entries(own as Values)) {
-    const option = command.options.find((one) => keyOf(one) === key);
-    if (option === undefined) throw wrong(key, `${command.name()} has no such option`);
-    set(option, key, value);
-  }
-
-  function set(option: Option, key: string, value: unknown): void {
+  for (const [option, value] of new Map([...common, ...own])) {
     const name = option.attributeName();
     const source = command.getOptionValueSource(name);
-    if (source === "cli" || source === "env") return;
-    command.setOptionValueWithSource(name, convert(option, key, value), "config");
+    if (source === "cli" || source === "env") continue;
+    command.setOptionValueWithSource(name, value, "config");
+  }
+
+  /** A common key that this command does not have: some other one must take it. */
+  function checkElsewhere(key: string, value: unknown): void {
+    let fault: unknown = wrong(key, "no command has such an option");
+    for (const option of commands.flatMap((one) => optionOf(one, key) ?? [])) {
+      try {
+        convert(option, key, value);
+        return;
+      } catch (error) {
+        fault = error;
+      }
+    }
+    throw fault;
   }
 
   function convert(option: Option, key: string, value: unknown): unknown {
@@ -51,8 +68,22 @@ export function applyConfiguration(command: Command, path: string): void {
       if (typeof value !== "boolean") throw wrong(key, "true or false");
       return value;
     }
-    const text = Array.isArray(value) ? value.join(",") : String(value);
-    if (isObject(value) || value === null) throw wrong(key, "a text, number or list");
+    const parts: readonly unknown[] = Array.isArray(value) ? value : [value];
+    if (!parts.every((part) => typeof part === "string" || typeof part === "number")) {
+      throw wrong(key, "a text, number or list");
+    }
+    const converted = parse(option, key, parts.join(","));
+    if (Array.isArray(value) && !Array.isArray(converted)) throw wrong(key, "one value, no list");
+    const results: readonly unknown[] = Array.isArray(converted) ? converted : [converted];
+    // A number that stays a text was meant for something else.
+    const hasNumber = parts.some((part) => typeof part === "number");
+    if (hasNumber && results.some((result) => typeof result === "string")) {
+      throw wrong(key, "a text, in quotation marks");
+    }
+    return converted;
+  }
+
+  function parse(option: Option, key: string, text: string): unknown {
     try {
       return option.parseArg === undefined ? text : option.parseArg(text, undefined);
     } catch (error) {
@@ -80,6 +111,10 @@ function readConfiguration(path: string): Values {
     throw new LocalUsageError("USAGE", { detail: `${path} holds no JSON object` });
   }
   return values;
+}
+
+function optionOf(command: Command, key: string): Option | undefined {
+  return command.options.find((option) => keyOf(option) === key);
 }
 
 function keyOf(option: Option): string {

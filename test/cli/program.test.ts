@@ -145,12 +145,22 @@ describe("options", () => {
     ["an unknown key of the command", { join: { port: 1 } }, "join has no such option"],
     ["a wrong value", { "wait-ms": "soon" }, "Give a whole number"],
     ["a wrong flag", { json: "yes" }, "true or false"],
+    ["a number for a text", { join: { title: 7 } }, "join.title: a text, in quotation marks"],
+    ["a list for one value", { title: ["a"] }, "title: one value, no list"],
+    ["a wrong value for another command", { serve: { port: -1 } }, "serve.port: Give"],
+    ["a wrong value that only others take", { port: "x" }, "port: Give"],
     ["no object", [1], "no JSON object"],
     ["no JSON", "{", "is no JSON"],
   ])("of a file with %s are refused", async (_what, values, words) => {
     const { code, error } = await run(`join --config ${configuration(values)}`);
     expect(code).toBe(2);
     expect(error).toContain(words);
+  });
+
+  it("of a file are checked also where a flag goes before them", async () => {
+    const { code, error } = await run(`serve --config ${configuration({ port: 70000 })} --port 1`);
+    expect(code).toBe(2);
+    expect(error).toContain("mp2p.json: port: Give a whole number");
   });
 
   it("in a file that does not exist are a failure", async () => {
