@@ -24,7 +24,7 @@ import { SourceRole } from "./source-role.ts";
 /** Complete: a partner that is steadily late by no more than this is waited for. */
 const PATIENCE_MS_MAX = 10_000;
 /** Live: so much time, or this part of it all, is left for a request before a fragment is late. */
-const PULL_MS = 2_500;
+const PULL_MS = 2_000;
 const PULL_PART = 0.4;
 
 export abstract class OverlayParts {

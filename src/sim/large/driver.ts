@@ -147,7 +147,8 @@ export class LargeDriver implements Driver {
       case "neighbour": {
         if (told.state === "lagging") {
           const named = roster.memberOf(told.peerId);
-          if (named !== undefined) swarm.lagging(member, named);
+          // Whose process is gone stands still for good, and rightly so.
+          if (named?.node.alive === true) swarm.lagging(member, named);
         }
         if (told.state === "down") this.#wish(AGAIN_MS);
         world.log?.(
