@@ -62,11 +62,11 @@ export async function runDemo(options: DemoOptions): Promise<ExitCode> {
         const demo = new Demo(options, sources, server, view, signals);
         const session = await open("complete", options.peers);
         const code = await demo.run(session);
-        if (!options.keep || signals.received !== undefined) return signals.exitCode(code);
+        if (!options.keep || signals.received !== undefined) return exitCodeOf(code, signals);
         const join = `mp2p join --server ${server} --title "${TITLE}"`;
         view.say("keeping", { server, title: TITLE }, `still replaying; try: ${join}`);
         await replayOn(() => open("live", 0), sources, options.speed, signals);
-        return signals.exitCode(code);
+        return exitCodeOf(code, signals);
       } finally {
         await engine.close();
       }
@@ -76,6 +76,11 @@ export async function runDemo(options: DemoOptions): Promise<ExitCode> {
   } finally {
     await rm(dataDir, { recursive: true, force: true });
   }
+}
+
+/** A failed verdict stands, whatever ended the demo afterwards. */
+function exitCodeOf(verdict: ExitCode, signals: Signals): ExitCode {
+  return verdict === EXIT.failure ? verdict : signals.exitCode(verdict);
 }
 
 /** Replays the sources over and over in a live session, until a signal. */
