@@ -9,7 +9,7 @@ import { EXIT, type ExitCode } from "./exit.ts";
 import type { Progress } from "./reporter.ts";
 import type { RunContext } from "./run-kit.ts";
 import { linkSentence } from "./run-source.ts";
-import { bytesText, countText, secondsText } from "./units.ts";
+import { bytesText, count, countText, secondsText, span } from "./units.ts";
 
 export async function relay(
   engine: Engine,
@@ -72,7 +72,7 @@ function progressOf(engine: Engine, peer: EnginePeer): Progress {
     fields: { fragmentsHeld, missing, lagMs, neighbours: neighbours.length, traffic },
     sentence: `${passed(traffic)}, ${bytesText(rateBytesPerSecond)}/s out, ${countText(
       missing,
-    )} missing, ${neighbours.length} neighbours`,
+    )} missing, ${count(neighbours.length, "neighbour", "neighbours")}`,
   };
 }
 
@@ -83,7 +83,10 @@ function passed(traffic: ReturnType<EnginePeer["status"]>["traffic"]): string {
 
 export function gapSentence(gap: PeerEvents["gap"]): string {
   if (gap.kind === "fragments") {
-    return `gap: fragments ${countText(gap.from)} to ${countText(gap.to - 1)} are lost`;
+    const last = gap.to - 1;
+    const fragments = span(gap.from, last, "fragment", "fragments");
+    return `gap: ${fragments} ${gap.from === last ? "is" : "are"} lost`;
   }
-  return `gap: data ${countText(gap.from)} to ${countText(gap.to)} of ${gap.sourceId} are lost`;
+  const data = span(gap.from, gap.to, "datum", "data");
+  return `gap: ${data} of ${gap.sourceId} ${gap.from === gap.to ? "is" : "are"} lost`;
 }

@@ -29,7 +29,7 @@ import {
   usingEngine,
 } from "./run-kit.ts";
 import type { SourceOptions } from "./source-command.ts";
-import { bytesText, countText, secondsText } from "./units.ts";
+import { bytesText, count, dataText, secondsText } from "./units.ts";
 
 /** Members started along with the source find it even when its input was short. */
 const LATE_JOIN_MS = 3_000;
@@ -162,7 +162,7 @@ async function send(
   const elapsedMs = performance.now() - beganMs;
   const { traffic } = session.status();
   const remote = intake === undefined ? {} : { acceptedData: acceptedBy(intake) };
-  const more = intake === undefined ? "" : `, ${countText(acceptedBy(intake))} data accepted`;
+  const more = intake === undefined ? "" : `, ${dataText(acceptedBy(intake))} accepted`;
   reporter.note(
     "done",
     { ...sent, ...remote, elapsedMs: Math.round(elapsedMs), traffic },
@@ -259,14 +259,14 @@ function progressOf(
   const { neighbours, traffic, lagMs, heldBackBy } = session.status();
   const { bytesToPeers } = traffic;
   const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
-  const out = `${bytesText(bytesToPeers)} sent to ${countText(neighbours.length)} peers${held}`;
+  const out = `${bytesText(bytesToPeers)} sent to ${count(neighbours.length, "peer", "peers")}${held}`;
   const fields = { ...sent, peers: neighbours.length, bytesToPeers, lagMs, heldBackBy };
   if (intake === undefined) return { fields, sentence: `${amount(sent)} read, ${out}` };
   const linked = intake.status().sources.filter((source) => source.linked).length;
   const acceptedData = acceptedBy(intake);
   return {
     fields: { ...fields, acceptedData, linkedSources: linked },
-    sentence: `${countText(acceptedData)} data of ${countText(linked)} linked data sources, ${out}`,
+    sentence: `${dataText(acceptedData)} of ${count(linked, "linked data source", "linked data sources")}, ${out}`,
   };
 }
 
@@ -284,7 +284,7 @@ function acceptedBy(intake: RemoteIntake): number {
 }
 
 function amount({ data, bytes }: Sent): string {
-  return `${countText(data)} data, ${bytesText(bytes)}`;
+  return `${dataText(data)}, ${bytesText(bytes)}`;
 }
 
 export function linkSentence(link: {
