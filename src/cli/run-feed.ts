@@ -3,7 +3,7 @@
  * SIGTERM ends the input early; SIGINT gives up what is not held.
  */
 
-import { LocalUsageError, OperationError } from "../base/errors.ts";
+import { LocalUsageError } from "../base/errors.ts";
 import type { DataFeed } from "../host/engine-feed-types.ts";
 import { createFeed } from "../host/node-data-feed.ts";
 import {
@@ -126,8 +126,6 @@ async function send(
       return leave(source, written, context);
     }
     await source.close();
-  } catch (error) {
-    throw lossOf(error, source);
   } finally {
     stopFollowing();
   }
@@ -150,15 +148,6 @@ async function leave(
   const sentence = `interrupted: ${dataText(lost)} not known to be held by peers`;
   reporter.warn("interrupted", { ...written, ...positionOf(source) }, sentence);
   return EXIT.interrupted;
-}
-
-/** A session that ended without data that were written: they are lost. */
-function lossOf(error: unknown, source: DataFeed): unknown {
-  const lost = source.next - 1 - source.held;
-  if (!(error instanceof OperationError) || error.code !== "SOURCE_ENDED" || lost === 0)
-    return error;
-  const detail = error.detail ?? `${dataText(lost)} not taken`;
-  return new OperationError("SESSION_LOST", { detail, cause: error });
 }
 
 function positionOf({ next, accepted, held }: DataFeed): Record<string, number> {

@@ -395,7 +395,7 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
     const left = this.#store.next - 1 - last;
     if (left > 0) {
       this.#failed(
-        "SOURCE_ENDED",
+        "SESSION_LOST",
         `the session ended, ${left} ${left === 1 ? "datum was" : "data were"} not taken`,
       );
       return;
