@@ -29,7 +29,7 @@ import {
   usingEngine,
 } from "./run-kit.ts";
 import type { SourceOptions } from "./source-command.ts";
-import { bytesText, count, dataText, secondsText } from "./units.ts";
+import { bytesText, count, countText, dataText, secondsText } from "./units.ts";
 
 /** Members started along with the source find it even when its input was short. */
 const LATE_JOIN_MS = 3_000;
@@ -160,13 +160,14 @@ async function send(
   }
   if (isInterrupted()) return EXIT.interrupted;
   const elapsedMs = performance.now() - beganMs;
-  const { traffic } = session.status();
+  const { traffic, members } = session.status();
   const remote = intake === undefined ? {} : { acceptedData: acceptedBy(intake) };
   const more = intake === undefined ? "" : `, ${dataText(acceptedBy(intake))} accepted`;
   reporter.note(
     "done",
-    { ...sent, ...remote, elapsedMs: Math.round(elapsedMs), traffic },
-    `done: ${amount(sent)}${more} in ${secondsText(elapsedMs)}, ${bytesText(traffic.bytesToPeers)} sent`,
+    { ...sent, ...remote, elapsedMs: Math.round(elapsedMs), traffic, members },
+    `done: ${amount(sent)}${more} in ${secondsText(elapsedMs)}, ` +
+      `${bytesText(traffic.bytesToPeers)} sent; ${membersSentence(members)}`,
   );
   return EXIT.ok;
 }
@@ -268,6 +269,14 @@ function progressOf(
     fields: { ...fields, acceptedData, linkedSources: linked },
     sentence: `${dataText(acceptedData)} of ${count(linked, "linked data source", "linked data sources")}, ${out}`,
   };
+}
+
+export function membersSentence({ complete, left, behind }: OverlayReport["members"]): string {
+  return (
+    `${count(complete, "peer", "peers")} had everything` +
+    (left === 0 ? "" : `, ${countText(left)} left before`) +
+    (behind === 0 ? "" : `, ${countText(behind)} lagged behind`)
+  );
 }
 
 /** Who sets the pace of a complete session, as far as this node sees. */

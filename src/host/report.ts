@@ -47,6 +47,7 @@ export function overlayReport(overlay: Overlay): OverlayReport {
             byOthers: heldBackBy.heldBack,
           },
     ended: overlay.hasEnded,
+    members: overlay.members(),
     neighbours: overlay.neighbours.map((neighbour) => ({
       peerId: neighbour.peerId,
       role:

@@ -22,6 +22,16 @@ const AUDIENCE_MS = 500;
 /** How often at most the wait for further members begins anew, whoever keeps coming. */
 const GATHERINGS_MAX = 5;
 
+/** How members fared that were linked with this node, each counted once. */
+export interface MembersReport {
+  /** Held everything to END. */
+  readonly complete: number;
+  /** Were gone before that. */
+  readonly left: number;
+  /** Are linked, or were when this node left, and lack something still. */
+  readonly behind: number;
+}
+
 export interface FinaleView {
   readonly settings: OverlaySettings;
   readonly window: FragmentWindow;
@@ -55,6 +65,8 @@ export class Finale {
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
+  /** Lacked something when this node left. */
+  readonly #membersBehind = new Set<PeerId>();
   /** Live: since when as many members as it was told to wait for were there; it had its audience. */
   #audienceSinceMs: MonoMs | undefined;
   #audience = false;
@@ -124,11 +136,29 @@ export class Finale {
     this.#firstMemberMs ??= this.#newMemberMs;
   }
 
-  /** Called before the neighbour is closed. */
-  memberWent(neighbour: Neighbour): void {
-    if (this.#endIndex === undefined) return;
-    if (neighbour.updateAcked(this.#context.now.monoMs) > this.#endIndex)
-      this.#membersCompleted.add(neighbour.peerId);
+  /** Called before the neighbour is closed; `leaving`: because this node goes. */
+  memberWent(neighbour: Neighbour, leaving: boolean): void {
+    if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
+    else if (leaving) this.#membersBehind.add(neighbour.peerId);
+  }
+
+  members(): MembersReport {
+    const linked = new Map(this.#view.neighbours.map((one) => [one.peerId, one]));
+    let complete = 0;
+    let behind = 0;
+    for (const peerId of this.#membersSeen) {
+      const neighbour = linked.get(peerId);
+      const acked = neighbour?.ackedTo ?? 0;
+      const hasAll = this.#endIndex !== undefined && acked > this.#endIndex;
+      if (hasAll || this.#membersCompleted.has(peerId)) complete++;
+      else if (neighbour !== undefined || this.#membersBehind.has(peerId)) behind++;
+    }
+    return { complete, left: this.#membersSeen.size - complete - behind, behind };
+  }
+
+  #hasAll(neighbour: Neighbour): boolean {
+    const end = this.#endIndex;
+    return end !== undefined && neighbour.updateAcked(this.#context.now.monoMs) > end;
   }
 
   /**

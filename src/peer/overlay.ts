@@ -20,7 +20,7 @@ import type { BuffermapHeader } from "../protocol/r10-binary.ts";
 import type { Take, TakeFragment, Write } from "./commands.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
-import { Finale } from "./finale.ts";
+import { Finale, type MembersReport } from "./finale.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
 import type { OverlayOptions } from "./overlay-options.ts";
@@ -95,6 +95,11 @@ export class Overlay extends OverlayParts {
     return this.retention.heldBackBy(this.neighbours);
   }
 
+  /** How the members fared that were linked with this node. */
+  members(): MembersReport {
+    return this.#finale.members();
+  }
+
   // ------------------------------------------------------------------------------ neighbours
 
   addNeighbour(link: PeerLink, peerId: string, role: Role): Neighbour {
@@ -123,7 +128,7 @@ export class Overlay extends OverlayParts {
     if (at < 0) return;
     this.neighbours.splice(at, 1);
     this.options.dropped(neighbour);
-    this.#finale.memberWent(neighbour);
+    this.#finale.memberWent(neighbour, this.#hasLeft);
     addTraffic(this.#past, neighbour);
     this.#pumpSome.delete(neighbour);
     this.puller?.remove(neighbour);

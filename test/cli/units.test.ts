@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { judge } from "../../src/cli/demo/verdict.ts";
 import { Received } from "../../src/cli/received.ts";
 import { gapSentence } from "../../src/cli/run-relay.ts";
+import { membersSentence } from "../../src/cli/run-source.ts";
 import { count, dataText, span } from "../../src/cli/units.ts";
 
 describe("numbers in sentences", () => {
@@ -33,6 +34,13 @@ describe("numbers in sentences", () => {
     const data = { kind: "data", sourceId: "s", from: 3 } as const;
     expect(gapSentence({ ...data, to: 3 })).toBe("gap: datum 3 of s is lost");
     expect(gapSentence({ ...data, to: 4 })).toBe("gap: data 3 to 4 of s are lost");
+  });
+
+  it("a source says how its peers fared", () => {
+    expect(membersSentence({ complete: 1, left: 0, behind: 0 })).toBe("1 peer had everything");
+    expect(membersSentence({ complete: 2, left: 3, behind: 1 })).toBe(
+      "2 peers had everything, 3 left before, 1 lagged behind",
+    );
   });
 
   it("the demo's verdict counts alike", () => {

@@ -97,6 +97,8 @@ describe("mp2p feed", () => {
     // The last data source has ended: so does the session.
     expect(await at.process.exit).toBe(0);
     expect(await at.process.event("ending")).toMatchObject({ why: "last" });
+    const members = { complete: 1, left: 0, behind: 0 };
+    expect(await at.process.event("done")).toMatchObject({ acceptedData: 12_006, members });
     expect(await peer.exit).toBe(0);
     const all = rows(peer.output);
     expect(all.length).toBe(12_006);

@@ -62,6 +62,23 @@ describe("retention and standing (complete)", () => {
     for (const peer of peers) expect(received(peer)).toEqual(feed.written);
   });
 
+  it("a source counts who had all, who left before, and who lagged behind", () => {
+    const { world, source, peers } = swarm(3, { links: "source", stallMs: 2_000, lingerMs: 500 });
+    const [stuck, leaves, stays] = peers as [Node, Node, Node];
+    stuck.takes = false;
+    const { overlay } = source;
+    const feed = new Feed(source, 2_000, () => 1_000);
+    world.advance(1_000);
+    expect(overlay.members()).toEqual({ complete: 0, left: 0, behind: 3 });
+    leaves.leave();
+    world.run(() => source.has("ended"));
+    expect(received(stays)).toEqual(feed.written);
+    const members = { complete: 1, left: 1, behind: 1 };
+    expect(overlay.members()).toEqual(members);
+    source.leave();
+    expect(overlay.members()).toEqual(members);
+  });
+
   it("(c) who gets on a little at a time keeps its standing, sets the pace, and is named", () => {
     const { world, source, peers } = swarm(3, { links: "source", stallMs: 4_000 });
     const slow = peers[0];
