@@ -20,7 +20,7 @@ import {
   serverUrls,
   usingEngine,
 } from "./run-kit.ts";
-import { gapSentence, relay } from "./run-relay.ts";
+import { gapSentence, noNewsSentence, noNewsWorthTelling, relay } from "./run-relay.ts";
 import { heldSentence, linkSentence } from "./run-source.ts";
 import { bytesText, count, countText, percentText, secondsText, span } from "./units.ts";
 
@@ -161,8 +161,10 @@ function progressOf(
   peer: EnginePeer,
   received: Received,
 ): { fields: Record<string, unknown>; sentence: string } {
-  const { missing, lagMs, fragmentsHeld, neighbours, traffic, heldBackBy } = peer.status();
+  const status = peer.status();
+  const { missing, lagMs, fragmentsHeld, neighbours, traffic, heldBackBy } = status;
   const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
+  const noNewsMs = noNewsWorthTelling(status);
   const { rate, byteRate } = received.rates();
   return {
     fields: {
@@ -172,13 +174,14 @@ function progressOf(
       fragmentsHeld,
       missing,
       lagMs,
+      noNewsMs,
       neighbours: neighbours.length,
       heldBackBy,
       traffic,
     },
     sentence: `${received}, ${countText(rate)} data/s, ${bytesText(byteRate)}/s, ${countText(
       missing,
-    )} missing, lag ${Math.round(lagMs)} ms, ${count(neighbours.length, "neighbour", "neighbours")}${held}`,
+    )} missing, lag ${Math.round(lagMs)} ms${noNewsSentence(noNewsMs)}, ${count(neighbours.length, "neighbour", "neighbours")}${held}`,
   };
 }
 

@@ -11,6 +11,9 @@ import type { RunContext } from "./run-kit.ts";
 import { linkSentence } from "./run-source.ts";
 import { bytesText, count, countText, secondsText, span } from "./units.ts";
 
+/** Shorter silence is usual. */
+const NO_NEWS_MS = 5_000;
+
 export async function relay(
   engine: Engine,
   peer: EnginePeer,
@@ -66,19 +69,33 @@ async function sessionOver(peer: EnginePeer): Promise<void> {
 }
 
 function progressOf(engine: Engine, peer: EnginePeer): Progress {
-  const { missing, lagMs, fragmentsHeld, neighbours, traffic } = peer.status();
+  const status = peer.status();
+  const { missing, lagMs, fragmentsHeld, neighbours, traffic } = status;
+  const noNewsMs = noNewsWorthTelling(status);
   const { rateBytesPerSecond } = engine.status().upload;
   return {
-    fields: { fragmentsHeld, missing, lagMs, neighbours: neighbours.length, traffic },
+    fields: { fragmentsHeld, missing, lagMs, noNewsMs, neighbours: neighbours.length, traffic },
     sentence: `${passed(traffic)}, ${bytesText(rateBytesPerSecond)}/s out, ${countText(
       missing,
-    )} missing, ${count(neighbours.length, "neighbour", "neighbours")}`,
+    )} missing${noNewsSentence(noNewsMs)}, ${count(neighbours.length, "neighbour", "neighbours")}`,
   };
 }
 
 function passed(traffic: ReturnType<EnginePeer["status"]>["traffic"]): string {
   const { bytesFromPeers, bytesFromSource, bytesToPeers } = traffic;
   return `${bytesText(bytesFromPeers + bytesFromSource)} in, ${bytesText(bytesToPeers)} out`;
+}
+
+/** How long nothing was learned from anybody, where that makes "0 missing" mean little. */
+export function noNewsWorthTelling({
+  noNewsMs,
+}: ReturnType<EnginePeer["status"]>): number | undefined {
+  return noNewsMs > NO_NEWS_MS ? Math.round(noNewsMs) : undefined;
+}
+
+export function noNewsSentence(noNewsMs: number | undefined): string {
+  if (noNewsMs === undefined) return "";
+  return `, nothing new learned for ${Math.round(noNewsMs / 1_000)} s (no link to the source)`;
 }
 
 export function gapSentence(gap: PeerEvents["gap"]): string {

@@ -282,6 +282,11 @@ export interface OverlayReport {
   readonly missing: number;
   readonly consumedTo: FragmentIndex;
   readonly lagMs: number;
+  /**
+   * Peer without a link to the source peer: how long it has learned of no further fragment. Then
+   * `missing` and `lagMs` count only what it knew before. 0 while it has such a link, and at the end.
+   */
+  readonly noNewsMs: number;
   readonly ended: boolean;
   /**
    * Members that were linked with this node, each once: `complete` advertised everything to END,

@@ -8,6 +8,7 @@ import { ROLES } from "../protocol/common.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
+import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { OverlaySettings } from "./settings.ts";
 import type { SourceRole } from "./source-role.ts";
@@ -38,6 +39,7 @@ export interface FinaleView {
   readonly neighbours: readonly Neighbour[];
   readonly source: SourceRole | undefined;
   readonly consumer: ConsumerRole | undefined;
+  readonly times: KnownTimes;
 }
 
 /**
@@ -62,6 +64,8 @@ export class Finale {
   #firstMemberMs: MonoMs | undefined;
   #newMemberMs: MonoMs = 0;
   #endIndex: FragmentIndex | undefined;
+  /** When this node came, or when its link to the source peer went. */
+  #aloneSinceMs: MonoMs;
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
@@ -90,6 +94,7 @@ export class Finale {
     this.#view = view;
     this.#waitPeers = audience.waitPeers;
     this.#gatherMs = audience.gatherMs;
+    this.#aloneSinceMs = context.now.monoMs;
   }
 
   get hasEnded(): boolean {
@@ -140,6 +145,19 @@ export class Finale {
   memberWent(neighbour: Neighbour, leaving: boolean): void {
     if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
     else if (leaving) this.#membersBehind.add(neighbour.peerId);
+    if (neighbour.isSource) this.#aloneSinceMs = this.#context.now.monoMs;
+  }
+
+  /**
+   * A peer without a link to the source peer: how long it has learned of no further fragment; 0 while
+   * there is such a link, and once END is known.
+   */
+  get noNewsMs(): number {
+    const { source, neighbours, times } = this.#view;
+    const knows = source !== undefined || this.#endIndex !== undefined;
+    if (knows || neighbours.some((neighbour) => neighbour.isSource)) return 0;
+    const sinceMs = Math.max(this.#aloneSinceMs, times.latestMs);
+    return Math.max(0, this.#context.now.monoMs - sinceMs);
   }
 
   members(): MembersReport {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { judge } from "../../src/cli/demo/verdict.ts";
 import { Received } from "../../src/cli/received.ts";
-import { gapSentence } from "../../src/cli/run-relay.ts";
+import { gapSentence, noNewsSentence, noNewsWorthTelling } from "../../src/cli/run-relay.ts";
 import { membersSentence } from "../../src/cli/run-source.ts";
 import { count, dataText, span } from "../../src/cli/units.ts";
 
@@ -41,6 +41,14 @@ describe("numbers in sentences", () => {
     expect(membersSentence({ complete: 2, left: 3, behind: 1 })).toBe(
       "2 peers had everything, 3 left before, 1 lagged behind",
     );
+  });
+
+  it("a peer tells of silence that is longer than usual, and only of that", () => {
+    const told = (noNewsMs: number) =>
+      noNewsWorthTelling({ noNewsMs } as Parameters<typeof noNewsWorthTelling>[0]);
+    expect([told(0), told(5_000), told(5_001.4)]).toEqual([undefined, undefined, 5_001]);
+    expect(noNewsSentence(undefined)).toBe("");
+    expect(noNewsSentence(7_300)).toBe(", nothing new learned for 7 s (no link to the source)");
   });
 
   it("the demo's verdict counts alike", () => {
