@@ -30,7 +30,7 @@ export const ERRORS = {
     "The data source is not registered with this source peer; register it first.",
   ),
   SOURCE_REGISTERED: row("A data source with this id is registered already; use another id."),
-  SOURCE_ENDED: row("The data source has ended its session; data after that is refused."),
+  SOURCE_ENDED: row("The data source or its session has ended; nothing new is taken."),
   SEQUENCE_NOT_RISING: row("Sequence numbers of one data source must rise."),
   SEQUENCE_SKIPPED: row("A data source goes on where it was told to, and skips no number."),
   CREDIT_EXCEEDED: row("More data were sent than was granted; wait for ACCEPTED."),

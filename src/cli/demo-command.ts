@@ -35,7 +35,8 @@ Examples:
 Starts OMS, PAMS and IXS, a source peer with thirteen data sources that replay real measurements,
 and the peers, each a process of its own. One peer is killed on the way, and one more joins late.
 At the end every peer's digests are compared with those of the data sources: exit 0 only if all
-agree, the source sent at most twice the stream, and peers got at least 40 % from each other.`;
+agree, the source sent at most twice the stream, and peers got at least 40 % from each other. With
+--keep it goes on until a signal, and a failed verdict is still exit 1.`;
 
 export function demoCommand(run: Run<DemoOptions>): Command {
   const command = newCommand(

@@ -1,7 +1,7 @@
 /** What a joining peer counts: data, bytes, gaps, and per source with which datum it began. */
 
 import type { DatumBatch } from "../host/engine-types.ts";
-import { bytesText, countText } from "./units.ts";
+import { bytesText, dataText } from "./units.ts";
 
 export interface MissedBefore {
   readonly sourceId: string;
@@ -63,6 +63,6 @@ export class Received {
   }
 
   toString(): string {
-    return `${countText(this.#data)} data, ${bytesText(this.#bytes)}`;
+    return `${dataText(this.#data)}, ${bytesText(this.#bytes)}`;
   }
 }

@@ -3,7 +3,7 @@
  * SIGTERM ends the input early; SIGINT gives up what is not held.
  */
 
-import { LocalUsageError, OperationError } from "../base/errors.ts";
+import { LocalUsageError } from "../base/errors.ts";
 import type { DataFeed } from "../host/engine-feed-types.ts";
 import { createFeed } from "../host/node-data-feed.ts";
 import {
@@ -18,7 +18,7 @@ import { EXIT, type ExitCode } from "./exit.ts";
 import type { FeedOptions } from "./feed-command.ts";
 import { requireText } from "./required.ts";
 import { isAbort, type RunContext, runContext, sayingSo } from "./run-kit.ts";
-import { bytesText, countText, secondsText } from "./units.ts";
+import { bytesText, countText, dataText, secondsText } from "./units.ts";
 
 interface Written {
   data: number;
@@ -97,7 +97,7 @@ async function send(
     });
     const skips = file !== undefined && !options.append ? had : 0;
     if (skips > 0) {
-      const sentence = `skips ${countText(skips)} data that the source peer has`;
+      const sentence = `skips ${dataText(skips)} that the source peer has`;
       reporter.note("skipped", { data: skips }, sentence);
       input = skipData(input, skips);
     }
@@ -126,8 +126,6 @@ async function send(
       return leave(source, written, context);
     }
     await source.close();
-  } catch (error) {
-    throw lossOf(error, source);
   } finally {
     stopFollowing();
   }
@@ -147,18 +145,9 @@ async function leave(
 ): Promise<ExitCode> {
   const lost = source.next - 1 - source.held;
   await source.close();
-  const sentence = `interrupted: ${countText(lost)} data are not known to be held by peers`;
+  const sentence = `interrupted: ${dataText(lost)} not known to be held by peers`;
   reporter.warn("interrupted", { ...written, ...positionOf(source) }, sentence);
   return EXIT.interrupted;
-}
-
-/** A session that ended without data that were written: they are lost. */
-function lossOf(error: unknown, source: DataFeed): unknown {
-  const lost = source.next - 1 - source.held;
-  if (!(error instanceof OperationError) || error.code !== "SOURCE_ENDED" || lost === 0)
-    return error;
-  const detail = error.detail ?? `${lost} data were not taken`;
-  return new OperationError("SESSION_LOST", { detail, cause: error });
 }
 
 function positionOf({ next, accepted, held }: DataFeed): Record<string, number> {
@@ -166,5 +155,5 @@ function positionOf({ next, accepted, held }: DataFeed): Record<string, number> 
 }
 
 function amount({ data, bytes }: Written): string {
-  return `${countText(data)} data, ${bytesText(bytes)}`;
+  return `${dataText(data)}, ${bytesText(bytes)}`;
 }

@@ -20,9 +20,9 @@ import {
   serverUrls,
   usingEngine,
 } from "./run-kit.ts";
-import { gapSentence, relay } from "./run-relay.ts";
+import { gapSentence, noNewsSentence, noNewsWorthTelling, relay } from "./run-relay.ts";
 import { heldSentence, linkSentence } from "./run-source.ts";
-import { bytesText, countText, percentText, secondsText } from "./units.ts";
+import { bytesText, count, countText, percentText, secondsText, span } from "./units.ts";
 
 export async function runJoin(options: JoinOptions): Promise<ExitCode> {
   const urls = serverUrls(options.ixs === undefined ? options : { ...options, oms: options.ixs });
@@ -90,7 +90,8 @@ async function receive(
     received.startedAt = index;
     if (index === 0) reporter.note("started", { startedAt: 0 }, "starts with the first fragment");
     else {
-      const missed = `fragments 0 to ${countText(index - 1)} went before and are missed`;
+      const gone = span(0, index - 1, "fragment", "fragments");
+      const missed = `${gone} went before and ${index === 1 ? "is" : "are"} missed`;
       reporter.warn("started", { startedAt: index }, `starts at fragment ${index}: ${missed}`);
     }
   });
@@ -115,7 +116,7 @@ async function receive(
       onBatch: (batch) => {
         for (const missed of received.take(batch, sources)) {
           const { sourceId, upTo } = missed;
-          const sentence = `data 1 to ${countText(upTo)} of ${sourceId} went before the start`;
+          const sentence = `${span(1, upTo, "datum", "data")} of ${sourceId} went before the start`;
           reporter.warn("missed", { ...missed }, sentence);
         }
       },
@@ -147,8 +148,8 @@ function sayDone(
   const share = traffic.bytesFromPeers / (traffic.bytesFromPeers + traffic.bytesFromSource || 1);
   const { startedAt, gaps, restarts } = received;
   const loss =
-    (gaps === 0 ? "" : `, ${countText(gaps)} gaps`) +
-    (restarts === 0 ? "" : `, ${countText(restarts)} restarts of the source`);
+    (gaps === 0 ? "" : `, ${count(gaps, "gap", "gaps")}`) +
+    (restarts === 0 ? "" : `, ${count(restarts, "restart", "restarts")} of the source`);
   reporter.note(
     "done",
     { ...received.totals, startedAt, gaps, restarts, elapsedMs: Math.round(elapsedMs), traffic },
@@ -160,8 +161,10 @@ function progressOf(
   peer: EnginePeer,
   received: Received,
 ): { fields: Record<string, unknown>; sentence: string } {
-  const { missing, lagMs, fragmentsHeld, neighbours, traffic, heldBackBy } = peer.status();
+  const status = peer.status();
+  const { missing, lagMs, fragmentsHeld, neighbours, traffic, heldBackBy } = status;
   const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
+  const noNewsMs = noNewsWorthTelling(status);
   const { rate, byteRate } = received.rates();
   return {
     fields: {
@@ -171,13 +174,14 @@ function progressOf(
       fragmentsHeld,
       missing,
       lagMs,
+      noNewsMs,
       neighbours: neighbours.length,
       heldBackBy,
       traffic,
     },
     sentence: `${received}, ${countText(rate)} data/s, ${bytesText(byteRate)}/s, ${countText(
       missing,
-    )} missing, lag ${Math.round(lagMs)} ms, ${neighbours.length} neighbours${held}`,
+    )} missing, lag ${Math.round(lagMs)} ms${noNewsSentence(noNewsMs)}, ${count(neighbours.length, "neighbour", "neighbours")}${held}`,
   };
 }
 

@@ -9,7 +9,10 @@ import { EXIT, type ExitCode } from "./exit.ts";
 import type { Progress } from "./reporter.ts";
 import type { RunContext } from "./run-kit.ts";
 import { linkSentence } from "./run-source.ts";
-import { bytesText, countText, secondsText } from "./units.ts";
+import { bytesText, count, countText, secondsText, span } from "./units.ts";
+
+/** Shorter silence is usual. */
+const NO_NEWS_MS = 5_000;
 
 export async function relay(
   engine: Engine,
@@ -66,13 +69,15 @@ async function sessionOver(peer: EnginePeer): Promise<void> {
 }
 
 function progressOf(engine: Engine, peer: EnginePeer): Progress {
-  const { missing, lagMs, fragmentsHeld, neighbours, traffic } = peer.status();
+  const status = peer.status();
+  const { missing, lagMs, fragmentsHeld, neighbours, traffic } = status;
+  const noNewsMs = noNewsWorthTelling(status);
   const { rateBytesPerSecond } = engine.status().upload;
   return {
-    fields: { fragmentsHeld, missing, lagMs, neighbours: neighbours.length, traffic },
+    fields: { fragmentsHeld, missing, lagMs, noNewsMs, neighbours: neighbours.length, traffic },
     sentence: `${passed(traffic)}, ${bytesText(rateBytesPerSecond)}/s out, ${countText(
       missing,
-    )} missing, ${neighbours.length} neighbours`,
+    )} missing${noNewsSentence(noNewsMs)}, ${count(neighbours.length, "neighbour", "neighbours")}`,
   };
 }
 
@@ -81,9 +86,24 @@ function passed(traffic: ReturnType<EnginePeer["status"]>["traffic"]): string {
   return `${bytesText(bytesFromPeers + bytesFromSource)} in, ${bytesText(bytesToPeers)} out`;
 }
 
+/** How long nothing was learned from anybody, where that makes "0 missing" mean little. */
+export function noNewsWorthTelling({
+  noNewsMs,
+}: ReturnType<EnginePeer["status"]>): number | undefined {
+  return noNewsMs > NO_NEWS_MS ? Math.round(noNewsMs) : undefined;
+}
+
+export function noNewsSentence(noNewsMs: number | undefined): string {
+  if (noNewsMs === undefined) return "";
+  return `, nothing new learned for ${Math.round(noNewsMs / 1_000)} s (no link to the source)`;
+}
+
 export function gapSentence(gap: PeerEvents["gap"]): string {
   if (gap.kind === "fragments") {
-    return `gap: fragments ${countText(gap.from)} to ${countText(gap.to - 1)} are lost`;
+    const last = gap.to - 1;
+    const fragments = span(gap.from, last, "fragment", "fragments");
+    return `gap: ${fragments} ${gap.from === last ? "is" : "are"} lost`;
   }
-  return `gap: data ${countText(gap.from)} to ${countText(gap.to)} of ${gap.sourceId} are lost`;
+  const data = span(gap.from, gap.to, "datum", "data");
+  return `gap: ${data} of ${gap.sourceId} ${gap.from === gap.to ? "is" : "are"} lost`;
 }

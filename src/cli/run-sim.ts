@@ -5,6 +5,7 @@ import { type LargeOptions, simulate, tableOf } from "../host/node-sim.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { Reporter } from "./reporter.ts";
 import type { SimOptions } from "./sim-command.ts";
+import { count } from "./units.ts";
 
 /** A fragment's share that is not payload is small; a minute of stream is so many fragments. */
 function fragmentsOf(options: SimOptions): number {
@@ -47,7 +48,7 @@ export async function runSim(options: SimOptions): Promise<ExitCode> {
   reporter.result(
     "sim",
     { ...report, wallMs, rssMiB },
-    `${tableOf(report)}\nthis machine: ${(wallMs / 1000).toFixed(1)} s, ${rssMiB} MiB, ${report.events} events`,
+    `${tableOf(report)}\nthis machine: ${(wallMs / 1000).toFixed(1)} s, ${rssMiB} MiB, ${count(report.events, "event", "events")}`,
   );
   return options.goals && !report.ok ? EXIT.failure : EXIT.ok;
 }

@@ -29,7 +29,7 @@ import {
   usingEngine,
 } from "./run-kit.ts";
 import type { SourceOptions } from "./source-command.ts";
-import { bytesText, countText, secondsText } from "./units.ts";
+import { bytesText, count, countText, dataText, secondsText } from "./units.ts";
 
 /** Members started along with the source find it even when its input was short. */
 const LATE_JOIN_MS = 3_000;
@@ -160,13 +160,14 @@ async function send(
   }
   if (isInterrupted()) return EXIT.interrupted;
   const elapsedMs = performance.now() - beganMs;
-  const { traffic } = session.status();
+  const { traffic, members } = session.status();
   const remote = intake === undefined ? {} : { acceptedData: acceptedBy(intake) };
-  const more = intake === undefined ? "" : `, ${countText(acceptedBy(intake))} data accepted`;
+  const more = intake === undefined ? "" : `, ${dataText(acceptedBy(intake))} accepted`;
   reporter.note(
     "done",
-    { ...sent, ...remote, elapsedMs: Math.round(elapsedMs), traffic },
-    `done: ${amount(sent)}${more} in ${secondsText(elapsedMs)}, ${bytesText(traffic.bytesToPeers)} sent`,
+    { ...sent, ...remote, elapsedMs: Math.round(elapsedMs), traffic, members },
+    `done: ${amount(sent)}${more} in ${secondsText(elapsedMs)}, ` +
+      `${bytesText(traffic.bytesToPeers)} sent; ${membersSentence(members)}`,
   );
   return EXIT.ok;
 }
@@ -259,15 +260,23 @@ function progressOf(
   const { neighbours, traffic, lagMs, heldBackBy } = session.status();
   const { bytesToPeers } = traffic;
   const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
-  const out = `${bytesText(bytesToPeers)} sent to ${countText(neighbours.length)} peers${held}`;
+  const out = `${bytesText(bytesToPeers)} sent to ${count(neighbours.length, "peer", "peers")}${held}`;
   const fields = { ...sent, peers: neighbours.length, bytesToPeers, lagMs, heldBackBy };
   if (intake === undefined) return { fields, sentence: `${amount(sent)} read, ${out}` };
   const linked = intake.status().sources.filter((source) => source.linked).length;
   const acceptedData = acceptedBy(intake);
   return {
     fields: { ...fields, acceptedData, linkedSources: linked },
-    sentence: `${countText(acceptedData)} data of ${countText(linked)} linked data sources, ${out}`,
+    sentence: `${dataText(acceptedData)} of ${count(linked, "linked data source", "linked data sources")}, ${out}`,
   };
+}
+
+export function membersSentence({ complete, left, behind }: OverlayReport["members"]): string {
+  return (
+    `${count(complete, "peer", "peers")} had everything` +
+    (left === 0 ? "" : `, ${countText(left)} left before`) +
+    (behind === 0 ? "" : `, ${countText(behind)} lagged behind`)
+  );
 }
 
 /** Who sets the pace of a complete session, as far as this node sees. */
@@ -284,7 +293,7 @@ function acceptedBy(intake: RemoteIntake): number {
 }
 
 function amount({ data, bytes }: Sent): string {
-  return `${countText(data)} data, ${bytesText(bytes)}`;
+  return `${dataText(data)}, ${bytesText(bytes)}`;
 }
 
 export function linkSentence(link: {

@@ -1,7 +1,7 @@
 /** What `mp2p status` shows to people: a heading and a table for each session. */
 
 import type { OverlayStatus, PeerStatusFound } from "../host/status-client.ts";
-import { bytesText, countText, secondsText } from "./units.ts";
+import { bytesText, count, countText, secondsText } from "./units.ts";
 
 const ID_DIGITS = 12;
 const UNLIMITED = Number.MAX_SAFE_INTEGER;
@@ -42,7 +42,7 @@ function overlayText({ overlay, activity, trouble }: OverlayStatus): string {
   const { title, overlayId, sessionEpoch, members, inbound, outboundOnly } = overlay;
   const reach = `${countText(inbound)} can be dialled, ${countText(outboundOnly)} can not`;
   const heading = `"${title}"  overlay ${overlayId}  epoch ${sessionEpoch}`;
-  const lines = [heading, `${countText(members)} members: ${reach}`];
+  const lines = [heading, `${count(members, "member", "members")}: ${reach}`];
   if (trouble !== undefined) lines.push(`the activity server tells nothing: ${trouble}`);
   else if (activity === undefined) lines.push("no activity server looks after it");
   else if (activity.peers.length === 0) lines.push("no peer has registered to report");
@@ -87,7 +87,7 @@ export function peerText(found: readonly PeerStatusFound[]): string {
     if (report === undefined) return [...head, "  it has not reported yet"];
     return [
       ...head,
-      `  holds ${countText(report.fragmentsHeld)} fragments, ${report.start}..${report.haveEnd} without hole, of ${report.known} known; missing ${countText(report.missing)}, lost ${countText(report.lost)}`,
+      `  holds ${count(report.fragmentsHeld, "fragment", "fragments")}, ${report.start}..${report.haveEnd} without hole, of ${report.known} known; missing ${countText(report.missing)}, lost ${countText(report.lost)}`,
       `  lag ${secondsText(report.lagMs)}, links ${report.links}`,
       `  took ${bytesText(report.bytesFromSource)} of the source and ${bytesText(report.bytesFromPeers)} of peers, gave ${bytesText(report.bytesToPeers)}: ${ratioText(status.contributionPermille)} for 1`,
       ...report.neighbours.map(

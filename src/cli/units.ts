@@ -16,6 +16,22 @@ export function countText(count: number): string {
   return Math.round(count).toLocaleString("en-US");
 }
 
+/** "1 peer", "2 peers". */
+export function count(n: number, one: string, many: string): string {
+  return `${countText(n)} ${Math.round(n) === 1 ? one : many}`;
+}
+
+/** "datum 7", "data 7 to 9". */
+export function span(from: number, to: number, one: string, many: string): string {
+  return from === to
+    ? `${one} ${countText(from)}`
+    : `${many} ${countText(from)} to ${countText(to)}`;
+}
+
+export function dataText(n: number): string {
+  return count(n, "datum", "data");
+}
+
 export function secondsText(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }

@@ -98,7 +98,8 @@ export interface DataFeed {
   whenHeld(sequence?: SequenceNumber): Promise<void>;
   /**
    * Ends the data source after what was written, or the session (P3.1). Resolves when peers hold
-   * everything; rejects with SOURCE_ENDED when the session ended without some of it.
+   * everything; rejects with SESSION_LOST when the session ended without some of it,
+   * with SOURCE_ENDED when another run has ended the data source.
    */
   end(options?: { readonly session?: boolean }): Promise<void>;
   /** Closes the link. The data source is not ended: it may come again. */

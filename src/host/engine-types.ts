@@ -13,6 +13,7 @@ import type {
   TimestampUs,
 } from "../base/units.ts";
 import type { PeerCounters } from "../peer/context.ts";
+import type { MembersReport } from "../peer/finale.ts";
 import type { EpochEnd } from "../peer/session/session-types.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../peer/settings.ts";
 import type { Traffic } from "../peer/traffic.ts";
@@ -281,7 +282,18 @@ export interface OverlayReport {
   readonly missing: number;
   readonly consumedTo: FragmentIndex;
   readonly lagMs: number;
+  /**
+   * Peer without a link to the source peer: how long it has learned of no further fragment. Then
+   * `missing` and `lagMs` count only what it knew before. 0 while it has such a link, and at the end.
+   */
+  readonly noNewsMs: number;
   readonly ended: boolean;
+  /**
+   * Members that were linked with this node, each once: `complete` advertised everything to END,
+   * `left` were gone before that, `behind` are linked and lack something still. What a member did
+   * with it, only that member knows.
+   */
+  readonly members: MembersReport;
   /**
    * Complete: the neighbour that fills this node's window and so sets its pace, how many fragments
    * it is behind, and whether it says that others hold it back in turn.

@@ -6,6 +6,7 @@
  * the store takes writes), /stats.json, /metrics. The last two are on the admin port only.
  */
 
+import { existsSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
 import { Registry } from "prom-client";
@@ -23,6 +24,7 @@ import {
   startWsServer,
   type WsBackend,
   type WsServer,
+  type WsServerHandler,
 } from "../transport/ws-server/ws-server.ts";
 import type { Logger } from "./engine-types.ts";
 import { JobRunner } from "./job-runner.ts";
@@ -63,14 +65,39 @@ const PAMS_REFUSED = "the PAMS refused R1; the overlay goes on without it and is
  */
 export async function startServers(options: ServersOptions = {}): Promise<RunningServers> {
   const { roles } = checkedOptions(options);
-  const store =
-    options.dataDir === undefined ? new MemoryStore() : await openLmdbStore(options.dataDir);
+  const { dataDir } = options;
+  if (dataDir !== undefined && !existsSync(dataDir)) await assertListenable(options);
+  const store = dataDir === undefined ? new MemoryStore() : await openLmdbStore(dataDir);
   try {
     // The store holds the directory: nobody else makes a key there now.
     return await NodeServers.start({ ...options, ...serviceKeyFor(options) }, roles, store);
   } catch (error) {
     await store.close();
     throw error;
+  }
+}
+
+function listen(options: ServersOptions, handler: WsServerHandler): Promise<WsServer> {
+  const { port = 7900, backend } = options;
+  return anyFamily(options.host ?? SERVER_HOST, (host) =>
+    startWsServer({ host, port, handler, ...(backend === undefined ? {} : { backend }) }),
+  );
+}
+
+function listenAdmin(options: ServersOptions, handler: WsServerHandler): Promise<WsServer> {
+  const { adminPort: port = 0, backend } = options;
+  const host = "127.0.0.1";
+  return startWsServer({ host, port, handler, ...(backend === undefined ? {} : { backend }) });
+}
+
+/**
+ * Tries the ports and lets go of them: a start that must fail at them makes no data directory. They
+ * are not kept until the store is open, as nobody would answer there meanwhile.
+ */
+async function assertListenable(options: ServersOptions): Promise<void> {
+  for (const open of [listen, listenAdmin]) {
+    const server = await open(options, new ServerEndpoint(() => Promise.resolve(undefined)));
+    await server.shutdown();
   }
 }
 
@@ -162,14 +189,7 @@ class NodeServers implements RunningServers {
   }
 
   async #listen(options: ServersOptions): Promise<void> {
-    this.#server = await anyFamily(options.host ?? SERVER_HOST, (host) =>
-      startWsServer({
-        host,
-        port: options.port ?? 7900,
-        handler: this.#endpoint,
-        ...(options.backend === undefined ? {} : { backend: options.backend }),
-      }),
-    );
+    this.#server = await listen(options, this.#endpoint);
     this.#endpoint.serve(this.#server);
     this.#logger?.info({ backend: this.#server.backend }, "signalling back end");
   }
@@ -185,12 +205,7 @@ class NodeServers implements RunningServers {
         ),
     });
     const pages = new ServerEndpoint((path) => this.#page(path, true));
-    this.#admin = await startWsServer({
-      host: "127.0.0.1",
-      port: options.adminPort ?? 0,
-      handler: pages,
-      ...(options.backend === undefined ? {} : { backend: options.backend }),
-    });
+    this.#admin = await listenAdmin(options, pages);
     pages.serve(this.#admin);
   }
 

@@ -38,6 +38,7 @@ export function overlayReport(overlay: Overlay): OverlayReport {
     missing: Math.max(0, known - window.start - window.heldCount),
     consumedTo: consumer?.consumedTo ?? source?.produced ?? 0,
     lagMs: overlay.lagMs(),
+    noNewsMs: overlay.finale.noNewsMs,
     heldBackBy:
       heldBackBy === undefined
         ? undefined
@@ -47,6 +48,7 @@ export function overlayReport(overlay: Overlay): OverlayReport {
             byOthers: heldBackBy.heldBack,
           },
     ended: overlay.hasEnded,
+    members: overlay.finale.members(),
     neighbours: overlay.neighbours.map((neighbour) => ({
       peerId: neighbour.peerId,
       role:

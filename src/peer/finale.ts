@@ -8,6 +8,7 @@ import { ROLES } from "../protocol/common.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
+import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { OverlaySettings } from "./settings.ts";
 import type { SourceRole } from "./source-role.ts";
@@ -22,12 +23,23 @@ const AUDIENCE_MS = 500;
 /** How often at most the wait for further members begins anew, whoever keeps coming. */
 const GATHERINGS_MAX = 5;
 
+/** How members fared that were linked with this node, each counted once. */
+export interface MembersReport {
+  /** Held everything to END. */
+  readonly complete: number;
+  /** Were gone before that. */
+  readonly left: number;
+  /** Are linked, or were when this node left, and lack something still. */
+  readonly behind: number;
+}
+
 export interface FinaleView {
   readonly settings: OverlaySettings;
   readonly window: FragmentWindow;
   readonly neighbours: readonly Neighbour[];
   readonly source: SourceRole | undefined;
   readonly consumer: ConsumerRole | undefined;
+  readonly times: KnownTimes;
 }
 
 /**
@@ -52,9 +64,13 @@ export class Finale {
   #firstMemberMs: MonoMs | undefined;
   #newMemberMs: MonoMs = 0;
   #endIndex: FragmentIndex | undefined;
+  /** When this node came, or when its link to the source peer went. */
+  #aloneSinceMs: MonoMs;
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
+  /** Lacked something when this node left. */
+  readonly #membersBehind = new Set<PeerId>();
   /** Live: since when as many members as it was told to wait for were there; it had its audience. */
   #audienceSinceMs: MonoMs | undefined;
   #audience = false;
@@ -78,6 +94,7 @@ export class Finale {
     this.#view = view;
     this.#waitPeers = audience.waitPeers;
     this.#gatherMs = audience.gatherMs;
+    this.#aloneSinceMs = context.now.monoMs;
   }
 
   get hasEnded(): boolean {
@@ -124,11 +141,42 @@ export class Finale {
     this.#firstMemberMs ??= this.#newMemberMs;
   }
 
-  /** Called before the neighbour is closed. */
-  memberWent(neighbour: Neighbour): void {
-    if (this.#endIndex === undefined) return;
-    if (neighbour.updateAcked(this.#context.now.monoMs) > this.#endIndex)
-      this.#membersCompleted.add(neighbour.peerId);
+  /** Called before the neighbour is closed; `leaving`: because this node goes. */
+  memberWent(neighbour: Neighbour, leaving: boolean): void {
+    if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
+    else if (leaving) this.#membersBehind.add(neighbour.peerId);
+    if (neighbour.isSource) this.#aloneSinceMs = this.#context.now.monoMs;
+  }
+
+  /**
+   * A peer without a link to the source peer: how long it has learned of no further fragment; 0 while
+   * there is such a link, and once END is known.
+   */
+  get noNewsMs(): number {
+    const { source, neighbours, times } = this.#view;
+    const knows = source !== undefined || this.#endIndex !== undefined;
+    if (knows || neighbours.some((neighbour) => neighbour.isSource)) return 0;
+    const sinceMs = Math.max(this.#aloneSinceMs, times.latestMs);
+    return Math.max(0, this.#context.now.monoMs - sinceMs);
+  }
+
+  members(): MembersReport {
+    const linked = new Map(this.#view.neighbours.map((one) => [one.peerId, one]));
+    let complete = 0;
+    let behind = 0;
+    for (const peerId of this.#membersSeen) {
+      const neighbour = linked.get(peerId);
+      const acked = neighbour?.ackedTo ?? 0;
+      const hasAll = this.#endIndex !== undefined && acked > this.#endIndex;
+      if (hasAll || this.#membersCompleted.has(peerId)) complete++;
+      else if (neighbour !== undefined || this.#membersBehind.has(peerId)) behind++;
+    }
+    return { complete, left: this.#membersSeen.size - complete - behind, behind };
+  }
+
+  #hasAll(neighbour: Neighbour): boolean {
+    const end = this.#endIndex;
+    return end !== undefined && neighbour.updateAcked(this.#context.now.monoMs) > end;
   }
 
   /**

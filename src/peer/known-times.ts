@@ -32,6 +32,11 @@ export class KnownTimes {
     return this.#count === 0 ? 0 : this.#indexAt(this.#count - 1);
   }
 
+  /** When an index was learned of last; -Infinity when none was. */
+  get latestMs(): MonoMs {
+    return this.#count === 0 ? Number.NEGATIVE_INFINITY : this.#msAt(this.#count - 1);
+  }
+
   /**
    * All below `known` exist, as this node knows at `nowMs`. Called at every tick: what came too soon
    * after the last sample is taken with the next, so nothing counts as older than it is.

@@ -44,7 +44,7 @@ export abstract class OverlayParts {
   protected readonly retention: Retention;
   protected readonly pace: Pace;
   protected readonly advertiser: Advertiser;
-  protected readonly times: KnownTimes;
+  readonly times: KnownTimes;
 
   /** Throws LocalUsageError for settings out of range, OperationError ENGINE_MEMORY. */
   constructor(context: PeerContext, options: OverlayOptions) {

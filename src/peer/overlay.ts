@@ -38,7 +38,7 @@ const LACKS_AGAIN_MS = 4_000;
 
 export class Overlay extends OverlayParts {
   readonly #deadlines = new Deadlines<"tick" | "flush" | "start">();
-  readonly #finale: Finale;
+  readonly finale: Finale;
   /** Traffic with neighbours that are gone. */
   readonly #past = noTraffic();
   #hasLeft = false;
@@ -51,7 +51,7 @@ export class Overlay extends OverlayParts {
 
   constructor(context: PeerContext, options: OverlayOptions) {
     super(context, options);
-    this.#finale = new Finale(context, this, options);
+    this.finale = new Finale(context, this, options);
     this.#deadlines.set("tick", context.now.monoMs + TICK_MS);
   }
 
@@ -62,10 +62,10 @@ export class Overlay extends OverlayParts {
     return this.#hasLeft;
   }
   get hasEnded(): boolean {
-    return this.#finale.hasEnded;
+    return this.finale.hasEnded;
   }
   get endIndex(): FragmentIndex | undefined {
-    return this.#finale.endIndex;
+    return this.finale.endIndex;
   }
   get deadlineMs(): MonoMs {
     if (this.#hasLeft) return Number.POSITIVE_INFINITY;
@@ -105,7 +105,7 @@ export class Overlay extends OverlayParts {
     neighbour.lagging = this.retention.wasLagging(peerId);
     this.neighbours.push(neighbour);
     this.puller?.add(neighbour);
-    this.#finale.memberCame(neighbour);
+    this.finale.memberCame(neighbour);
     this.advertiser.buffermap(neighbour);
     if (this.#takes) this.advertiser.grant(neighbour, true);
     this.event({
@@ -123,7 +123,7 @@ export class Overlay extends OverlayParts {
     if (at < 0) return;
     this.neighbours.splice(at, 1);
     this.options.dropped(neighbour);
-    this.#finale.memberWent(neighbour);
+    this.finale.memberWent(neighbour, this.#hasLeft);
     addTraffic(this.#past, neighbour);
     this.#pumpSome.delete(neighbour);
     this.puller?.remove(neighbour);
@@ -238,7 +238,7 @@ export class Overlay extends OverlayParts {
 
   /** The session is over at the servers: who has nobody left to ask gives up. */
   sessionOver(startedOver: boolean, movesOn: boolean): void {
-    this.#finale.sessionOver(startedOver, movesOn);
+    this.finale.sessionOver(startedOver, movesOn);
   }
 
   leave(announced: boolean, movesOn = false): void {
@@ -356,14 +356,14 @@ export class Overlay extends OverlayParts {
     // The source peer consumes nothing: what it made may go once members have it. What is still in
     // its checksum job is not made yet.
     const { window } = this;
-    return this.#finale.isAttended ? window.firstMissing(window.start, window.highest) : 0;
+    return this.finale.isAttended ? window.firstMissing(window.start, window.highest) : 0;
   }
 
   /** Undefined: nothing may be dropped yet, for its age or for want of room. */
   #expiredTo(tick: boolean): FragmentIndex | undefined {
     const { windowMs, delivery } = this.settings;
     if (delivery !== "live") return undefined;
-    if (this.source === undefined ? !this.#takes : !this.#finale.isAttended) return undefined;
+    if (this.source === undefined ? !this.#takes : !this.finale.isAttended) return undefined;
     return tick ? this.times.expiredTo(windowMs, this.context.now.monoMs, this.endIndex) : 0;
   }
 
@@ -375,7 +375,7 @@ export class Overlay extends OverlayParts {
   #tick(): void {
     this.#ticks++;
     // What a source keeps until its audience is there gets no older meanwhile.
-    if (this.source === undefined ? this.#takes : this.#finale.isAttended) {
+    if (this.source === undefined ? this.#takes : this.finale.isAttended) {
       this.times.sample(this.known, this.context.now.monoMs);
     }
     if (this.consumer?.started === true && !this.consumer.ended) {
@@ -461,7 +461,7 @@ export class Overlay extends OverlayParts {
   }
 
   #end(): void {
-    const step = this.#finale.watch();
+    const step = this.finale.watch();
     if (step === undefined) return;
     const { overlayId } = this.settings;
     if (step.kind === "leave") this.leave(true);
@@ -480,7 +480,7 @@ export class Overlay extends OverlayParts {
     const flags = window.kernel.view.getUint16(offset + layout.DATA_FLAGS, true);
     const isEnd = (flags & layout.DATA_FLAG_END) !== 0;
     if (isEnd) {
-      this.#finale.endKnown(index);
+      this.finale.endKnown(index);
       this.consumer?.endStored(index);
     }
     this.advertiser.stored(index, from, isEnd);

@@ -66,6 +66,23 @@ describe("the main job", () => {
     expect(check, demo.said + demo.output.toString()).toMatchObject({ passed: true });
   }, 90_000);
 
+  it("--keep goes on until a signal, and does not forget a failed verdict", async () => {
+    const demo = new Mp2p(["demo", "--peers", "3", "--speed", "3200000", "--keep"]);
+    const events = (name: string): Event[] =>
+      demo.output
+        .toString()
+        .split("\n")
+        .slice(0, -1)
+        .map((line): Event => JSON.parse(line))
+        .filter(({ event }) => event === name);
+    await demo.until(() => events("peer").length >= 4, "a late peer");
+    process.kill(events("peer")[0]?.pid as number, "SIGKILL");
+    await demo.until(() => events("keeping").length > 0, "the session that goes on");
+    expect(events("verdict")).toMatchObject([{ passed: false }]);
+    demo.kill("SIGTERM");
+    expect(await demo.exit, demo.said).toBe(1);
+  }, 90_000);
+
   it("stops in order when interrupted", async () => {
     const demo = new Mp2p(["demo", "--peers", "3"]);
     await demo.until(() => demo.output.includes('"event":"session"'), "a session");

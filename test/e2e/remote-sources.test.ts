@@ -97,6 +97,8 @@ describe("mp2p feed", () => {
     // The last data source has ended: so does the session.
     expect(await at.process.exit).toBe(0);
     expect(await at.process.event("ending")).toMatchObject({ why: "last" });
+    const members = { complete: 1, left: 0, behind: 0 };
+    expect(await at.process.event("done")).toMatchObject({ acceptedData: 12_006, members });
     expect(await peer.exit).toBe(0);
     const all = rows(peer.output);
     expect(all.length).toBe(12_006);
@@ -128,6 +130,23 @@ describe("mp2p feed", () => {
     const all = rows(peer.output);
     expect(textOf(all, "local")).toBe(lines("own", 500));
     expect(textOf(all, "open")).toBe("first\nsecond\n");
+  }, 60_000);
+
+  it("to a data source that has ended says so, and that the session goes on", async () => {
+    const { url } = await serve();
+    const at = await accepting(url, "ends", "--wait-sources", "2");
+    const peer = join(url, "ends", "--format", "ndjson");
+    const first = feed(at.tcp, "a");
+    first.stdin.end("1\n2\n");
+    expect(await first.exit).toBe(0);
+    const more = feed(at.tcp, "a", "--file", fileOf("1\n2\n3\n"));
+    expect(await more.exit).toBe(1);
+    expect(more.events).toMatchObject([{ event: "error", code: "SOURCE_ENDED" }]);
+    expect(more.said).toContain("ended with datum 2: take another id, or leave it open");
+    const other = feed(at.tcp, "b");
+    other.stdin.end("3\n");
+    expect([await other.exit, await at.process.exit, await peer.exit]).toEqual([0, 0, 0]);
+    expect(textOf(rows(peer.output), "a")).toBe("1\n2\n");
   }, 60_000);
 
   it("says what is wrong: usage is exit 2, a session that may not be ended or is lost is not 0", async () => {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { WebSocket } from "ws";
@@ -271,6 +271,20 @@ describe("startServers", () => {
     const dataDir = newDirectory();
     await expect(startServers({ port, dataDir })).rejects.toMatchObject({ code: "ADDRESS_IN_USE" });
     await start({ dataDir });
+  });
+
+  test("a start that fails at a port makes no data directory", async () => {
+    const first = await start();
+    const port = Number(new URL(first.base).port);
+    const dataDir = join(newDirectory(), "new", "deeper");
+    for (const ports of [{ port }, { port: 0, adminPort: port }]) {
+      const starting = startServers({ ...ports, dataDir });
+      await expect(starting).rejects.toMatchObject({ code: "ADDRESS_IN_USE" });
+    }
+    expect(existsSync(dirname(dataDir))).toBe(false);
+    const freed = await start({ dataDir });
+    await freed.close();
+    await start({ dataDir, port: Number(new URL(freed.base).port) });
   });
 
   test("close leaves nothing open: port and directory can be used at once, twice is once", async () => {

@@ -62,6 +62,45 @@ describe("retention and standing (complete)", () => {
     for (const peer of peers) expect(received(peer)).toEqual(feed.written);
   });
 
+  it("a source counts who had all, who left before, and who lagged behind", () => {
+    const { world, source, peers } = swarm(3, { links: "source", stallMs: 2_000, lingerMs: 500 });
+    const [stuck, leaves, stays] = peers as [Node, Node, Node];
+    stuck.takes = false;
+    const { overlay } = source;
+    const feed = new Feed(source, 2_000, () => 1_000);
+    world.advance(1_000);
+    expect(overlay.finale.members()).toEqual({ complete: 0, left: 0, behind: 3 });
+    leaves.leave();
+    world.run(() => source.has("ended"));
+    expect(received(stays)).toEqual(feed.written);
+    const members = { complete: 1, left: 1, behind: 1 };
+    expect(overlay.finale.members()).toEqual(members);
+    source.leave();
+    expect(overlay.finale.members()).toEqual(members);
+  });
+
+  it("a peer without a link to the source knows for how long it learned of nothing new", () => {
+    const { world, source, peers } = swarm(2, { links: "chain" });
+    const noNewsMs = (): number[] => peers.map((peer) => peer.overlay.finale.noNewsMs);
+    source.write("s", Uint8Array.of(1));
+    world.advance(10_000);
+    expect(noNewsMs()).toEqual([0, expect.closeTo(10_000, -3)]);
+    source.write("s", Uint8Array.of(2));
+    world.advance(1_000);
+    expect(noNewsMs()).toEqual([0, expect.closeTo(1_000, -3)]);
+    source.crash();
+    world.advance(6_000);
+    expect(noNewsMs()).toEqual([expect.closeTo(6_000, -3), expect.closeTo(7_000, -3)]);
+  });
+
+  it("a peer that knows the end of the stream awaits no news", () => {
+    const { world, source, peers } = swarm(2, { links: "chain" });
+    const { finale } = (peers[1] as Node).overlay;
+    new Feed(source, 10, () => 1_000);
+    world.run(() => peers.every((peer) => peer.has("ended")));
+    expect(finale.noNewsMs).toBe(0);
+  });
+
   it("(c) who gets on a little at a time keeps its standing, sets the pace, and is named", () => {
     const { world, source, peers } = swarm(3, { links: "source", stallMs: 4_000 });
     const slow = peers[0];

@@ -15,7 +15,7 @@ import type { DemoOptions } from "../demo-command.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import { runContext } from "../run-kit.ts";
 import type { Signals } from "../signals.ts";
-import { bytesText, countText, secondsText } from "../units.ts";
+import { bytesText, count, countText, dataText, secondsText } from "../units.ts";
 import { WrittenData } from "./digest.ts";
 import { DEMO_WINDOW_BYTES } from "./peer-messages.ts";
 import { PeerProcess } from "./peer-process.ts";
@@ -62,11 +62,11 @@ export async function runDemo(options: DemoOptions): Promise<ExitCode> {
         const demo = new Demo(options, sources, server, view, signals);
         const session = await open("complete", options.peers);
         const code = await demo.run(session);
-        if (!options.keep || signals.received !== undefined) return signals.exitCode(code);
+        if (!options.keep || signals.received !== undefined) return exitCodeOf(code, signals);
         const join = `mp2p join --server ${server} --title "${TITLE}"`;
         view.say("keeping", { server, title: TITLE }, `still replaying; try: ${join}`);
         await replayOn(() => open("live", 0), sources, options.speed, signals);
-        return signals.exitCode(code);
+        return exitCodeOf(code, signals);
       } finally {
         await engine.close();
       }
@@ -76,6 +76,11 @@ export async function runDemo(options: DemoOptions): Promise<ExitCode> {
   } finally {
     await rm(dataDir, { recursive: true, force: true });
   }
+}
+
+/** A failed verdict stands, whatever ended the demo afterwards. */
+function exitCodeOf(verdict: ExitCode, signals: Signals): ExitCode {
+  return verdict === EXIT.failure ? verdict : signals.exitCode(verdict);
 }
 
 /** Replays the sources over and over in a live session, until a signal. */
@@ -127,8 +132,8 @@ class Demo {
     this.#view.say(
       "session",
       { title: TITLE, sources: this.#sources.map(({ sourceId }) => sourceId) },
-      `source peer with ${this.#sources.length} data sources: ${countText(this.#dataCount)} ` +
-        `measurements, ${countText(this.#options.speed)} times faster than they were made`,
+      `source peer with ${count(this.#sources.length, "data source", "data sources")}: ` +
+        `${count(this.#dataCount, "measurement", "measurements")}, ${countText(this.#options.speed)} times faster than they were made`,
     );
     for (let i = 1; i <= peerCount; i++) {
       this.#start(`peer ${i}`, i === peerCount ? "killed" : "full-time");
@@ -219,8 +224,8 @@ class Demo {
       },
       sentence:
         `${secondsText(elapsedMs)}  source: ${countText(this.#dataSent)} of ` +
-        `${countText(this.#dataCount)} data, ${bytesText(this.#bytesSent)} in ` +
-        `${countText(known)} fragments, sent ${copies.toFixed(2)}x`,
+        `${dataText(this.#dataCount)}, ${bytesText(this.#bytesSent)} in ` +
+        `${count(known, "fragment", "fragments")}, sent ${copies.toFixed(2)}x`,
     };
   }
 
@@ -239,13 +244,14 @@ class Demo {
       const mark = check.passed ? "ok  " : "FAIL";
       this.#view.say("check", { ...check }, `${mark}  ${check.name}: ${check.detail}`);
     }
-    const passed = checks.every((check) => check.passed);
+    const failed = checks.filter((check) => !check.passed).length;
+    const passed = failed === 0;
     this.#view.say(
       "verdict",
       { passed, elapsedMs: Math.round(elapsedMs) },
       passed
         ? `verdict: all ${checks.length} checks hold, after ${secondsText(elapsedMs)}`
-        : `verdict: ${checks.filter((check) => !check.passed).length} checks FAILED`,
+        : `verdict: ${count(failed, "check", "checks")} FAILED`,
     );
     return passed ? EXIT.ok : EXIT.failure;
   }

@@ -3,6 +3,7 @@
  * who carried the load. Pure: facts in, checks out.
  */
 
+import { count, dataText } from "../units.ts";
 import type { SourceDigest, WrittenData } from "./digest.ts";
 
 /** The source may send each fragment twice on average, however many peers there are. */
@@ -47,7 +48,7 @@ export function judge(facts: Facts): Check[] {
   checks.push({
     name: `the source sent at most ${SOURCE_COPIES_MAX}x the stream`,
     passed: facts.streamFragments > 0 && copies <= SOURCE_COPIES_MAX,
-    detail: `${copies.toFixed(2)}x: ${facts.sourceFragments} of ${facts.streamFragments} fragments`,
+    detail: `${copies.toFixed(2)}x: ${facts.sourceFragments} of ${count(facts.streamFragments, "fragment", "fragments")}`,
   });
   for (const peer of facts.peers) {
     if (peer.kind === "full-time") checks.push(shareCheck(peer));
@@ -61,7 +62,7 @@ function digestCheck(peer: PeerFacts, written: ReadonlyMap<string, WrittenData>)
   const failed = (detail: string): Check => ({ name, passed: false, detail });
   if (peer.failure !== undefined) return failed(peer.failure);
   if (peer.digests === undefined) return failed("it did not get to the end");
-  if (peer.gaps > 0) return failed(`${peer.gaps} gaps`);
+  if (peer.gaps > 0) return failed(count(peer.gaps, "gap", "gaps"));
   let dataCount = 0;
   let missedCount = 0;
   const told = new Map(peer.digests.map((digest) => [digest.sourceId, digest]));
@@ -88,7 +89,11 @@ function digestCheck(peer: PeerFacts, written: ReadonlyMap<string, WrittenData>)
   if (unknown !== undefined) return failed(`data of ${unknown.sourceId}, which nobody sent`);
   if (dataCount === 0) return failed("no data at all");
   const missed = missedCount === 0 ? "" : `; ${missedCount} came before it joined`;
-  return { name, passed: true, detail: `${dataCount} data of ${told.size} sources${missed}` };
+  return {
+    name,
+    passed: true,
+    detail: `${dataText(dataCount)} of ${count(told.size, "source", "sources")}${missed}`,
+  };
 }
 
 function shareCheck(peer: PeerFacts): Check {

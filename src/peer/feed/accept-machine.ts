@@ -53,6 +53,7 @@ const DRAIN_BYTES = FEED_CREDIT_BYTES_MIN;
 /** What waits is looked at again after this, whoever said nothing. */
 const DRAIN_AGAIN_MS = 50;
 const WATCH_MS = 500;
+const SESSION_OVER = "the session is over; wait for the next one";
 
 interface Row {
   readonly link: FeedLink;
@@ -131,7 +132,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
     );
     this.#rows.set(linkId, { link, sinceMs: this.#nowMs, source: undefined, waiting: undefined });
     this.#deadlines.setIfEarlier("watch", this.#nowMs + WATCH_MS);
-    if (this.#finished) link.refuse("SOURCE_ENDED", "the session");
+    if (this.#finished) link.refuse("SOURCE_ENDED", SESSION_OVER);
   }
 
   #linkDown(linkId: LinkId, code: ErrorCode): void {
@@ -193,13 +194,18 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
     for (let i = 0; i < input.count && !row.link.closed; i++) {
       const offset = input.ranges[2 * i] as number;
       const bytes = input.ranges[2 * i + 1] as number;
-      try {
-        this.#frameIn(row, input.memory, offset, bytes);
-      } catch (error) {
-        if (!(error instanceof RemoteProtocolError)) throw error;
-        this.#count(error.code);
-        this.#fail(row, error.code, error.detail ?? "");
-      }
+      this.#guarded(row, () => this.#frameIn(row, input.memory, offset, bytes));
+    }
+  }
+
+  /** What a link does wrong ends that link. */
+  #guarded(row: Row, act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      if (!(error instanceof RemoteProtocolError)) throw error;
+      this.#count(error.code);
+      this.#fail(row, error.code, error.detail ?? "");
     }
   }
 
@@ -286,7 +292,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
 
   #registerNew(row: Row, register: Register): void {
     const { sourceId, dataId, contentType, description, held } = register;
-    if (this.#stopped) throw new RemoteProtocolError("SOURCE_ENDED", { detail: "the session" });
+    if (this.#stopped) throw new RemoteProtocolError("SOURCE_ENDED", { detail: SESSION_OVER });
     if (this.#sources.size >= SOURCES_MAX) {
       throw new RemoteProtocolError("OVERLOADED", { detail: `${SOURCES_MAX} data sources` });
     }
@@ -306,8 +312,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
     const present = source?.link;
     if (source === undefined || present === undefined) {
       row.waiting = undefined;
-      if (source === undefined) this.#registerNew(row, register);
-      else this.#replace(source, row, register);
+      this.#guarded(row, () => this.#register(row, register));
       return;
     }
     if (present.heardMs > untilMs - FEED_PROBE_MS) {
@@ -315,11 +320,14 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
       this.#fail(row, "SOURCE_REGISTERED", "a data source with this id is linked");
     } else if (this.#nowMs >= untilMs) {
       row.waiting = undefined;
-      this.#replace(source, row, register);
+      this.#guarded(row, () => this.#replace(source, row, register));
     }
   }
 
   #replace(source: AcceptSource, row: Row, register: Register): void {
+    if (!source.isOpenTo(register.instance)) {
+      throw new RemoteProtocolError("SOURCE_ENDED", { detail: source.endDetail });
+    }
     const before = source.link;
     if (before !== undefined) {
       const old = this.#rows.get(before.linkId);
@@ -418,7 +426,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
       const { source, link } = row;
       if (failure !== undefined) link.refuse(failure.code, failure.detail);
       else if (source?.admitted === true) source.farewell(this.#creditBytes());
-      else link.refuse("SOURCE_ENDED", "the session");
+      else link.refuse("SOURCE_ENDED", SESSION_OVER);
     }
   }
 

@@ -4,7 +4,7 @@
  */
 
 import { RemoteProtocolError } from "../../base/errors.ts";
-import type { MonoMs, SequenceNumber } from "../../base/units.ts";
+import { bytesEqual, type MonoMs, type SequenceNumber } from "../../base/units.ts";
 import { encodeFrame } from "../../protocol/r10.ts";
 import {
   ACCEPTED,
@@ -40,6 +40,8 @@ export class AcceptSource {
   readonly ordered = new Set<TerminateScope>();
   /** Its end lies in a fragment. */
   isOver = false;
+  /** Its end was answered over a link: whoever comes now as another run does not go on with it. */
+  #endTold = false;
   /** When the latest piece of a datum that is not whole came. */
   pieceMs: MonoMs | undefined;
   #accepted: SequenceNumber = 0;
@@ -71,6 +73,16 @@ export class AcceptSource {
   }
   get held(): SequenceNumber {
     return this.#held;
+  }
+
+  /** Whether a run may come (again): also to fetch the answer that it, or one killed, did not get. */
+  isOpenTo(instance: Uint8Array): boolean {
+    return !this.#endTold || bytesEqual(instance, this.instance);
+  }
+
+  /** For the data source's user; short, it goes over the wire. */
+  get endDetail(): string {
+    return `ended with datum ${this.#accepted}: take another id, or leave it open`;
   }
 
   report(): RemoteSourceReport {
@@ -131,7 +143,7 @@ export class AcceptSource {
       return;
     }
     if (this.terminate !== undefined || this.ordered.size > 0) {
-      throw new RemoteProtocolError("SOURCE_ENDED", { detail: `after ${this.#accepted}` });
+      throw new RemoteProtocolError("SOURCE_ENDED", { detail: this.endDetail });
     }
     if (skip < 0) {
       throw new RemoteProtocolError("SEQUENCE_SKIPPED", {
@@ -197,6 +209,7 @@ export class AcceptSource {
     }
     const { terminate } = this;
     if (terminate !== undefined && this.isOver && this.#held >= terminate.last) {
+      this.#endTold = true;
       link.transmit(encodeFrame(TERMINATE, terminate));
       link.close(false);
     }

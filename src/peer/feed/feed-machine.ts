@@ -394,7 +394,10 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
     link.close(false);
     const left = this.#store.next - 1 - last;
     if (left > 0) {
-      this.#failed("SOURCE_ENDED", `the session ended, ${left} data were not taken`);
+      this.#failed(
+        "SESSION_LOST",
+        `the session ended, ${left} ${left === 1 ? "datum was" : "data were"} not taken`,
+      );
       return;
     }
     this.#over();

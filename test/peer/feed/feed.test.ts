@@ -199,7 +199,32 @@ describe("data sources on links of their own", () => {
     });
     other.command({ kind: "finish", failure: undefined });
     world.run(() => cut.isOver);
-    expect(cut.events.at(-1)).toMatchObject({ kind: "failed", code: "SOURCE_ENDED" });
+    expect(cut.events.at(-1)).toMatchObject({ kind: "failed", code: "SESSION_LOST" });
+  });
+
+  it("that have ended are closed to another run, which hears why", () => {
+    const world = new World(10);
+    const peer = new SourcePeer(world, overlayOf(1));
+    const first = new Producer(world, "a", 10, payloadOf(1));
+    world.run(() => first.isOver);
+    const second = new Producer(world, "a", 20, payloadOf(1));
+    world.run(() => second.isOver);
+    expect(second.events).toMatchObject([
+      { kind: "failed", code: "SOURCE_ENDED", detail: expect.stringContaining("with datum 10:") },
+    ]);
+    expectAll([peer], "a", 10, payloadOf(1));
+  });
+
+  it("that were killed before their end was answered end when they are started again", () => {
+    const world = new World(11);
+    const peer = new SourcePeer(world, overlayOf(1));
+    const first = new Producer(world, "a", 10, payloadOf(1));
+    world.run(() => peer.events.some(({ kind }) => kind === "terminate"));
+    first.kill();
+    const second = new Producer(world, "a", 10, payloadOf(1));
+    world.run(() => second.isOver);
+    expect(second.failure()).toBeUndefined();
+    expectAll([peer], "a", 10, payloadOf(1));
   });
 });
 
