@@ -3,7 +3,12 @@
 import { LocalUsageError, OperationError } from "../base/errors.ts";
 import type { SequenceNumber } from "../base/units.ts";
 import type { FeedMachine } from "../peer/feed/feed-machine.ts";
-import type { FeedCommand, FeedEvent, FeedWrite } from "../peer/feed/feed-types.ts";
+import {
+  endedText,
+  type FeedCommand,
+  type FeedEvent,
+  type FeedWrite,
+} from "../peer/feed/feed-types.ts";
 import { TERMINATE_SCOPES } from "../protocol/r11.ts";
 import type { DataFeed, FeedEvents, FeedMeta } from "./engine-feed-types.ts";
 import type { BatchWrite } from "./engine-types.ts";
@@ -147,7 +152,7 @@ export class FeedHandle implements DataFeed {
         this.#ended = true;
         this.#ending?.resolve();
         this.#ending = undefined;
-        this.#giveUp(new OperationError("SOURCE_ENDED", { detail: this.sourceId }));
+        this.#giveUp(new OperationError("SOURCE_ENDED", { detail: endedDetail(event) }));
         this.#listeners.emit("ended", undefined);
         break;
       case "failed":
@@ -198,4 +203,8 @@ export class FeedHandle implements DataFeed {
     const over = this.#over;
     if (over !== undefined) throw over;
   }
+}
+
+function endedDetail({ last, scope }: Extract<FeedEvent, { kind: "ended" }>): string {
+  return scope === TERMINATE_SCOPES.source ? endedText(last) : "the session is over";
 }

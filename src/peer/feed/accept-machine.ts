@@ -325,9 +325,6 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
   }
 
   #replace(source: AcceptSource, row: Row, register: Register): void {
-    if (!source.isOpenTo(register.instance)) {
-      throw new RemoteProtocolError("SOURCE_ENDED", { detail: source.endDetail });
-    }
     const before = source.link;
     if (before !== undefined) {
       const old = this.#rows.get(before.linkId);

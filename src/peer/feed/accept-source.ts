@@ -4,7 +4,7 @@
  */
 
 import { RemoteProtocolError } from "../../base/errors.ts";
-import { bytesEqual, type MonoMs, type SequenceNumber } from "../../base/units.ts";
+import type { MonoMs, SequenceNumber } from "../../base/units.ts";
 import { encodeFrame } from "../../protocol/r10.ts";
 import {
   ACCEPTED,
@@ -19,6 +19,7 @@ import {
 } from "../../protocol/r11.ts";
 import type { AcceptCounters, AcceptOptions, RemoteSourceReport } from "./accept-types.ts";
 import type { FeedLink } from "./feed-link.ts";
+import { endedText } from "./feed-types.ts";
 import { type AssemblyBudget, IntakeQueue } from "./intake-queue.ts";
 
 /** Granted again when so much of the credit was used up, in shares of it. */
@@ -40,8 +41,6 @@ export class AcceptSource {
   readonly ordered = new Set<TerminateScope>();
   /** Its end lies in a fragment. */
   isOver = false;
-  /** Its end was answered over a link: whoever comes now as another run does not go on with it. */
-  #endTold = false;
   /** When the latest piece of a datum that is not whole came. */
   pieceMs: MonoMs | undefined;
   #accepted: SequenceNumber = 0;
@@ -73,16 +72,6 @@ export class AcceptSource {
   }
   get held(): SequenceNumber {
     return this.#held;
-  }
-
-  /** Whether a run may come (again): also to fetch the answer that it, or one killed, did not get. */
-  isOpenTo(instance: Uint8Array): boolean {
-    return !this.#endTold || bytesEqual(instance, this.instance);
-  }
-
-  /** For the data source's user; short, it goes over the wire. */
-  get endDetail(): string {
-    return `ended with datum ${this.#accepted}: take another id, or leave it open`;
   }
 
   report(): RemoteSourceReport {
@@ -143,7 +132,7 @@ export class AcceptSource {
       return;
     }
     if (this.terminate !== undefined || this.ordered.size > 0) {
-      throw new RemoteProtocolError("SOURCE_ENDED", { detail: this.endDetail });
+      throw new RemoteProtocolError("SOURCE_ENDED", { detail: endedText(this.#accepted) });
     }
     if (skip < 0) {
       throw new RemoteProtocolError("SEQUENCE_SKIPPED", {
@@ -209,7 +198,6 @@ export class AcceptSource {
     }
     const { terminate } = this;
     if (terminate !== undefined && this.isOver && this.#held >= terminate.last) {
-      this.#endTold = true;
       link.transmit(encodeFrame(TERMINATE, terminate));
       link.close(false);
     }

@@ -32,10 +32,17 @@ import {
   REGISTERED,
   type Registered,
   TERMINATE,
+  TERMINATE_SCOPES,
   type TerminateScope,
 } from "../../protocol/r11.ts";
 import { FeedLink } from "./feed-link.ts";
-import type { FeedCommand, FeedEvent, FeedMachineOptions, FeedWrite } from "./feed-types.ts";
+import {
+  endedText,
+  type FeedCommand,
+  type FeedEvent,
+  type FeedMachineOptions,
+  type FeedWrite,
+} from "./feed-types.ts";
 import { FrameStore } from "./frame-store.ts";
 
 const BACKOFF_MIN_MS = 50;
@@ -394,10 +401,10 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
     link.close(false);
     const left = this.#store.next - 1 - last;
     if (left > 0) {
-      this.#failed(
-        "SESSION_LOST",
-        `the session ended, ${left} ${left === 1 ? "datum was" : "data were"} not taken`,
-      );
+      const notTaken = `${left} ${left === 1 ? "datum was" : "data were"} not taken`;
+      const source = scope === TERMINATE_SCOPES.source;
+      if (source) this.#failed("SOURCE_ENDED", `${endedText(last)}; ${notTaken}`);
+      else this.#failed("SESSION_LOST", `the session ended, ${notTaken}`);
       return;
     }
     this.#over();

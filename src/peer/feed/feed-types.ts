@@ -81,3 +81,8 @@ export type FeedEvent =
   | { readonly kind: "ended"; readonly last: SequenceNumber; readonly scope: TerminateScope }
   /** For good. */
   | { readonly kind: "failed"; readonly code: ErrorCode; readonly detail: string };
+
+/** For the user of a data source that ended before `last + 1` came; short, it goes over the wire. */
+export function endedText(last: SequenceNumber): string {
+  return `ended with datum ${last}: take another id, or leave it open`;
+}
