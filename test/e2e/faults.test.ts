@@ -230,6 +230,7 @@ describe("signals", () => {
     await peer.wrote(8);
     sender.kill("SIGINT");
     expect([await sender.exit, await peer.exit]).toEqual([130, 3]);
+    expect(peer.said).toContain("the source left before the end of the stream");
     expect(peer.said).toContain("SESSION_LOST");
     expect(peer.output.toString()).toBe("one\ntwo\n");
   });

@@ -30,7 +30,7 @@ import * as known from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
-import { epochEnd, fileSettings, Successor, type SuccessorHost } from "./successor.ts";
+import { epochEnd, fileSettings, lostText, Successor, type SuccessorHost } from "./successor.ts";
 import { verifyIndexFile } from "./verify-index.ts";
 
 /** Below this it asks the OMS for more members. */
@@ -88,7 +88,7 @@ export class JoiningSession extends SessionBase {
       this.#listSoon(0, event.holding);
     } else if (event.kind === "neighbour" && event.state === "down") {
       this.#dialMore();
-      this.#sourceMayBeGone(event.peerId === this.#sourcePeerId);
+      this.#sourceMayBeGone(event.peerId === this.#sourcePeerId ? event.detail : undefined);
       // Without the source peer it is worth knowing soon whether the session goes on.
       if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
     } else if (event.kind === "neighbour" && event.state === "up") {
@@ -348,9 +348,9 @@ export class JoiningSession extends SessionBase {
   }
 
   /** Members that never met the source peer see only others go: that counts once a minute. */
-  #sourceMayBeGone(isSource: boolean): void {
-    if (isSource && this.#isOrphan()) this.note("the link to the source is lost: it may come back");
-    if (this.#isOrphan() && (isSource || !this.#next.isLooking)) this.#next.look();
+  #sourceMayBeGone(lost: string | undefined): void {
+    if (lost !== undefined && this.#isOrphan()) this.note(lostText(lost));
+    if (this.#isOrphan() && (lost !== undefined || !this.#next.isLooking)) this.#next.look();
   }
 
   #lookOutlet(): SuccessorHost {

@@ -136,3 +136,10 @@ export function epochEnd(overlay: Overlay | undefined, sessionEpoch: number): Ep
     sources: sources.map(({ id, next }) => ({ sourceId: id, last: Math.max(0, next - 1) })),
   };
 }
+
+/** What to tell the user when the neighbour that is the source peer went down with `detail`. */
+export function lostText(detail: string): string {
+  return detail.startsWith("BYE")
+    ? "the source left before the end of the stream"
+    : "the link to the source is lost: it may come back";
+}
