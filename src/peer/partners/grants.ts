@@ -18,7 +18,7 @@ import type { PeerContext } from "../context.ts";
 import type { Neighbour } from "../neighbour.ts";
 
 /** Pushed copies of a substream that a node begins with, in multiples of the whole stream. */
-const COPIES_FIRST = 1.25;
+const COPIES_FIRST = 1.5;
 /**
  * The way out is clogged when a link it pushes on had no room for so long, or for as long as it takes
  * until each substream had its turn: a substream comes all at once, and has until the next time.
