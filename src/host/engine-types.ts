@@ -279,6 +279,7 @@ export interface OverlayReport {
   readonly known: FragmentIndex;
   readonly fragmentsHeld: number;
   readonly bytesHeld: number;
+  /** Known, not held, and not given up as lost. */
   readonly missing: number;
   readonly consumedTo: FragmentIndex;
   readonly lagMs: number;

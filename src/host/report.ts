@@ -3,6 +3,7 @@
 import { LocalUsageError } from "../base/errors.ts";
 import type { Overlay } from "../peer/overlay.ts";
 import type { PeerMachine } from "../peer/peer.ts";
+import { missingFrom } from "../peer/reach.ts";
 import { ROLES } from "../protocol/common.ts";
 import type { EngineReport, OverlayReport } from "./engine-types.ts";
 
@@ -35,7 +36,7 @@ export function overlayReport(overlay: Overlay): OverlayReport {
     known,
     fragmentsHeld: window.heldCount,
     bytesHeld: window.heldBytes,
-    missing: Math.max(0, known - window.start - window.heldCount),
+    missing: missingFrom(window, consumer?.consumedTo ?? 0, known),
     consumedTo: consumer?.consumedTo ?? source?.produced ?? 0,
     lagMs: overlay.lagMs(),
     noNewsMs: overlay.finale.noNewsMs,

@@ -38,3 +38,13 @@ export function confirmedTo(
   }
   return Math.max(window.highest, told === 1 ? first : second);
 }
+
+/** Fragments that are known and not held, from `from` on: what was given up below is none of them. */
+export function missingFrom(
+  window: FragmentWindow,
+  from: FragmentIndex,
+  known: FragmentIndex,
+): number {
+  const first = Math.max(window.start, from);
+  return Math.max(0, known - first - window.countHeld(first));
+}

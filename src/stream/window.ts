@@ -252,6 +252,15 @@ export class FragmentWindow implements SegmentOwner {
     this.#follower?.stored(index);
   }
 
+  /** How many fragments at and above `from` are held. */
+  countHeld(from: FragmentIndex): number {
+    const low = Math.max(from, this.#start);
+    if (low >= this.#highest) return 0;
+    if (low === this.#start) return this.#heldCount;
+    const { words } = this.#held;
+    return this.kernel.bitsCount(words, low - this.#origin, this.#highest - this.#origin);
+  }
+
   /** First index in [start, to) that is missing; `to` when there is none. */
   firstMissing(from: FragmentIndex, to: FragmentIndex): FragmentIndex {
     const low = Math.max(from, this.#start);

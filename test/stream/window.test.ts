@@ -188,6 +188,9 @@ function check(
     expect(Buffer.compare(bytes, frame)).toBe(0);
   }
   const keys = [...held.keys()].sort((a, b) => a - b);
+  for (const from of [0, window.start, window.start + 7, window.highest - 1, window.highest + 3]) {
+    expect(window.countHeld(from)).toBe(keys.filter((index) => index >= from).length);
+  }
   const highest = keys.at(-1);
   if (highest !== undefined) expect(window.highest).toBe(highest + 1);
   let missing = window.start;

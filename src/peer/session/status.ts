@@ -12,6 +12,7 @@ import {
 } from "../../protocol/r2.ts";
 import type { Neighbour } from "../neighbour.ts";
 import type { Overlay } from "../overlay.ts";
+import { missingFrom } from "../reach.ts";
 
 /** Why a report is made: what the wire calls event and cause. */
 export type ReportReason =
@@ -41,7 +42,7 @@ export interface StatusInput {
 
 export function overlayStatus(input: StatusInput): { status: PeerStatus; memory: StatusMemory } {
   const { overlay, before, nowMs, reason } = input;
-  const { window, known, neighbours } = overlay;
+  const { window, known, neighbours, consumer } = overlay;
   const traffic = overlay.traffic();
   const { bytesFromSource, bytesFromPeers, bytesToPeers } = traffic;
   const bytes = overlay.source === undefined ? bytesFromSource + bytesFromPeers : bytesToPeers;
@@ -55,7 +56,7 @@ export function overlayStatus(input: StatusInput): { status: PeerStatus; memory:
     event: reason in REPORT_EVENTS ? REPORT_EVENTS[reason as keyof typeof REPORT_EVENTS] : 0,
     start: window.start,
     haveEnd: window.firstMissing(window.start, window.highest),
-    missing: Math.min(0xffff_ffff, Math.max(0, known - window.start - window.heldCount)),
+    missing: Math.min(0xffff_ffff, missingFrom(window, consumer?.consumedTo ?? 0, known)),
     fragmentsHeld: window.heldCount,
     bytesFromSource,
     bytesFromPeers,
