@@ -202,30 +202,30 @@ describe("data sources on links of their own", () => {
     expect(cut.events.at(-1)).toMatchObject({ kind: "failed", code: "SESSION_LOST" });
   });
 
-  it("that have ended take nothing more from another run, which hears why", () => {
-    const world = new World(10);
-    const peer = new SourcePeer(world, overlayOf(1));
-    const first = new Producer(world, "a", 10, payloadOf(1));
-    world.run(() => first.isOver);
-    const second = new Producer(world, "a", 20, payloadOf(1));
-    world.run(() => second.isOver);
-    expect(second.events.at(-1)).toMatchObject({
-      kind: "failed",
-      code: "SOURCE_ENDED",
-      detail: expect.stringContaining("with datum 10:"),
-    });
-    expectAll([peer], "a", 10, payloadOf(1));
-  });
+  describe("that have ended, started again", () => {
+    /** A run with 10 data ends, then comes one with `data` of the same id. */
+    function another(seed: number, data: number): Producer {
+      const world = new World(seed);
+      const peer = new SourcePeer(world, overlayOf(1));
+      const first = new Producer(world, "a", 10, payloadOf(1));
+      world.run(() => first.isOver);
+      const second = new Producer(world, "a", data, payloadOf(1));
+      world.run(() => second.isOver);
+      expectAll([peer], "a", 10, payloadOf(1));
+      return second;
+    }
 
-  it("that have ended are nothing new to another run with the same data", () => {
-    const world = new World(12);
-    const peer = new SourcePeer(world, overlayOf(1));
-    const first = new Producer(world, "a", 10, payloadOf(1));
-    world.run(() => first.isOver);
-    const second = new Producer(world, "a", 10, payloadOf(1));
-    world.run(() => second.isOver);
-    expect(second.failure()).toBeUndefined();
-    expectAll([peer], "a", 10, payloadOf(1));
+    it("with more are refused it, and hear why", () => {
+      expect(another(10, 20).events.at(-1)).toMatchObject({
+        kind: "failed",
+        code: "SOURCE_ENDED",
+        detail: expect.stringContaining("with datum 10:"),
+      });
+    });
+
+    it("with the same data are done", () => {
+      expect(another(12, 10).failure()).toBeUndefined();
+    });
   });
 
   it("that were killed before their end was answered end when they are started again", () => {
