@@ -42,6 +42,12 @@ First steps, each in a terminal of its own:
 Or all at once, on real measurements: mp2p demo
 Every command has --help with examples.`;
 
+/** Who names a file like an argument of cat gets the flag for it. */
+function inputHint(error: string): string {
+  const takesInput = /too many arguments for '(source|feed)'/.test(error);
+  return takesInput ? "(The input is standard input, or a file: --file NAME)\n" : "";
+}
+
 /** Runs one command line; `args` without node and script. Never throws. */
 export async function runProgram(
   args: readonly string[],
@@ -72,7 +78,7 @@ export async function runProgram(
       writeErr: (text) => {
         if (!json) error.write(text);
       },
-      outputError: (text, write) => write(`mp2p: ${text}`),
+      outputError: (text, write) => write(`mp2p: ${text}${inputHint(text)}`),
     });
   }
   try {

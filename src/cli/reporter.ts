@@ -115,8 +115,9 @@ export function jsonLine(event: string, fields: Fields): string {
   return `${JSON.stringify({ event, ...fields })}\n`;
 }
 
-/** The table's sentence, and what exactly. */
+/** The table's sentence, and what exactly; of wrong usage what exactly says it all. */
 export function sentenceOf(error: Mp2pError): string {
+  if (error.code === "USAGE" && error.detail !== undefined) return error.detail;
   const { sentence } = ERRORS[error.code];
   return error.detail === undefined || error.detail === ""
     ? sentence

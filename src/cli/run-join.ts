@@ -66,7 +66,8 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
     } catch (error) {
       if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
       if (error instanceof OperationError && error.code === "UNKNOWN_INDEX") {
-        const detail = `${title ?? sourceId?.join(",")}, waited ${options.waitMs} ms`;
+        const waited = `${title ?? sourceId?.join(",")}, waited ${options.waitMs} ms`;
+        const detail = `${waited}: not begun yet, over already, or named otherwise`;
         throw new OperationError("UNKNOWN_INDEX", { detail, cause: error });
       }
       throw error;

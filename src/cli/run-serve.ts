@@ -37,6 +37,15 @@ export async function runServe(options: ServeOptions): Promise<ExitCode> {
     { urls, adminUrl, backend, dataDir: dataDir ?? null, pid: process.pid },
     `ready: ${url} (${roles.join(", ")}), admin ${adminUrl}, data in ${where}`,
   );
+  if (roles.includes("oms")) {
+    const absent = [
+      ...(roles.includes("pams") || pams !== undefined ? [] : ["--pams, no status is collected"]),
+      ...(roles.includes("ixs") || ixs !== undefined ? [] : ["--ixs, no index hears of an end"]),
+    ];
+    if (absent.length > 0) {
+      reporter.note("absent", { absent }, `without ${absent.join("; without ")}`);
+    }
+  }
   await stopped;
   reporter.note("stopping", {}, "stopping; a second signal ends at once");
   await servers.close();

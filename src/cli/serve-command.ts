@@ -83,7 +83,11 @@ export function serveCommand(run: Run<ServeOptions>): Command {
         .argParser(word)
         .default("mp2p-data"),
     )
-    .option("--memory", "keep everything in memory: a restart forgets all sessions", false);
+    .addOption(
+      new Option("--memory", "keep everything in memory: a restart forgets all sessions")
+        .default(false)
+        .conflicts("dataDir"),
+    );
   command.addOption(
     new Option("--report-interval-ms <n>", "how often peers report their status (R1.b)")
       .argParser(integer(REPORT_MS_MIN, MS_MAX))

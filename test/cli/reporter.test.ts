@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
+import { LocalUsageError } from "../../src/base/errors.ts";
 import { Reporter } from "../../src/cli/reporter.ts";
 
 class Stream {
@@ -39,6 +40,12 @@ describe("a reporter", () => {
     expect(error.text).toBe('{"event":"joined","title":"x"}\n{"event":"gap","from":1}\n');
     it.result("ready", { port: 1 }, "");
     expect(out.text).toBe('{"event":"ready","port":1}\n');
+  });
+
+  it("says of wrong usage what exactly is wrong, and nothing before it", () => {
+    const { error, reporter: it } = reporter({});
+    it.error(new LocalUsageError("USAGE", { detail: "--title is missing" }));
+    expect(error.text).toBe("mp2p join: error: USAGE: --title is missing\n");
   });
 
   it("says only warnings and errors when quiet", () => {
