@@ -2,8 +2,8 @@
  * One neighbour in one overlay: another member this node has a proven link to.
  *
  * Two maps move along with the window: `have`, what the neighbour advertised, and `sent`, what was
- * sent to it. Below its `remoteStart` it wants nothing any more. Credit runs both ways and only
- * rises: `creditLimit` is the neighbour's word, `grantedLimit` ours.
+ * sent to it or is not to be pushed. Below its `remoteStart` it wants nothing any more. Credit runs
+ * both ways and only rises: `creditLimit` is the neighbour's word, `grantedLimit` ours.
  */
 
 import { RANGES_PER_FRAME_MAX, SUBSTREAMS_MAX } from "../base/limits.ts";
@@ -224,11 +224,12 @@ export class Neighbour {
     return index < this.grantedLimit && this.holds(index);
   }
 
-  /** It takes back what it asked for in `pairs` ranges. */
+  /** It takes back what it asked for in `pairs` ranges, and needs none of it pushed. */
   cancelled(ranges: Float64Array, pairs: number): void {
-    for (let i = 0; i < pairs && this.toServe.length > 0; i++) {
+    for (let i = 0; i < pairs; i++) {
       const first = ranges[2 * i] as number;
       const end = first + (ranges[2 * i + 1] as number);
+      this.#window.mark(this.sent, first, end);
       const kept: number[] = [];
       for (let j = 0; j < this.toServe.length; j += 2) {
         const low = this.toServe[j] as number;

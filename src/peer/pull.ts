@@ -28,6 +28,8 @@ import { Supplier } from "./supplier.ts";
 const SOURCE_GRACE_MS = 1_000;
 /** And no longer: who was to hand it on may be stuck. */
 const SOURCE_GRACE_MS_MAX = 4_000;
+/** As long, what somebody was asked to push is left to it, who may have said yes already. */
+const ACCEPT_GRACE_MS = 500;
 /**
  * A partner that got nothing new itself for this long is not waited for any longer than this: who
  * does is found lagging in turn, and at the end others are gone by then.
@@ -239,8 +241,14 @@ export class Puller {
         const index = this.#picked[i] as FragmentIndex;
         this.#ask(supplier, index, asks, nowMs);
         const s = substreamOf(index, this.#substreams);
-        const pullFrom = view.partners[s]?.pullFrom[s] ?? Number.POSITIVE_INFINITY;
-        if (index >= pullFrom) view.overdue(s);
+        const partner = view.partners[s];
+        if (partner === undefined) continue;
+        const isOwed = index >= (partner.pullFrom[s] as FragmentIndex);
+        if (isOwed) view.overdue(s);
+        // Who was to push it would send it a second time.
+        const pusher = isOwed ? partner : partner.tookOver[s];
+        if (pusher === undefined || pusher === supplier.neighbour) continue;
+        if (this.#suppliers.has(pusher)) this.#cancel(pusher, index);
       }
       (able[best] as { room: number }).room -= count;
       if (count < CHUNK || room === count) able.splice(best, 1);
@@ -373,10 +381,23 @@ export class Puller {
           partner.remoteStart,
           passedOver,
         );
+      } else {
+        const from = this.#askedToPush(s, nowMs);
+        if (from >= 0) bound = Math.max(this.#times.knownBefore(ACCEPT_GRACE_MS, nowMs), from);
       }
       this.#bounds[s] = bound;
       this.picker.pushedFrom(s, bound);
     }
+  }
+
+  /** From which index on a member was just asked to push substream s; -1 = none was. */
+  #askedToPush(s: number, nowMs: MonoMs): FragmentIndex {
+    for (const neighbour of this.#suppliers.keys()) {
+      const { awaitingAccept, askedMask, askedMs, isSource } = neighbour;
+      if (!awaitingAccept || isSource || (askedMask & (1 << s)) === 0) continue;
+      if (nowMs - askedMs < ACCEPT_GRACE_MS) return neighbour.pullFrom[s] as FragmentIndex;
+    }
+    return -1;
   }
 
   // ------------------------------------------------------------------------------ taking back
