@@ -89,7 +89,7 @@ export const HAVE_BATCH_FRAGMENTS = 16;
 /** ... or the oldest has waited this long for those that could send it another time ... */
 export const HAVE_DELAY_MS = 20;
 /** ... and this long for the others. */
-export const HAVE_DELAY_MS_MAX = 150;
+export const HAVE_DELAY_MS_MAX = 250;
 
 /** A neighbour that stands still with a full window for this long is lagging (complete). */
 export const STALL_MS_DEFAULT = 10_000;

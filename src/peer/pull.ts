@@ -25,9 +25,9 @@ import { firstMissingOf, nextRun, turnMs } from "./substreams.ts";
 import { Supplier } from "./supplier.ts";
 
 /** What only the source peer holds is left to its pushes for this long, or as partners are late. */
-const SOURCE_GRACE_MS = 1_000;
+const SOURCE_GRACE_MS = 2_000;
 /** And no longer: who was to hand it on may be stuck. */
-const SOURCE_GRACE_MS_MAX = 4_000;
+const SOURCE_GRACE_MS_MAX = 5_000;
 /** As long, what somebody was asked to push is left to it, who may have said yes already. */
 const ACCEPT_GRACE_MS = 500;
 /**
