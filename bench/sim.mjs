@@ -1,13 +1,7 @@
 /**
  * Large simulated overlays, seed after seed, against the goals of the algorithm.
  *
- *     npm run sim                        20 seeds of 1,000 peers: complete without churn, live with
- *     npm run sim -- --seeds 3 --peers 200
- *     npm run sim -- --quick             one seed of 100 peers
- *     npm run sim -- --only live --out rows.json
- *
- * Each run is a process of its own, as many at a time as there are cores. Exit 1 when a goal is
- * missed or a run fails. What follows -- after the options goes to `mp2p sim` as it is.
+ * Each run is a process of its own, two at a time where there are cores for it. HELP says the rest.
  */
 
 import { spawn } from "node:child_process";
@@ -16,20 +10,21 @@ import { availableParallelism, cpus, loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+const HELP = `Usage: npm run sim -- [options] [-- options of mp2p sim]
+
+  --seeds <n>       seeds of each case (default 20)
+  --from <n>        first seed (default 1)
+  --peers <n>       peers at first (default 1000)
+  --fragments <n>   length of the stream (default 300, about 9 s at 512 KiB/s)
+  --only <case>     complete (without churn) or live (a tenth of the peers goes a minute)
+  --parallel <n>    runs at a time (default 2), each of about 1 GiB and 3 minutes
+  --quick           one seed of 100 peers and 200 fragments
+  --out <file>      all reports as JSON
+
+Exit codes: 0 all goals met, 1 a goal missed or a run failed, 2 wrong usage.
+`;
 const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    seeds: { type: "string", default: "20" },
-    from: { type: "string", default: "1" },
-    peers: { type: "string", default: "1000" },
-    fragments: { type: "string", default: "1000" },
-    parallel: { type: "string", default: String(Math.min(2, availableParallelism())) },
-    only: { type: "string" },
-    quick: { type: "boolean", default: false },
-    out: { type: "string" },
-  },
-});
+const { values, positionals } = readOptions();
 
 const CASES = {
   complete: ["--delivery", "complete"],
@@ -40,10 +35,8 @@ const peers = quick ? "100" : values.peers;
 const fragments = quick ? "200" : values.fragments;
 const seeds = quick ? 1 : Number(values.seeds);
 const cases = Object.entries(CASES).filter(([name]) => !values.only || name === values.only);
-if (!(seeds >= 1) || cases.length === 0) {
-  process.stderr.write("usage: npm run sim -- [--seeds N] [--only complete|live] [--quick]\n");
-  process.exit(2);
-}
+if (!(seeds >= 1)) usage("--seeds is a number of at least 1");
+if (cases.length === 0) usage("--only is complete or live");
 
 const queue = cases.flatMap(([name, flags]) =>
   Array.from({ length: seeds }, (_, i) => ({ name, flags, seed: Number(values.from) + i })),
@@ -114,3 +107,32 @@ if (values.out !== undefined) {
   writeFileSync(values.out, `${JSON.stringify({ machine, rows }, undefined, 1)}\n`);
 }
 process.exitCode = failed === 0 ? 0 : 1;
+
+function readOptions() {
+  try {
+    const read = parseArgs({
+      allowPositionals: true,
+      options: {
+        seeds: { type: "string", default: "20" },
+        from: { type: "string", default: "1" },
+        peers: { type: "string", default: "1000" },
+        fragments: { type: "string", default: "300" },
+        parallel: { type: "string", default: String(Math.min(2, availableParallelism())) },
+        only: { type: "string" },
+        quick: { type: "boolean", default: false },
+        out: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    });
+    if (!read.values.help) return read;
+  } catch (error) {
+    usage(error.message);
+  }
+  process.stdout.write(HELP);
+  process.exit(0);
+}
+
+function usage(what) {
+  process.stderr.write(`${what}\n\n${HELP}`);
+  process.exit(2);
+}
