@@ -123,7 +123,8 @@ export class ConsumerRole {
     const from = this.#from ?? (live ? "live" : "oldest");
     const more = opening || known.length < neighbours.length;
     if (more && !live && from !== "live" && !this.#waitedLong) return undefined;
-    const informed = known.some((neighbour) => neighbour.isSource || neighbour.remoteHighest > 0);
+    // Who would push has chosen its own start: if it has nothing, there is nothing yet.
+    const informed = known.some((n) => n.isSource || n.remoteHighest > 0 || n.openMask !== 0);
     if (from === "live" && !informed) {
       // Maps of newcomers like this one say nothing of the edge.
       this.#sawNothing = true;
@@ -139,7 +140,7 @@ export class ConsumerRole {
       const soonGone = from === "oldest" && live;
       start = soonGone && oldest > 0 ? oldest + Math.ceil((start - oldest) / 4) : oldest;
       // Where those begin who came as late lies the newest of what was there before: it is not owed.
-      if (waited && start === this.#edgeIndex) this.#edgeIndex++;
+      if (waited && start === this.#edgeIndex && start > 0) this.#edgeIndex++;
     }
     if (this.#from === "start" && start > 0) return "gone";
     return start;

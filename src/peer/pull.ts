@@ -26,8 +26,8 @@ import { Supplier } from "./supplier.ts";
 
 /** What only the source peer holds is left to its pushes for this long, or as partners are late. */
 const SOURCE_GRACE_MS = 2_000;
-/** And no longer: who was to hand it on may be stuck. */
-const SOURCE_GRACE_MS_MAX = 5_000;
+/** And no longer: who was to hand it on may be stuck, and after repairMs others give it up. */
+const SOURCE_GRACE_MS_MAX = 4_000;
 /** As long, what somebody was asked to push is left to it, who may have said yes already. */
 const ACCEPT_GRACE_MS = 500;
 /**

@@ -35,7 +35,7 @@ const TELL_CHILD_MS = 100;
 const TELL_MS = 500;
 const SPARE_STEP = 4;
 /** A copy is given up for one of a primary substream at most so often ... */
-const EXCHANGE_AGAIN_MS = 2_000;
+const EXCHANGE_AGAIN_MS = 500;
 /** ... if it is so much further from the source. */
 const EXCHANGE_HOPS = 2;
 

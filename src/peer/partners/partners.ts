@@ -53,14 +53,12 @@ const OVERDUE_DECAY = 0.9;
 const ORPHAN_MS = 1_000;
 /** Without a partner for so long, neighbours are asked that said they grant nothing. */
 const DESPERATE_MS = 2_000;
-/** It has to have so many copies to spare: others have less choice. */
-const SPARE_TO_IMPROVE = 4;
-/** And so many if it is no nearer than one that has none. */
+/** One that is nearer by a hop, or no nearer than one that has none, has to have so many to spare. */
 const SPARE_TO_RELIEVE = 8;
 /** Without a partner for so long, other members may be better. */
 const LACKS_MS = 3_000;
 /** A better partner is looked for this often, jittered. */
-const IMPROVE_MS = 2_000;
+const IMPROVE_MS = 1_000;
 
 interface Feed {
   partner: Neighbour | undefined;
@@ -460,11 +458,11 @@ export class Partners {
 /** Whether it is worth it to exchange `partner`: what wavers does not count. */
 function isBetter(neighbour: Neighbour, partner: Neighbour, s: number): boolean {
   const nearer = (partner.depths[s] as number) - (neighbour.depths[s] as number);
-  if (nearer >= 3) return true;
-  if (neighbour.spareCopies < SPARE_TO_IMPROVE) return false;
-  if (nearer >= 2 || (nearer >= 1 && neighbour.spareCopies >= SPARE_TO_RELIEVE)) return true;
+  if (nearer >= 2) return true;
+  if (neighbour.spareCopies < SPARE_TO_RELIEVE) return false;
+  if (nearer >= 1) return true;
   // A full one is left to those with less choice, at the price of a hop.
-  return nearer >= -1 && partner.spareCopies === 0 && neighbour.spareCopies >= SPARE_TO_RELIEVE;
+  return nearer >= -1 && partner.spareCopies === 0;
 }
 
 /**
