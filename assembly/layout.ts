@@ -79,6 +79,7 @@ export const FRAME_TYPE_TERMINATE: u32 = 37;
 export const FRAME_VERSION: u32 = 1;
 export const FRAME_VERSION_AT: u32 = 5;
 export const FRAME_VERSION_MIN: u32 = 1;
+export const GET_FLAG_PATIENT: u32 = 1;
 export const HAVE_FLAG_HELD_BACK: u32 = 1;
 export const MESSAGE_BODY: u32 = 8;
 export const OVERLAY_TAG_BYTES: u32 = 8;

@@ -18,10 +18,10 @@ import {
   readBuffermap,
   readCredit,
   readFrameHeader,
-  readHaveFlags,
   readHaveStart,
   readPing,
   readRanges,
+  readRangesFlags,
   readSeal,
   tagEquals,
 } from "../protocol/r10-binary.ts";
@@ -193,11 +193,14 @@ export class FrameRouter {
       readSeal(memory, offset, bytes);
     } else {
       const pairs = readRanges(memory, offset, bytes, this.#ranges);
+      const flags = readRangesFlags(memory, offset);
       if (type === FRAME_TYPES.HAVE) {
-        neighbour.heldBack = (readHaveFlags(memory, offset) & layout.HAVE_FLAG_HELD_BACK) !== 0;
+        neighbour.heldBack = (flags & layout.HAVE_FLAG_HELD_BACK) !== 0;
         overlay.have(neighbour, readHaveStart(memory, offset), this.#ranges, pairs);
-      } else if (type === FRAME_TYPES.GET) overlay.wants(neighbour, this.#ranges, pairs);
-      else if (type === FRAME_TYPES.GONE) overlay.gone(neighbour, this.#ranges, pairs);
+      } else if (type === FRAME_TYPES.GET) {
+        const isPatient = (flags & layout.GET_FLAG_PATIENT) !== 0;
+        overlay.wants(neighbour, this.#ranges, pairs, isPatient);
+      } else if (type === FRAME_TYPES.GONE) overlay.gone(neighbour, this.#ranges, pairs);
       else overlay.cancelled(neighbour, this.#ranges, pairs);
     }
   }

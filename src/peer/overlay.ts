@@ -184,9 +184,10 @@ export class Overlay extends OverlayParts {
     this.puller?.busy(from, first, first + count, retryAfterMs);
   }
 
-  wants(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    const strained = this.partners.isStrained(this.neighbours);
-    if (this.serving.asked(from, ranges, pairs, strained)) this.#pumpSome.add(from);
+  wants(from: Neighbour, ranges: Float64Array, pairs: number, isPatient: boolean): void {
+    const isStrained = this.partners.isStrained(this.neighbours);
+    const once = isPatient && this.source !== undefined;
+    if (this.serving.asked(from, ranges, pairs, { isStrained, once })) this.#pumpSome.add(from);
   }
 
   cancelled(from: Neighbour, ranges: Float64Array, pairs: number): void {

@@ -12,7 +12,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { FRAME_TYPES } from "../base/layout.ts";
+import { FRAME_TYPES, GET_FLAG_PATIENT } from "../base/layout.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { encodeRanges } from "../protocol/r10-binary.ts";
 import { Picker } from "../stream/picker.ts";
@@ -448,7 +448,12 @@ export class Puller {
 
   #send(neighbour: Neighbour, indices: FragmentIndex[]): void {
     this.#context.counters.requestsSent += indices.length;
-    neighbour.link.transmit(encodeRanges(FRAME_TYPES.GET, this.#tag, 0, rangesOf(indices)));
+    // The source peer's upload is everybody's: what it just gave another comes from there.
+    const flags = neighbour.isSource && this.#suppliers.size > 1 ? GET_FLAG_PATIENT : 0;
+    const ranges = rangesOf(indices);
+    neighbour.link.transmit(
+      encodeRanges(FRAME_TYPES.GET, this.#tag, 0, ranges, ranges.length / 2, flags),
+    );
   }
 }
 

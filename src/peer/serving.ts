@@ -6,10 +6,13 @@
  * a small part of it only: whoever it makes late by serving more asks elsewhere in turn, and so a
  * few late pushes would grow into an overlay that pulls what was to be pushed, much of it twice.
  * Something is always served, for this node may be the only one that holds it.
+ *
+ * The source peer gives each fragment to one at a time of those who ask for it and have others to
+ * get it from: what is late on its way is late for all of them, and they would all ask at once.
  */
 
 import { BUSY_RETRY_MS, SERVE_WAIT_MS } from "../base/limits.ts";
-import type { MonoMs } from "../base/units.ts";
+import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { BUSY, encodeFrame } from "../protocol/r10.ts";
 import type { PeerContext } from "./context.ts";
 import type { Neighbour } from "./neighbour.ts";
@@ -21,12 +24,27 @@ const SERVED_EVERY_MS = 125;
 /** ... and so many at once. */
 const SERVED_AT_ONCE = 8;
 
+/** What was served on request goes to the next patient one after this. */
+const GIVEN_AGAIN_MS = 1_000;
+/** So many are remembered. */
+const GIVEN_MAX = 1_024;
+
+/** How requests are looked at. */
+export interface Asking {
+  /** This node has nothing to spare. */
+  readonly isStrained: boolean;
+  /** The asker may be declined what was just given to another. */
+  readonly once: boolean;
+}
+
 export class Serving {
   readonly #context: PeerContext;
   readonly #tag: Uint8Array;
   /** Fragments that are served however strained this node is; below 0 when it was asked for more. */
   #allowance = SERVED_AT_ONCE;
   #allowedMs: MonoMs;
+  /** When what was given last, the oldest first. */
+  readonly #given = new Map<FragmentIndex, MonoMs>();
 
   constructor(context: PeerContext, tag: Uint8Array) {
     this.#context = context;
@@ -40,16 +58,17 @@ export class Serving {
   }
 
   /** GET arrived: `pairs` (first, count) in `ranges`. Returns whether something is to be served. */
-  asked(from: Neighbour, ranges: Float64Array, pairs: number, strained: boolean): boolean {
+  asked(from: Neighbour, ranges: Float64Array, pairs: number, how: Asking): boolean {
     const { now, counters } = this.#context;
-    if (strained && !this.#allows(ranges, pairs)) {
+    if (how.isStrained && !this.#allows(ranges, pairs)) {
       for (let i = 0; i < pairs; i++) {
         this.#decline(from, ranges[2 * i] as number, ranges[2 * i + 1] as number);
       }
       return false;
     }
-    counters.requestsBeyondCredit += from.wants(ranges, pairs, now.monoMs);
-    return true;
+    const served = how.once ? this.#give(from, ranges, pairs) : ranges.subarray(0, 2 * pairs);
+    counters.requestsBeyondCredit += from.wants(served, served.length / 2, now.monoMs);
+    return served.length > 0;
   }
 
   /** Declines all that neighbours asked for of whom nothing was served for SERVE_WAIT_MS. */
@@ -62,6 +81,46 @@ export class Serving {
         this.#decline(neighbour, toServe[i] as number, toServe[i + 1] as number);
       }
       toServe.length = 0;
+    }
+  }
+
+  /** Of `pairs` ranges those that nobody was given lately, as ranges; the others are declined. */
+  #give(from: Neighbour, ranges: Float64Array, pairs: number): Float64Array {
+    const given: number[] = [];
+    let left = GIVEN_MAX;
+    for (let i = 0; i < pairs; i++) {
+      const first = ranges[2 * i] as FragmentIndex;
+      const end = first + (ranges[2 * i + 1] as number);
+      const to = Math.min(end, first + left);
+      left -= to - first;
+      for (let low = first; low < to; ) {
+        const gives = this.#mayGive(low);
+        let high = low + 1;
+        while (high < to && this.#mayGive(high) === gives) high++;
+        if (gives) given.push(low, high - low);
+        else this.#decline(from, low, high - low);
+        low = high;
+      }
+      if (to < end) this.#decline(from, to, end - to);
+    }
+    for (let i = 0; i < given.length; i += 2)
+      this.#note(given[i] as number, given[i + 1] as number);
+    return Float64Array.from(given);
+  }
+
+  #mayGive(index: FragmentIndex): boolean {
+    const givenMs = this.#given.get(index);
+    return givenMs === undefined || this.#context.now.monoMs - givenMs >= GIVEN_AGAIN_MS;
+  }
+
+  #note(first: FragmentIndex, count: number): void {
+    for (let index = first; index < first + count; index++) {
+      this.#given.delete(index);
+      this.#given.set(index, this.#context.now.monoMs);
+    }
+    for (const oldest of this.#given.keys()) {
+      if (this.#given.size <= GIVEN_MAX) break;
+      this.#given.delete(oldest);
     }
   }
 

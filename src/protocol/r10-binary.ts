@@ -29,6 +29,7 @@ import {
   FRAME_VERSION,
   FRAME_VERSION_AT,
   FRAME_VERSION_MIN,
+  GET_FLAG_PATIENT,
   HAVE_FLAG_HELD_BACK,
   OVERLAY_TAG_BYTES,
   PING_BYTES,
@@ -168,7 +169,7 @@ export function encodeRanges(
   putTag(frame, RANGES_TAG, tag);
   putU64(frame, RANGES_START, start);
   putU32(frame, RANGES_COUNT, pairs);
-  assert(have ? (flags & ~HAVE_FLAG_HELD_BACK) === 0 : flags === 0, "flags of ranges");
+  assert((flags & ~rangesFlags(type)) === 0, "flags of ranges");
   putU32(frame, RANGES_FLAGS, flags);
   let next = -1;
   for (let i = 0; i < pairs; i++) {
@@ -181,6 +182,12 @@ export function encodeRanges(
     putU32(frame, RANGES_HEADER_BYTES + RANGE_BYTES * i + 8, count);
   }
   return frame;
+}
+
+/** The flags that a frame of this type may carry. */
+function rangesFlags(type: number): number {
+  if (type === FRAME_TYPES.HAVE) return HAVE_FLAG_HELD_BACK;
+  return type === FRAME_TYPES.GET ? GET_FLAG_PATIENT : 0;
 }
 
 /**
@@ -199,7 +206,7 @@ export function readRanges(
   const pairs = u32At(memory, offset + RANGES_COUNT);
   if (pairs > RANGES_PER_FRAME_MAX || (pairs === 0 && !have)) malformed("number of ranges");
   if (frameBytes !== RANGES_HEADER_BYTES + RANGE_BYTES * pairs) malformed("length of ranges");
-  const reserved = have ? ~HAVE_FLAG_HELD_BACK : ~0;
+  const reserved = ~rangesFlags(memory[offset + FRAME_TYPE] as number);
   if ((u32At(memory, offset + RANGES_FLAGS) & reserved) !== 0) malformed("reserved bits set");
   const start = indexAt(memory, offset + RANGES_START);
   if (!have && start !== 0) malformed("start set");
@@ -224,8 +231,8 @@ export function readHaveStart(memory: Uint8Array, offset: number): number {
   return indexAt(memory, offset + RANGES_START);
 }
 
-/** HAVE: HAVE_FLAG_HELD_BACK or 0. Call after readRanges accepted. */
-export function readHaveFlags(memory: Uint8Array, offset: number): number {
+/** HAVE: HAVE_FLAG_*, GET: GET_FLAG_*, others 0. Call after readRanges accepted. */
+export function readRangesFlags(memory: Uint8Array, offset: number): number {
   return u32At(memory, offset + RANGES_FLAGS);
 }
 

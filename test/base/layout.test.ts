@@ -91,6 +91,7 @@ describe("layout", () => {
         "FRAME_VERSION": 1,
         "FRAME_VERSION_AT": 5,
         "FRAME_VERSION_MIN": 1,
+        "GET_FLAG_PATIENT": 1,
         "HAVE_FLAG_HELD_BACK": 1,
         "MESSAGE_BODY": 8,
         "OVERLAY_TAG_BYTES": 8,

@@ -92,7 +92,7 @@ describe("a node whose way out has nothing to spare", () => {
     const served = (count: number, isStrained = true): number => {
       const before = asked.length;
       for (let i = 0; i < count; i++) {
-        serving.asked(neighbour, Float64Array.of(next++, 1), 1, isStrained);
+        serving.asked(neighbour, Float64Array.of(next++, 1), 1, { isStrained, once: false });
       }
       return asked.length - before;
     };
@@ -133,13 +133,51 @@ describe("a node whose way out has nothing to spare", () => {
     const { serving, sent, served, asked } = strained();
     const { neighbour } = scene([]);
     Object.assign(neighbour, { wants: () => asked.push(-1) - asked.length });
-    expect(serving.asked(neighbour, Float64Array.of(0, 64), 1, true)).toBe(true);
+    expect(
+      serving.asked(neighbour, Float64Array.of(0, 64), 1, { isStrained: true, once: false }),
+    ).toBe(true);
     expect(served(1)).toBe(0);
     serving.pushed(64);
     expect(served(1)).toBe(0);
     serving.pushed(8);
     expect(served(1)).toBe(1);
     expect(sent.length).toBe(2);
+  });
+
+  it("gives each fragment to one patient asker a second", () => {
+    const { serving, sent, advance } = strained();
+    const { neighbour } = scene([]);
+    const served: number[][] = [];
+    const wants = (ranges: Float64Array): number => served.push([...ranges]) * 0;
+    Object.assign(neighbour, {
+      wants,
+      link: { transmit: (b: Uint8Array) => sent.push(busyOf(b)) },
+    });
+    const ask = (once: boolean, ...ranges: number[]): boolean => {
+      const how = { isStrained: false, once };
+      return serving.asked(neighbour, Float64Array.from(ranges), ranges.length / 2, how);
+    };
+    expect(ask(true, 0, 4, 8, 1)).toBe(true);
+    expect(ask(true, 2, 4, 8, 1)).toBe(true);
+    expect(ask(true, 3, 2)).toBe(false);
+    expect(served.splice(0)).toEqual([[0, 4, 8, 1], [4, 2], []]);
+    expect(sent.splice(0).map(({ first, count }) => [first, count])).toEqual([
+      [2, 2],
+      [8, 1],
+      [3, 2],
+    ]);
+    expect(ask(false, 0, 4)).toBe(true);
+    advance(1_000);
+    expect(ask(true, 0, 4)).toBe(true);
+    // However many are asked for, so many are looked at; and nothing of it is remembered for ever.
+    expect(ask(true, 10_000, 4_000_000_000)).toBe(true);
+    expect(served.splice(0)).toEqual([
+      [0, 4],
+      [0, 4],
+      [10_000, 1_024],
+    ]);
+    expect(sent.map(({ first, count }) => [first, count])).toEqual([[11_024, 3_999_998_976]]);
+    expect(ask(true, 0, 4)).toBe(true);
   });
 
   it("serves all when it is strained no more", () => {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Mp2pError } from "../../src/base/errors.ts";
-import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { FRAME_TYPES, GET_FLAG_PATIENT } from "../../src/base/layout.ts";
 import { INDEX_MAX, RANGES_PER_FRAME_MAX } from "../../src/base/limits.ts";
 import { decodeFrame, NOTIFY } from "../../src/protocol/r10.ts";
 import * as binary from "../../src/protocol/r10-binary.ts";
@@ -93,6 +93,16 @@ describe("ranges", () => {
 
   const get = binary.encodeRanges(FRAME_TYPES.GET, tag, 0, [4, 2, 10, 1]);
   const have = binary.encodeRanges(FRAME_TYPES.HAVE, tag, 4, [4, 2]);
+  const gone = binary.encodeRanges(FRAME_TYPES.GONE, tag, 0, [4, 2]);
+
+  it("GET says whether its asker is patient", () => {
+    const patient = binary.encodeRanges(FRAME_TYPES.GET, tag, 0, [4, 2], 1, GET_FLAG_PATIENT);
+    expect(patient).toEqual(patched(binary.encodeRanges(FRAME_TYPES.GET, tag, 0, [4, 2]), 28, 1));
+    expect(binary.readRanges(...within(patient), into)).toBe(1);
+    const [memory, offset] = within(patient);
+    expect(binary.readRangesFlags(memory, offset)).toBe(GET_FLAG_PATIENT);
+  });
+
   it.each([
     ["a count of 0", patched(get, 40, 0)],
     ["touching ranges", patched(get, 44, 6)],
@@ -106,7 +116,9 @@ describe("ranges", () => {
     ["an absurd number of ranges", patched(get, 24, 255, 255, 255, 255)],
     ["no range at all in GET", patched(get.slice(0, 32), 24, 0)],
     ["a start in GET", patched(get, 16, 1)],
-    ["reserved bytes", patched(get, 28, 1)],
+    ["a reserved flag", patched(get, 28, 2)],
+    ["a flag of HAVE and one of none", patched(have, 28, 2)],
+    ["a flag where there is none", patched(gone, 28, 1)],
     ["a start beyond 2^53", patched(have, 23, 1)],
     ["a cut frame", get.slice(0, 31)],
   ])("refuses %s", (_, frame) => {
