@@ -65,6 +65,13 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
       return await receive(engine, peer, sink, options, context);
     } catch (error) {
       if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
+      if (error instanceof OperationError && error.code === "UNREACHABLE") {
+        const where = `no server at ${urls.server ?? urls.ixs} within ${options.waitMs} ms`;
+        throw new OperationError("UNREACHABLE", {
+          detail: error.detail === undefined ? where : `${where}: ${error.detail}`,
+          cause: error,
+        });
+      }
       if (error instanceof OperationError && error.code === "UNKNOWN_INDEX") {
         const waited = `${title ?? sourceId?.join(",")}, waited ${options.waitMs} ms`;
         const detail = `${waited}: not begun yet, over already, or named otherwise`;
