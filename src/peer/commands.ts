@@ -32,6 +32,8 @@ export interface OpenOverlay {
   readonly from?: StartFrom | undefined;
   /** False: this peer only forwards; nothing is to be taken. Default true. */
   readonly consume?: boolean;
+  /** Peer: last sequence numbers it took in the epochs before this one, by data source id. */
+  readonly before?: ReadonlyMap<string, SequenceNumber>;
 }
 
 /**

@@ -17,6 +17,7 @@ import type { PeerEvent, Take, TakeFragment } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
 import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
+import type { OverlayOptions } from "./overlay-options.ts";
 import { confirmedTo } from "./reach.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
 
@@ -62,9 +63,8 @@ export class ConsumerRole {
     context: PeerContext,
     window: FragmentWindow,
     settings: OverlaySettings,
-    from: StartFrom | undefined,
+    { from, consume, before }: Pick<OverlayOptions, "from" | "consume" | "before">,
     times: KnownTimes,
-    consume = true,
   ) {
     this.#context = context;
     this.#window = window;
@@ -75,7 +75,7 @@ export class ConsumerRole {
     this.#lateMs = Math.min(maxLagMs, Math.max(windowMs / 2, windowMs - PASS_AHEAD_MS));
     this.#forwards = !consume;
     this.#assembler = consume
-      ? new Assembler(window, window.start)
+      ? new Assembler(window, window.start, before)
       : new FragmentCursor(window, window.start);
   }
 

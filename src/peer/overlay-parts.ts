@@ -86,8 +86,7 @@ export abstract class OverlayParts {
       this.consumer = undefined;
     } else {
       this.source = undefined;
-      const { from, consume } = options;
-      this.consumer = new ConsumerRole(context, window, settings, from, this.times, consume);
+      this.consumer = new ConsumerRole(context, window, settings, options, this.times);
     }
   }
 

@@ -252,6 +252,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       gatherMs: command.gatherMs ?? 0,
       from: command.from,
       consume: command.consume ?? true,
+      before: command.before,
       opening: () => this.#table.isOpening(overlayId),
       blame: (link, error) => this.#keeper.fail(link, error),
       dropped: (neighbour) => {

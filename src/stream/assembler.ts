@@ -7,6 +7,8 @@
  *    fell into (looked for at most every SCAN_INTERVAL_MS while a hole stands).
  *  - What is lost is said: once as a range of fragments (skipTo), then per source when its next
  *    sequence number or its SOURCE_END shows what is missing. Nothing is skipped in silence.
+ *  - A source that goes on after its source peer started over may bring again what was taken in the
+ *    epoch before (`before`): that is dropped, and what is missing between is said.
  *
  * `head` is the next fragment to be taken in order; all below it was consumed and may be freed. A
  * batch lends memory until the next call: the fragment it lies in keeps a reference meanwhile.
@@ -76,6 +78,8 @@ export class Assembler {
   #loadedBytes = 0;
   #outOfOrder = false;
   #loads = 0;
+  /** Whether some of the loaded fragment was taken before: in another epoch. */
+  #repeats = false;
   /** Whether a source of the loaded fragment changes its content type within it. */
   #typesMixed = false;
   #entryCount = 0;
@@ -88,10 +92,15 @@ export class Assembler {
   #lostSome = false;
   #ended = false;
 
-  constructor(window: FragmentWindow, head: FragmentIndex) {
+  /** `before`: last sequence numbers taken in an epoch before, by source id. */
+  constructor(
+    window: FragmentWindow,
+    head: FragmentIndex,
+    before: ReadonlyMap<string, SequenceNumber> = new Map(),
+  ) {
     this.#window = window;
     this.#kernel = window.kernel;
-    this.#book = new SourceBook(window.kernel, (row) => this.#beginsWhole(row));
+    this.#book = new SourceBook(window.kernel, (row) => this.#beginsWhole(row), before);
     this.#head = head;
     this.#fromStart = head === 0;
     this.#entryCapacity = Math.ceil(window.fragmentBytes / layout.DATUM_HEADER_BYTES) + 1;
@@ -201,6 +210,7 @@ export class Assembler {
     this.#rows = result >>> 16;
     this.#loads++;
     this.#typesMixed = false;
+    this.#repeats = false;
     for (let row = 0; row < this.#rows; row++) this.#loadRow(row);
   }
 
@@ -211,7 +221,8 @@ export class Assembler {
     const last = this.#kernel.f64[(at + layout.DECLARATION_LAST_SEQUENCE) >>> 3] as number;
     // Who started at fragment 0 and lost some since is due all of a source it hears of late.
     const due = this.#fromStart && this.#lostSome;
-    const source = this.#book.resolve(at, base, row, this.#outOfOrder, due);
+    const whole = this.#fromStart && !this.#lostSome;
+    const source = this.#book.resolve(at, base, row, this.#outOfOrder, due, whole);
     this.#rowSources[row] = source;
     this.#rowTypes[row] = source.typeText;
     if (source.load !== this.#loads) {
@@ -219,6 +230,7 @@ export class Assembler {
       source.contentType = source.typeText;
     } else if (source.contentType !== source.typeText) this.#typesMixed = true;
     this.#rowSkipped[row] = last >= base && last < source.next;
+    if (base < source.next) this.#repeats = true;
     if (this.#outOfOrder || this.#rowSkipped[row] === true) return;
     // One fragment may declare a source again: what the rows before bring counts as expected.
     const again = source.loadedIn === this.#loaded;
@@ -274,7 +286,15 @@ export class Assembler {
   }
 
   #skips(entry: MemoryOffset): boolean {
-    return this.#rowSkipped[this.#rowOf(entry)] === true;
+    const row = this.#rowOf(entry);
+    const skipped = this.#rowSkipped[row] === true;
+    if (!this.#repeats) return skipped;
+    const { bytes, f64 } = this.#kernel;
+    // That a source ended was not said before.
+    const isEnd = bytes[entry + layout.ENTRY_KIND] === layout.RECORD_KIND_SOURCE_END;
+    if (isEnd && !this.#outOfOrder) return false;
+    const sequence = f64[(entry + layout.ENTRY_SEQUENCE) >>> 3] as number;
+    return skipped || sequence < this.sourceOf(row).next;
   }
 
   #rowOf(entry: MemoryOffset): number {

@@ -36,12 +36,19 @@ export class SourceBook {
   readonly #kernel: Kernel;
   /** Whether a declaration's data begin with a whole datum; asked for new sources only. */
   readonly #beginsWhole: (row: number) => boolean;
+  /** Last sequence numbers taken in an epoch before this one, by source id. */
+  readonly #before: ReadonlyMap<string, SequenceNumber>;
   readonly #sources = new Map<string, AssembledSource>();
   /** Last source seen under a local number: spares decoding its id again. */
   readonly #byNumber: (AssembledSource | undefined)[] = new Array(256);
 
-  constructor(kernel: Kernel, beginsWhole: (row: number) => boolean) {
+  constructor(
+    kernel: Kernel,
+    beginsWhole: (row: number) => boolean,
+    before: ReadonlyMap<string, SequenceNumber>,
+  ) {
     this.#kernel = kernel;
+    this.#before = before;
     this.#beginsWhole = beginsWhole;
   }
 
@@ -52,7 +59,8 @@ export class SourceBook {
   /**
    * The source of DECLARATION `row`, which lies at `at`; known from now on unless `passing`: data
    * past a hole make nobody known. `due`: a source heard of for the first time is due from its first
-   * datum on.
+   * datum on. `whole`: nothing of this epoch was missed, so one that does not begin with 1 goes on
+   * where the epoch before had it.
    */
   resolve(
     at: MemoryOffset,
@@ -60,6 +68,7 @@ export class SourceBook {
     row: number,
     passing: boolean,
     due: boolean,
+    whole: boolean,
   ): AssembledSource {
     const { view, bytes } = this.#kernel;
     const idAt = view.getUint32(at + layout.DECLARATION_ID_OFFSET, true);
@@ -73,7 +82,8 @@ export class SourceBook {
       source = this.#sources.get(id);
       if (source === undefined) {
         // Who started at fragment 0 and lost some since is due all of a source it hears of late.
-        const first = due ? 1 : base;
+        const last = whole && base > 1 ? this.#before.get(id) : undefined;
+        const first = due ? 1 : last === undefined ? base : last + 1;
         source = {
           id,
           idBytes: idCopy,
@@ -82,7 +92,7 @@ export class SourceBook {
           typeText: "",
           next: first,
           first,
-          begun: due || this.#beginsWhole(row),
+          begun: due || last !== undefined || this.#beginsWhole(row),
           ended: false,
           loadedIn: -1,
           loadedNext: first,

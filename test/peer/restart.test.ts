@@ -147,6 +147,48 @@ describe("a source peer that was killed and starts over with its key", () => {
     for (const peer of peers) expect(taken(peer)).toEqual(all);
   });
 
+  it("a data source that goes on where it was is not written twice; what is missing is said", () => {
+    const { world } = scene();
+    const payload = (sequence: number): Uint8Array => new Uint8Array(500 + sequence);
+    const write = (owner: Node, sourceId: string, from: number, to: number): void => {
+      for (let n = from; n <= to; n++) {
+        expect(owner.writeTo(owner.overlayId, sourceId, [payload(n)]).accepted).toBe(1);
+      }
+    };
+    const first = source(world).register("far").register("lost").register("new");
+    const peers = joined(world, 2);
+    for (const id of ["far", "lost", "new"]) write(first, id, 1, 60);
+    world.run(() => peers.every((peer) => peer.taken.length === 180), 20_000);
+    first.crash();
+    world.advance(500);
+    const again = source(world, { keys: first.keys });
+    const { overlayId } = again;
+    const register = { kind: "registerDataSource", overlayId, contentType: "" } as const;
+    again.command({ ...register, sourceId: "far", firstSequence: 41 });
+    again.command({ ...register, sourceId: "lost", firstSequence: 66 });
+    again.command({ ...register, sourceId: "new" });
+    world.run(() => peers.every((peer) => peer.has("sessionRestarted")), 10_000);
+    write(again, "far", 41, 55);
+    // One fragment holds some that came before and some that did not.
+    write(again, "far", 56, 80);
+    write(again, "lost", 66, 70);
+    write(again, "new", 1, 5);
+    again.end();
+    world.run(() => peers.every((peer) => peer.has("ended")), 20_000);
+    for (const peer of peers) {
+      const of = (id: string): number[] =>
+        peer.taken.filter(({ sourceId }) => sourceId === id).map(({ sequence }) => sequence);
+      const upTo = (last: number): number[] => Array.from({ length: last }, (_, i) => i + 1);
+      expect(of("far")).toEqual(upTo(80));
+      expect(of("lost")).toEqual([...upTo(60), 66, 67, 68, 69, 70]);
+      // It began anew with 1.
+      expect(of("new")).toEqual([...upTo(60), ...upTo(5)]);
+      expect(peer.eventsOf("gap").map(({ gap }) => gap)).toEqual([
+        { kind: "data", sourceId: "lost", from: 61, to: 65 },
+      ]);
+    }
+  });
+
   it("a peer whose consumer is behind takes all of the epoch before first", () => {
     const { world } = scene();
     const first = source(world);

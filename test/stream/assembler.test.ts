@@ -20,8 +20,12 @@ const datum = (number: number, bytes = 4): RecordPlan => ({
 });
 const end = (number: number, last: number): RecordPlan => ({ kind: "end", number, last });
 
-function receive(fragments: readonly (readonly RecordPlan[] | undefined)[], start = 0): Receiver {
-  const receiver = new Receiver(createMemory(), 4096, { start });
+function receive(
+  fragments: readonly (readonly RecordPlan[] | undefined)[],
+  start = 0,
+  before?: ReadonlyMap<string, number>,
+): Receiver {
+  const receiver = new Receiver(createMemory(), 4096, { start, before });
   fragments.forEach((plans, i) => {
     if (plans !== undefined) receiver.store(start + i, buildFragment(plans, start + i));
   });
@@ -29,6 +33,54 @@ function receive(fragments: readonly (readonly RecordPlan[] | undefined)[], star
 }
 const taken = (receiver: Receiver): string[] =>
   receiver.taken.map(({ sourceId, sequence }) => `${sourceId}${sequence}`);
+
+describe("what was taken in an epoch before", () => {
+  const before = new Map([["a", 5]]);
+  const resumed = (...fragments: (readonly RecordPlan[] | undefined)[]): Receiver =>
+    receive(fragments, 0, before);
+
+  it("is dropped when its source goes on, whole fragments and parts of them", () => {
+    const receiver = resumed(
+      [declare(0, "a", 3), datum(0), datum(0), declare(1, "b", 9), datum(1)],
+      [declare(0, "a", 5), datum(0), datum(0), datum(0)],
+      [declare(0, "a", 8), datum(0), end(0, 8)],
+    );
+    receiver.take();
+    expect(taken(receiver)).toEqual(["b9", "a6", "a7", "a8"]);
+    expect(receiver.gaps).toEqual([]);
+    expect(receiver.assembler.sources.get("a")).toMatchObject({ next: 9, ended: true });
+  });
+
+  it("and nothing but that: a source that ends there has ended", () => {
+    const receiver = resumed([declare(0, "a", 4), datum(0), datum(0), end(0, 5)]);
+    receiver.take();
+    expect(taken(receiver)).toEqual([]);
+    expect(receiver.assembler.sources.get("a")).toMatchObject({ next: 6, ended: true });
+  });
+
+  it("what is missing between is said", () => {
+    const receiver = resumed([declare(0, "a", 8), datum(0)]);
+    receiver.take();
+    expect(taken(receiver)).toEqual(["a8"]);
+    expect(receiver.gaps).toEqual([{ kind: "data", sourceId: "a", from: 6, to: 7 }]);
+  });
+
+  it("a source that begins with 1 is a new one", () => {
+    const receiver = resumed([declare(0, "a", 1), datum(0), datum(0)]);
+    receiver.take();
+    expect(taken(receiver)).toEqual(["a1", "a2"]);
+  });
+
+  it("is not guessed after a loss, or by who came later", () => {
+    const late = receive([[declare(0, "a", 4), datum(0)]], 7, before);
+    late.take();
+    expect(taken(late)).toEqual(["a4"]);
+    const holed = resumed(undefined, [declare(0, "a", 4), datum(0)]);
+    holed.assembler.skipTo(1);
+    holed.take();
+    expect(taken(holed)).toEqual(["a4"]);
+  });
+});
 
 describe("Assembler", () => {
   it("lets data of another source past a hole, once, and never the holed source's own", () => {

@@ -67,7 +67,11 @@ export class Receiver {
   constructor(
     memory: EngineMemory,
     fragmentBytes: number,
-    options: { readonly start?: number; readonly windowBytes?: number } = {},
+    options: {
+      readonly start?: number;
+      readonly windowBytes?: number;
+      readonly before?: ReadonlyMap<string, number> | undefined;
+    } = {},
   ) {
     this.memory = memory;
     const start = options.start ?? 0;
@@ -77,7 +81,7 @@ export class Receiver {
       bytes: options.windowBytes ?? 4 << 20,
       fragmentBytes,
     });
-    this.assembler = new Assembler(this.window, start);
+    this.assembler = new Assembler(this.window, start, options.before);
     this.#checker = new FragmentChecker(memory, fragmentBytes);
     this.#cursor = memory.open();
   }

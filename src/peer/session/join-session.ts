@@ -30,7 +30,7 @@ import * as known from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
-import { epochEnd, fileSettings, lostText, Successor, type SuccessorHost } from "./successor.ts";
+import { fileSettings, lostText, Successor, type SuccessorHost } from "./successor.ts";
 import { verifyIndexFile } from "./verify-index.ts";
 
 /** Below this it asks the OMS for more members. */
@@ -267,6 +267,7 @@ export class JoiningSession extends SessionBase {
       role: "peer",
       from,
       consume: this.#options.consume ?? true,
+      before: this.#next.lastTaken,
       settings: fileSettings(file, sessionEpoch, sourcePeerId, this.#options.node),
     });
     if (!opened || this.#moving) return opened;
@@ -416,7 +417,7 @@ export class JoiningSession extends SessionBase {
   /** Leaves the epoch before and opens the next in one turn, so that the consumer has always one. */
   #openNext(file: IndexFile, sessionEpoch: number): void {
     const overlayId = this.overlayId as string;
-    const before = epochEnd(this.outlet.overlay(overlayId), this.#sessionEpoch);
+    const before = this.#next.leaves(this.outlet.overlay(overlayId), this.#sessionEpoch);
     this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true, movesOn: true });
     // Whatever this node asked for at first: of what follows it wants all there is.
     const opened = this.#open(file, sessionEpoch, "oldest");
@@ -426,13 +427,9 @@ export class JoiningSession extends SessionBase {
     this.#metSource = false;
     this.#members.clear();
     if (!opened) return;
-    this.outlet.event({
-      kind: "sessionRestarted",
-      sessionId: this.sessionId,
-      overlayId: file.overlayId,
-      sessionEpoch,
-      before,
-    });
+    const { sessionId } = this;
+    const to = { overlayId: file.overlayId, sessionEpoch };
+    this.outlet.event({ kind: "sessionRestarted", sessionId, ...to, before });
   }
 
   // ------------------------------------------------------------------------------ members

@@ -5,7 +5,7 @@
  * A file is believed only with its signature.
  */
 
-import { bytesEqual, type MonoMs, type PeerId } from "../../base/units.ts";
+import { bytesEqual, type MonoMs, type PeerId, type SequenceNumber } from "../../base/units.ts";
 import {
   decodeIndexFile,
   type IndexFile,
@@ -45,10 +45,23 @@ export class Successor {
   readonly #context: PeerContext;
   readonly #host: SuccessorHost;
   #sinceMs: MonoMs = Number.NEGATIVE_INFINITY;
+  readonly #lastTaken = new Map<string, SequenceNumber>();
 
   constructor(context: PeerContext, host: SuccessorHost) {
     this.#context = context;
     this.#host = host;
+  }
+
+  /** Last sequence numbers taken in the epochs that were left, by data source id. */
+  get lastTaken(): ReadonlyMap<string, SequenceNumber> {
+    return this.#lastTaken;
+  }
+
+  /** `overlay` is about to be left for the next epoch: how far this peer came in it. */
+  leaves(overlay: Overlay | undefined, sessionEpoch: number): EpochEnd {
+    const before = epochEnd(overlay, sessionEpoch);
+    for (const { sourceId, last } of before.sources) this.#lastTaken.set(sourceId, last);
+    return before;
   }
 
   /** Whether it was looked for within the last minute. */
@@ -127,7 +140,7 @@ export function fileSettings(
 }
 
 /** How far a peer came in an overlay that is about to be left for the next epoch. */
-export function epochEnd(overlay: Overlay | undefined, sessionEpoch: number): EpochEnd {
+function epochEnd(overlay: Overlay | undefined, sessionEpoch: number): EpochEnd {
   const consumer = overlay?.consumer;
   const sources = [...(consumer?.assembler.sources.values() ?? [])];
   return {
