@@ -84,6 +84,9 @@ export const BUSY_RETRY_MS = 500;
 /** Indices per GET, HAVE or GONE frame; more go into further frames. */
 export const RANGES_PER_FRAME_MAX = 512;
 
+/** A data source goes on behind this at most: its numbers never come near what 53 bits hold. */
+export const HELD_MAX = 2 ** 52;
+
 /** HAVE leaves when so many fragments have gathered ... */
 export const HAVE_BATCH_FRAGMENTS = 16;
 /** ... or the oldest has waited this long for those that could send it another time ... */

@@ -4,6 +4,7 @@
  */
 
 import { readFileSync } from "node:fs";
+import { EXIT } from "./exit.ts";
 import { runProgram } from "./program.ts";
 
 const manifest: { readonly version: string } = JSON.parse(
@@ -12,6 +13,10 @@ const manifest: { readonly version: string } = JSON.parse(
 
 // Whoever reads our words may be gone; that is no reason to fail. Data have their own watch.
 process.stderr.on("error", () => undefined);
+let outputError: NodeJS.ErrnoException | undefined;
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") outputError ??= error;
+});
 
 const code = await runProgram(
   process.argv.slice(2),
@@ -39,4 +44,8 @@ await Promise.all(
       }),
   ),
 );
+if (outputError !== undefined && code === EXIT.ok) {
+  process.stderr.write(`mp2p: error: standard output: ${outputError.message}\n`);
+  process.exit(EXIT.failure);
+}
 process.exit(code);

@@ -34,7 +34,8 @@ export async function runStatus(options: StatusCommandOptions): Promise<ExitCode
       context.reporter.warn("trouble", { code: error.code }, sentenceOf(error));
     }
     if (options.watch) await pause(options.intervalMs, signals.signal);
-  } while (options.watch && signals.received === undefined);
+    // Whoever read along may be gone.
+  } while (options.watch && signals.received === undefined && process.stdout.writable);
   return signals.exitCode(EXIT.ok);
 }
 

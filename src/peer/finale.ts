@@ -143,7 +143,8 @@ export class Finale {
 
   /** Called before the neighbour is closed; `leaving`: because this node goes. */
   memberWent(neighbour: Neighbour, leaving: boolean): void {
-    if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
+    if (neighbour.lostSome) this.#membersBehind.add(neighbour.peerId);
+    else if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
     else if (leaving) this.#membersBehind.add(neighbour.peerId);
     if (neighbour.isSource) this.#aloneSinceMs = this.#context.now.monoMs;
   }
@@ -168,7 +169,8 @@ export class Finale {
       const neighbour = linked.get(peerId);
       const acked = neighbour?.ackedTo ?? 0;
       const hasAll = this.#endIndex !== undefined && acked > this.#endIndex;
-      if (hasAll || this.#membersCompleted.has(peerId)) complete++;
+      const isShort = this.#membersBehind.has(peerId) || neighbour?.lostSome === true;
+      if (!isShort && (hasAll || this.#membersCompleted.has(peerId))) complete++;
       else if (neighbour !== undefined || this.#membersBehind.has(peerId)) behind++;
     }
     return { complete, left: this.#membersSeen.size - complete - behind, behind };

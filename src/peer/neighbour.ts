@@ -15,6 +15,9 @@ import type { Picker } from "../stream/picker.ts";
 import type { FragmentWindow, WindowMap } from "../stream/window.ts";
 import type { Lane, PeerLink } from "./link.ts";
 
+/** So many ranges that it asked for are kept, two numbers each. */
+const SERVE_NUMBERS_MAX = 2 * RANGES_PER_FRAME_MAX;
+
 export class Neighbour {
   /** The overlay it is a neighbour in. */
   readonly overlay: object;
@@ -92,6 +95,8 @@ export class Neighbour {
   lastDataMs: MonoMs = 0;
   /** Complete: out of good standing; it counts no more for what may be freed. */
   lagging = false;
+  /** Lagging, it was left behind: some of what it lacked was freed. */
+  lostSome = false;
   /** It says that it is full because of others, not of itself. */
   heldBack = false;
   ackedTo: FragmentIndex = 0;
@@ -215,7 +220,9 @@ export class Neighbour {
       beyond += count - granted;
       if (granted > 0) this.toServe.push(first, granted);
     }
-    while (this.toServe.length > 2 * RANGES_PER_FRAME_MAX) this.toServe.splice(0, 2);
+    if (this.toServe.length > SERVE_NUMBERS_MAX) {
+      this.toServe.splice(0, this.toServe.length - SERVE_NUMBERS_MAX);
+    }
     return beyond;
   }
 
@@ -224,23 +231,32 @@ export class Neighbour {
     return index < this.grantedLimit && this.holds(index);
   }
 
-  /** It takes back what it asked for in `pairs` ranges, and needs none of it pushed. */
+  /**
+   * It takes back what it asked for in `pairs` ascending ranges, and needs none of it pushed. What is
+   * left of its requests may be more pieces than are kept: the oldest are dropped.
+   */
   cancelled(ranges: Float64Array, pairs: number): void {
     for (let i = 0; i < pairs; i++) {
       const first = ranges[2 * i] as number;
-      const end = first + (ranges[2 * i + 1] as number);
-      this.#window.mark(this.sent, first, end);
-      const kept: number[] = [];
-      for (let j = 0; j < this.toServe.length; j += 2) {
-        const low = this.toServe[j] as number;
-        const high = low + (this.toServe[j + 1] as number);
-        const before = Math.min(high, first) - low;
-        if (before > 0) kept.push(low, before);
-        const after = high - Math.max(low, end);
-        if (after > 0) kept.push(high - after, after);
-      }
-      this.toServe.splice(0, this.toServe.length, ...kept);
+      this.#window.mark(this.sent, first, first + (ranges[2 * i + 1] as number));
     }
+    // From the newest on, and no further than is kept: what others send must not cost its square.
+    const kept: number[] = [];
+    for (let j = this.toServe.length - 2; j >= 0 && kept.length < SERVE_NUMBERS_MAX; j -= 2) {
+      const low = this.toServe[j] as number;
+      let high = low + (this.toServe[j + 1] as number);
+      let i = rangesBefore(ranges, pairs, high) - 1;
+      for (; i >= 0 && kept.length < SERVE_NUMBERS_MAX; i--) {
+        const first = ranges[2 * i] as number;
+        const end = first + (ranges[2 * i + 1] as number);
+        if (end <= low) break;
+        if (end < high) kept.push(high - end, end);
+        high = Math.min(high, first);
+        if (high <= low) break;
+      }
+      if (high > low) kept.push(high - low, low);
+    }
+    this.toServe.splice(0, this.toServe.length, ...kept.slice(0, SERVE_NUMBERS_MAX).reverse());
   }
 
   startMoved(start: FragmentIndex): void {
@@ -291,4 +307,16 @@ function endOfBuffermap(memory: Uint8Array, header: BuffermapHeader): FragmentIn
   if (bitsBytes === 0) return start + run;
   const last = memory[bitsOffset + bitsBytes - 1] as number;
   return start + run + 1 + 8 * bitsBytes - (Math.clz32(last) - 24);
+}
+
+/** How many of `pairs` ascending ranges begin below `index`. */
+function rangesBefore(ranges: Float64Array, pairs: number, index: FragmentIndex): number {
+  let low = 0;
+  let high = pairs;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((ranges[2 * middle] as number) < index) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -393,7 +393,8 @@ export class Overlay extends OverlayParts {
     const confirmed = this.known;
     this.#watchStanding(confirmed);
     if (this.consumer !== undefined) {
-      for (const event of this.consumer.repair(this.neighbours, confirmed, this.options.opening()))
+      const heard = this.puller?.withoutMute(this.neighbours) ?? this.neighbours;
+      for (const event of this.consumer.repair(heard, confirmed, this.options.opening()))
         this.event(event);
     }
     this.advertiser.refreshClipped(false);

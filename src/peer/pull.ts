@@ -77,6 +77,8 @@ export class Puller {
   readonly #cancels = new Map<Neighbour, FragmentIndex[]>();
   /** Asked for, or under verification. */
   readonly #underWay: WindowMap;
+  /** Asked for of a member that did not answer in time. */
+  readonly #letDown: WindowMap;
   /** Substreams are left to their partners from these indices on. */
   readonly #bounds: Float64Array;
   /** What the partner of each substream owes first, and since when. */
@@ -101,6 +103,7 @@ export class Puller {
     this.#patienceMs = patienceMs;
     this.#times = new KnownTimes(patienceMs + 1_000);
     this.#underWay = window.createMap();
+    this.#letDown = window.createMap();
     this.#bounds = new Float64Array(substreams);
     this.#owedIndex = new Float64Array(substreams);
     this.#owedMs = new Float64Array(substreams);
@@ -128,6 +131,7 @@ export class Puller {
     const nowMs = this.#context.now.monoMs;
     if (supplier.answered(index, nowMs)) this.#due = true;
     else if ((from.pullMask & (1 << substreamOf(index, this.#substreams))) !== 0) {
+      supplier.pushed();
       supplier.pushes.pushed(index, this.#times.ageMs(index, nowMs), nowMs);
     }
   }
@@ -188,6 +192,7 @@ export class Puller {
   close(): void {
     this.picker.close();
     this.#window.releaseMap(this.#underWay);
+    this.#window.releaseMap(this.#letDown);
   }
 
   checkInvariants(neighbours: readonly Neighbour[]): void {
@@ -207,8 +212,11 @@ export class Puller {
   #askPeers(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
     if (this.picker.candidates === 0) return;
     const able: { supplier: Supplier; room: number }[] = [];
+    const hasSource = view.neighbours.some((neighbour) => neighbour.isSource);
     for (const supplier of this.#suppliers.values()) {
       if (supplier.neighbour.isSource) continue;
+      // Where there is another way, what would be asked of it in vain is not held up by that.
+      if (hasSource && supplier.isDoubtful(nowMs)) continue;
       const room = supplier.room(nowMs);
       if (room > 0) able.push({ supplier, room });
     }
@@ -255,7 +263,7 @@ export class Puller {
     }
   }
 
-  /** What nobody but the source peer holds, once its pushes had time; all, if it is alone. */
+  /** What nobody that answers but the source peer holds, once pushed in vain; all, if it is alone. */
   #askSource(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
     const { neighbours } = view;
     const source = neighbours.find((neighbour) => neighbour.isSource);
@@ -268,20 +276,31 @@ export class Puller {
     const alone = neighbours.length === 1;
     const end = Math.min(view.to, source.grantedLimit);
     const to = alone ? end : Math.min(end, this.#times.knownBefore(this.#graceMs(nowMs), nowMs));
+    const isDoubtful = (each: Neighbour) => this.#suppliers.get(each)?.isDoubtful(nowMs) === true;
+    const reliable = without(neighbours, isDoubtful);
     let index = window.firstMissing(window.start, to);
     while (index < to && room > 0) {
       if (index >= (this.#bounds[substreamOf(index, this.#substreams)] as FragmentIndex)) {
         index = window.firstMissing(nextRun(index), to);
         continue;
       }
-      const wanted =
-        !this.#window.test(this.#underWay, index) && this.picker.availabilityOf(index) === 0;
-      if (wanted && source.mayBeAskedFor(index)) {
+      const isHeld =
+        this.picker.availabilityOf(index) > 0 &&
+        !window.test(this.#letDown, index) &&
+        (reliable === neighbours || reliable.some((each) => !each.isSource && each.holds(index)));
+      const isWanted = !isHeld && !this.#window.test(this.#underWay, index);
+      if (isWanted && source.mayBeAskedFor(index)) {
         this.#ask(supplier, index, asks, nowMs);
         room--;
       }
       index = window.firstMissing(index + 1, to);
     }
+  }
+
+  /** `neighbours` without those that hold nothing, whatever they say: they never answer. */
+  withoutMute(neighbours: readonly Neighbour[]): readonly Neighbour[] {
+    const { monoMs } = this.#context.now;
+    return without(neighbours, (each) => this.#suppliers.get(each)?.isMute(monoMs) === true);
   }
 
   /** Asks a second supplier for what holds the consumer up. */
@@ -407,6 +426,7 @@ export class Puller {
       if (supplier.dueMs() > nowMs) continue;
       supplier.expire(nowMs, (index) => {
         this.#context.counters.requestTimeouts++;
+        this.#window.mark(this.#letDown, index, index + 1);
         this.#cancel(supplier.neighbour, index);
         this.#release(index);
       });
@@ -468,4 +488,12 @@ function rangesOf(indices: FragmentIndex[]): number[] {
     end = index + 1;
   }
   return ranges;
+}
+
+/** `all` itself when none of them `is`. */
+function without(
+  all: readonly Neighbour[],
+  is: (each: Neighbour) => boolean,
+): readonly Neighbour[] {
+  return all.some(is) ? all.filter((each) => !is(each)) : all;
 }

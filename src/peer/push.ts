@@ -26,20 +26,24 @@ export interface Pushing {
   readonly tag: Uint8Array;
   readonly window: FragmentWindow;
   readonly settings: { readonly substreams: number };
-  readonly serving: { pushed(count: number): void };
+  readonly serving: {
+    pushed(count: number): void;
+    gave(first: FragmentIndex, end: FragmentIndex): void;
+  };
 }
 
 /** Serves and pushes what it can. */
-export function pump(
-  context: PeerContext,
-  { window, tag, settings: { substreams }, serving }: Pushing,
-  neighbour: Neighbour,
-): void {
+export function pump(context: PeerContext, pushing: Pushing, neighbour: Neighbour): void {
+  const {
+    window,
+    settings: { substreams },
+    serving,
+  } = pushing;
   const { link, lane } = neighbour;
   const { monoMs } = context.now;
   while (neighbour.toServe.length > 0) {
     const room = link.room(lane);
-    if (room === 0 || !serveNext(context, window, tag, neighbour, room)) return;
+    if (room === 0 || !serveNext(context, pushing, neighbour, room)) return;
   }
   neighbour.trimTails(window.start);
   while ((neighbour.pushMask | neighbour.tailMask) !== 0) {
@@ -64,8 +68,7 @@ export function reconsider(neighbour: Neighbour, index: FragmentIndex): void {
 /** False when it is not this neighbour's turn to be sent something. */
 function serveNext(
   context: PeerContext,
-  window: FragmentWindow,
-  tag: Uint8Array,
+  { window, tag, serving }: Pushing,
   neighbour: Neighbour,
   room: number,
 ): boolean {
@@ -90,6 +93,7 @@ function serveNext(
       to++;
     }
     sendRun(context, window, neighbour, first, to);
+    serving.gave(first, to);
     context.counters.requestsServed += to - first;
     neighbour.servedMs = context.now.monoMs;
     from = to;

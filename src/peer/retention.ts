@@ -218,6 +218,7 @@ export class Retention {
       const missed = Math.max(from, neighbour.remoteStart);
       if (!neighbour.mapKnown || neighbour.ackedTo >= to || missed >= to) continue;
       const range = [missed, to - missed];
+      if (neighbour.lagging) neighbour.lostSome = true;
       neighbour.link.transmit(encodeRanges(FRAME_TYPES.GONE, this.#tag, 0, range));
     }
   }

@@ -8,7 +8,8 @@
  * Something is always served, for this node may be the only one that holds it.
  *
  * The source peer gives each fragment to one at a time of those who ask for it and have others to
- * get it from: what is late on its way is late for all of them, and they would all ask at once.
+ * get it from: what is late on its way is late for all of them, and they would all ask at once. Only
+ * what was really sent counts, and nobody is put off for long: others may hand on nothing.
  */
 
 import { BUSY_RETRY_MS, SERVE_WAIT_MS } from "../base/limits.ts";
@@ -24,8 +25,10 @@ const SERVED_EVERY_MS = 125;
 /** ... and so many at once. */
 const SERVED_AT_ONCE = 8;
 
-/** What was served on request goes to the next patient one after this. */
+/** What was served on request goes to the next patient one after this ... */
 const GIVEN_AGAIN_MS = 1_000;
+/** ... or when it asks for the third time. */
+const PUT_OFF_MAX = 2;
 /** So many are remembered. */
 const GIVEN_MAX = 1_024;
 
@@ -43,8 +46,10 @@ export class Serving {
   /** Fragments that are served however strained this node is; below 0 when it was asked for more. */
   #allowance = SERVED_AT_ONCE;
   #allowedMs: MonoMs;
-  /** When what was given last, the oldest first. */
-  readonly #given = new Map<FragmentIndex, MonoMs>();
+  /** When what was given last, the oldest first; undefined until somebody patient asked. */
+  #given: Map<FragmentIndex, MonoMs> | undefined;
+  /** How often each was put off, by fragment, the oldest first. */
+  readonly #putOff = new WeakMap<Neighbour, Map<FragmentIndex, number>>();
 
   constructor(context: PeerContext, tag: Uint8Array) {
     this.#context = context;
@@ -84,8 +89,17 @@ export class Serving {
     }
   }
 
-  /** Of `pairs` ranges those that nobody was given lately, as ranges; the others are declined. */
+  /** Fragments [first, end) leave for one who asked for them. */
+  gave(first: FragmentIndex, end: FragmentIndex): void {
+    if (this.#given === undefined) return;
+    for (let index = first; index < end; index++) {
+      keepNewest(this.#given, index, this.#context.now.monoMs);
+    }
+  }
+
+  /** Of `pairs` ranges those that are served now, as ranges; the others are declined. */
   #give(from: Neighbour, ranges: Float64Array, pairs: number): Float64Array {
+    this.#given ??= new Map();
     const given: number[] = [];
     let left = GIVEN_MAX;
     for (let i = 0; i < pairs; i++) {
@@ -94,34 +108,34 @@ export class Serving {
       const to = Math.min(end, first + left);
       left -= to - first;
       for (let low = first; low < to; ) {
-        const gives = this.#mayGive(low);
+        const gives = this.#mayGive(from, low);
         let high = low + 1;
-        while (high < to && this.#mayGive(high) === gives) high++;
+        while (high < to && this.#mayGive(from, high) === gives) high++;
         if (gives) given.push(low, high - low);
-        else this.#decline(from, low, high - low);
+        else this.#putOffLater(from, low, high);
         low = high;
       }
       if (to < end) this.#decline(from, to, end - to);
     }
-    for (let i = 0; i < given.length; i += 2)
-      this.#note(given[i] as number, given[i + 1] as number);
     return Float64Array.from(given);
   }
 
-  #mayGive(index: FragmentIndex): boolean {
-    const givenMs = this.#given.get(index);
-    return givenMs === undefined || this.#context.now.monoMs - givenMs >= GIVEN_AGAIN_MS;
+  #mayGive(to: Neighbour, index: FragmentIndex): boolean {
+    const givenMs = this.#given?.get(index);
+    if (givenMs === undefined || this.#context.now.monoMs - givenMs >= GIVEN_AGAIN_MS) return true;
+    return (this.#putOff.get(to)?.get(index) ?? 0) >= PUT_OFF_MAX;
   }
 
-  #note(first: FragmentIndex, count: number): void {
-    for (let index = first; index < first + count; index++) {
-      this.#given.delete(index);
-      this.#given.set(index, this.#context.now.monoMs);
+  #putOffLater(from: Neighbour, first: FragmentIndex, end: FragmentIndex): void {
+    let counts = this.#putOff.get(from);
+    if (counts === undefined) {
+      counts = new Map();
+      this.#putOff.set(from, counts);
     }
-    for (const oldest of this.#given.keys()) {
-      if (this.#given.size <= GIVEN_MAX) break;
-      this.#given.delete(oldest);
+    for (let index = first; index < end; index++) {
+      keepNewest(counts, index, (counts.get(index) ?? 0) + 1);
     }
+    this.#decline(from, first, end - first);
   }
 
   #allow(fragments: number): void {
@@ -143,4 +157,12 @@ export class Serving {
     link.transmit(encodeFrame(BUSY, { tag: this.#tag, first, count, retryAfterMs: BUSY_RETRY_MS }));
     this.#context.counters.busySent++;
   }
+}
+
+function keepNewest(map: Map<FragmentIndex, number>, index: FragmentIndex, value: number): void {
+  map.delete(index);
+  map.set(index, value);
+  if (map.size <= GIVEN_MAX) return;
+  const [oldest] = map.keys();
+  if (oldest !== undefined) map.delete(oldest);
 }

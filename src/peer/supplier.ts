@@ -25,6 +25,11 @@ const TIMEOUT_MS_MIN = 2_500;
 const TIMEOUT_MS_MAX = 6_000;
 /** Timeouts in a row after which it is asked for one fragment at a time. */
 const STRIKES_MAX = 4;
+/** And after which nobody counts on what it says that it holds, for so long. */
+const STRIKES_DOUBTFUL = 2;
+const DOUBTFUL_MS = 30_000;
+/** Without an answer for longer than a dead link stands (LINK_DEAD_MS), it holds nothing. */
+const MUTE_MS = 30_000;
 
 export class Supplier {
   readonly neighbour: Neighbour;
@@ -43,10 +48,27 @@ export class Supplier {
   #answers = 0;
   /** Timeouts since the last answer. */
   #strikes = 0;
+  #firstStrikeMs: MonoMs = 0;
+  #struckMs: MonoMs = 0;
   #notBeforeMs: MonoMs = 0;
 
   constructor(neighbour: Neighbour) {
     this.neighbour = neighbour;
+  }
+
+  /** It let several requests in a row lie: what it advertises may not be there to be had. */
+  isDoubtful(nowMs: MonoMs): boolean {
+    return this.#strikes >= STRIKES_DOUBTFUL && nowMs - this.#struckMs < DOUBTFUL_MS;
+  }
+
+  /** And nothing came of it for long: it holds nothing, whatever it says. */
+  isMute(nowMs: MonoMs): boolean {
+    return this.#strikes >= STRIKES_DOUBTFUL && nowMs - this.#firstStrikeMs >= MUTE_MS;
+  }
+
+  /** It pushed something: it is there. */
+  pushed(): void {
+    this.#strikes = 0;
   }
 
   get roundTripMs(): number {
@@ -119,7 +141,9 @@ export class Supplier {
       dropped(index);
       any = true;
     }
-    if (any) this.#strikes++;
+    if (!any) return;
+    if (this.#strikes++ === 0) this.#firstStrikeMs = nowMs;
+    this.#struckMs = nowMs;
   }
 
   /** When the first of its requests is over; Infinity when none is under way. */

@@ -27,6 +27,7 @@ import {
   DESCRIPTION_BYTES_MAX,
   FEED_FRAME_DATA_MAX,
   FRAME_BYTES_MAX,
+  HELD_MAX,
   SOURCE_ID_BYTES_MAX,
 } from "../base/limits.ts";
 import type { SequenceNumber, TimestampUs } from "../base/units.ts";
@@ -34,6 +35,7 @@ import {
   bytes,
   type Decoded,
   defineMessage,
+  integer,
   oneOf,
   optional,
   text,
@@ -62,7 +64,7 @@ export const REGISTER = defineMessage({
     contentType: text(CONTENT_TYPE_BYTES_MAX),
     /** Random, one a run of the data source: its own second link replaces the first at once. */
     instance: bytes(INSTANCE_BYTES),
-    held: u53,
+    held: integer(0, HELD_MAX),
     description: optional(text(DESCRIPTION_BYTES_MAX), ""),
     /** Software, for people. */
     agent: optional(text(64), ""),

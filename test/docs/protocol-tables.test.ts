@@ -192,7 +192,7 @@ const SAMPLES: Readonly<Record<string, unknown>> = {
 const STATUS = [Buffer.alloc(16), Buffer.alloc(32), 5, ...new Array(15).fill(0), []];
 
 const bound = (text: string): number =>
-  text.startsWith("2^53") ? 2 ** 53 + Number(text.slice(4)) : Number(text);
+  text.startsWith("2^") ? 2 ** Number(text.slice(2, 4)) + Number(text.slice(4)) : Number(text);
 
 /** Wire values that a type of the page allows, and that it does not. */
 function samplesOf(type: string): { good: unknown[]; bad: unknown[] } {

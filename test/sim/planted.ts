@@ -343,10 +343,13 @@ class AcknowledgesForOthers extends Wrapper {
   #limit = 0;
 }
 
-/** GETs for which it says so do nothing: they go out as a CANCEL of what was never asked for. */
+/** GETs for which it says so do nothing: they go out as a CANCEL of what there will never be. */
 function unasked(output: Transmit, drops: (frame: Uint8Array) => boolean): Output<unknown> {
   return rewritten(output, TYPE.GET, (frame) => {
-    if (drops(frame)) frame[6] = TYPE.CANCEL;
+    if (!drops(frame)) return frame;
+    frame[6] = TYPE.CANCEL;
+    // Each range begins 2^40 fragments further on.
+    for (let at = 32; at < frame.length; at += 12) frame[at + 5] = 1;
     return frame;
   });
 }

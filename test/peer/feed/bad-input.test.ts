@@ -9,6 +9,8 @@ import { AcceptMachine } from "../../../src/peer/feed/accept-machine.ts";
 import type { AcceptCommand, AcceptEvent } from "../../../src/peer/feed/accept-types.ts";
 import { FeedMachine } from "../../../src/peer/feed/feed-machine.ts";
 import type { FeedCommand, FeedEvent } from "../../../src/peer/feed/feed-types.ts";
+import { decodeFrame } from "../../../src/protocol/r10.ts";
+import { REGISTER } from "../../../src/protocol/r11.ts";
 import { writeMsgpack } from "../../support/msgpack-writer.ts";
 import { datumFrame, frameOf, R11 } from "../../support/raw-data-source.ts";
 
@@ -196,6 +198,21 @@ describe("the accepting side", () => {
     expect(pings.length).toBeGreaterThan(0);
     expect(driven.isClosed(2)).toBe(true);
     expect(machine.counters.deadLinks).toBe(1);
+  });
+});
+
+describe("REGISTER", () => {
+  it("with a number that leaves no room for others is refused, and nobody else notices", () => {
+    for (const [held, isTaken] of [
+      [2 ** 52, true],
+      [2 ** 52 + 1, false],
+      [Number.MAX_SAFE_INTEGER, false],
+    ] as const) {
+      const frame = register("bad", held);
+      const decode = () => decodeFrame(REGISTER, frame, 0, frame.length);
+      if (isTaken) expect(decode().held).toBe(held);
+      else expect(decode).toThrow(expect.objectContaining({ code: "MESSAGE_MALFORMED" }));
+    }
   });
 });
 

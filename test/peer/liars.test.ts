@@ -1,0 +1,91 @@
+/** One member that lies, or only takes: the others lose nothing by it. */
+
+import { describe, expect, it } from "vitest";
+import { FRAME_TYPES, GET_FLAG_PATIENT } from "../../src/base/layout.ts";
+import { encodeFrame, PARTNER } from "../../src/protocol/r10.ts";
+import { encodeBuffermap, encodeRanges } from "../../src/protocol/r10-binary.ts";
+import { type Node, type Stranger, settingsOf, World } from "./harness.ts";
+
+const NO_BITS = new Uint8Array(0);
+const DATA_COUNT = 400;
+/** A datum every 100 ms, and the time it takes to come round what a liar holds up. */
+const TURN_MS = 50;
+const TURNS_MAX = 1_400;
+
+interface Scene {
+  readonly world: World;
+  readonly source: Node;
+  readonly peers: readonly Node[];
+  /** The links of one stranger: to the source peer, and to each peer. */
+  readonly atSource: Stranger;
+  readonly atPeers: readonly Stranger[];
+}
+
+/** A source peer and three peers, all linked; a stranger takes its share of the substreams. */
+function scene(delivery: "live" | "complete"): Scene {
+  const world = new World();
+  const source = world.node();
+  const settings = settingsOf(source.keys.peerId, { delivery, maxLagMs: 10_000 });
+  source.open("source", settings, { waitPeers: 2 }).register("s");
+  const peers = [0, 1, 2].map(() => world.node().open("peer", settings).dial(source));
+  peers.forEach((peer, i) => {
+    for (const other of peers.slice(0, i)) peer.dial(other);
+  });
+  world.advance(1_000);
+  const atSource = world.stranger().join(source);
+  const atPeers = peers.map((peer) => world.stranger(atSource.keys).join(peer));
+  for (const each of [atSource, ...atPeers]) each.send(encodeBuffermap(each.tag, 0, 0, NO_BITS));
+  atSource.send(encodeFrame(PARTNER, { tag: atSource.tag, mask: 0xff, from: 0 }));
+  world.advance(500);
+  return { world, source, peers, atSource, atPeers };
+}
+
+/** Writes all data and lets the stranger do what it does at each turn, until all peers have ended. */
+function play(scene: Scene, does: (highest: number, before: number) => void): void {
+  const { world, source, peers, atSource } = scene;
+  let written = 0;
+  let before = 0;
+  for (let turn = 0; turn < TURNS_MAX && !peers.every((peer) => peer.has("ended")); turn++) {
+    if (written < DATA_COUNT && turn % 2 === 0) {
+      written += source.write("s", new Uint8Array(3_000)).accepted;
+      if (written === DATA_COUNT) source.end();
+    }
+    const { highest } = source.overlay.window;
+    // It needs nothing, so that it holds nobody up.
+    atSource.send(encodeRanges(FRAME_TYPES.HAVE, atSource.tag, highest, []));
+    does(highest, before);
+    before = highest;
+    world.advance(TURN_MS);
+  }
+  for (const peer of peers) {
+    expect(peer.has("ended")).toBe(true);
+    expect(peer.eventsOf("gap")).toEqual([]);
+    expect(peer.taken.map(({ sequence }) => sequence)).toEqual(
+      Array.from({ length: DATA_COUNT }, (_, i) => i + 1),
+    );
+  }
+}
+
+describe.each(["live", "complete"] as const)("in a %s overlay", (delivery) => {
+  it("who says that it holds everything and hands on nothing is found out", () => {
+    const all = scene(delivery);
+    play(all, (highest, before) => {
+      if (highest === before) return;
+      for (const each of all.atPeers) {
+        each.send(encodeRanges(FRAME_TYPES.HAVE, each.tag, 0, [before, highest - before]));
+      }
+    });
+    expect(all.peers.every((peer) => peer.counters.requestTimeouts > 0)).toBe(true);
+  });
+
+  it("who asks the source peer for everything again and again takes it from nobody", () => {
+    const all = scene(delivery);
+    const { atSource } = all;
+    play(all, (highest) => {
+      const first = Math.max(0, highest - 250);
+      const ranges = [first, highest - first + 20];
+      atSource.send(encodeRanges(FRAME_TYPES.GET, atSource.tag, 0, ranges, 1, GET_FLAG_PATIENT));
+    });
+    expect(all.source.counters.busySent).toBeGreaterThan(0);
+  });
+});
