@@ -10,7 +10,7 @@ import {
   type PeerOptions,
   type Run,
 } from "./command-kit.ts";
-import { integer, word, words } from "./values.ts";
+import { integer, peerIds, word, words } from "./values.ts";
 
 const OUTPUT_FORMATS = ["payload", "ndjson", "framed"] as const;
 const STARTS = ["oldest", "live", "start"] as const;
@@ -71,7 +71,7 @@ export function joinCommand(run: Run<JoinOptions>): Command {
         .argParser(integer(0, MS_MAX))
         .default(60_000),
     )
-    .option("--dial <peer id,..>", "link up with these members only (who dials is let in)", words)
+    .option("--dial <peer id,..>", "link up with these members only (who dials is let in)", peerIds)
     .addOption(
       new Option(
         "--on-restart <what>",

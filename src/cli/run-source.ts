@@ -5,7 +5,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { OperationError } from "../base/errors.ts";
+import { LocalUsageError, OperationError } from "../base/errors.ts";
 import { DATA_ID_BYTES_MAX } from "../base/limits.ts";
 import { formatAddress } from "../base/machine.ts";
 import type { EngineSource, OverlayReport, RemoteIntake } from "../host/engine-types.ts";
@@ -43,6 +43,12 @@ interface Sent {
 
 export async function runSource(options: SourceOptions): Promise<ExitCode> {
   const urls = serverUrls(options);
+  if (options.accept === undefined && (options.end !== "last" || options.waitSources !== 1)) {
+    const flag = options.end === "last" ? "--wait-sources" : "--end";
+    throw new LocalUsageError("USAGE", {
+      detail: `${flag} is about data sources on other machines: say where they come in, --accept PORT`,
+    });
+  }
   const title = requireText(options.title, "--title", 'e.g. --title "harbour sensors"');
   const context = await runContext("source", options);
   const { signals } = context;

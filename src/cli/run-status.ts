@@ -24,6 +24,10 @@ export async function runStatus(options: StatusCommandOptions): Promise<ExitCode
     allowPlaintext: options.allowPlaintext,
     signal: signals.signal,
   });
+  let isRead = true;
+  process.stdout.once("error", () => {
+    isRead = false;
+  });
   do {
     try {
       await show(client, options, context);
@@ -35,7 +39,7 @@ export async function runStatus(options: StatusCommandOptions): Promise<ExitCode
     }
     if (options.watch) await pause(options.intervalMs, signals.signal);
     // Whoever read along may be gone.
-  } while (options.watch && signals.received === undefined && process.stdout.writable);
+  } while (options.watch && signals.received === undefined && isRead);
   return signals.exitCode(EXIT.ok);
 }
 

@@ -65,7 +65,11 @@ export function simCommand(run: Run<SimOptions>): Command {
       .default("complete"),
   );
   number("--fragments <n>", "length of the stream (default 1000)", integer(1, FRAGMENTS_MAX));
-  number("--minutes <n>", "length of the stream in time, instead of --fragments", positive);
+  command.addOption(
+    new Option("--minutes <n>", "length of the stream in time, instead of --fragments")
+      .argParser(positive)
+      .conflicts("fragments"),
+  );
   number("--stream-kib <n>", "rate of the stream, KiB a second", integer(1, KIB_MAX), 512);
   number("--fragment-kib <n>", "size of a fragment, KiB", integer(1, 256), 16);
   number("--window-kib <n>", "window of each peer, KiB", integer(64, KIB_MAX), 8192);

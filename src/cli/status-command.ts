@@ -1,6 +1,6 @@
 /** `mp2p status`: its options and help. */
 
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import {
   addPlaintextOption,
   type CommonOptions,
@@ -9,7 +9,7 @@ import {
   newCommand,
   type Run,
 } from "./command-kit.ts";
-import { integer, serverUrl, word } from "./values.ts";
+import { integer, peerId, serverUrl, word } from "./values.ts";
 
 export const STATUS_ORDERS = ["lag", "spare", "contribution", "held", "random"] as const;
 const PEERS_MAX = 128;
@@ -82,11 +82,4 @@ export function statusCommand(run: Run<StatusCommandOptions>): Command {
     )
     .option("--peer <id>", "only this peer: 64 hex digits", peerId);
   return finish(addPlaintextOption(command), run, HELP);
-}
-
-function peerId(text: string): string {
-  if (!/^[0-9a-f]{64}$/i.test(text)) {
-    throw new InvalidArgumentError("Give the id of a peer: 64 hex digits.");
-  }
-  return text.toLowerCase();
 }

@@ -136,6 +136,17 @@ export function hostPorts(text: string): HostPort[] {
   return addresses;
 }
 
+/** The id of a peer. */
+export function peerId(text: string): string {
+  if (!/^[0-9a-f]{64}$/i.test(text)) {
+    throw new InvalidArgumentError("Give the id of a peer: 64 hex digits.");
+  }
+  return text.toLowerCase();
+}
+
+/** Ids of peers, separated by commas. */
+export const peerIds = (text: string): string[] => words(text).map(peerId);
+
 /** Text that must not be empty. */
 export function word(text: string): string {
   if (text === "") throw new InvalidArgumentError("It can not be empty.");

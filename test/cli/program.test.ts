@@ -182,6 +182,8 @@ describe("wrong usage is exit 2 with the cure", () => {
     ["join --server tcp://h:1", "Give a URL like"],
     ["join --from middle", "Allowed choices are oldest, live, start."],
     ["join --listen h", "Give HOST:PORT"],
+    ["join --dial abc", "64 hex digits"],
+    ["sim --minutes 1 --fragments 5", "cannot be used with option '--fragments <n>'"],
     ["join --advertise h:0", "can not be 0"],
     ["source --format xml", "Allowed choices are lines, ndjson, csv, raw, framed."],
     ["join --upload-limit fast", "Give bytes a second, e.g. 500k, 2M or 1MiB."],
