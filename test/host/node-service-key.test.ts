@@ -294,7 +294,11 @@ describe("OMS and PAMS in processes of their own", () => {
     const other = await serve(...apart, "--service-key-file", keyFile(DIGITS));
     const base = httpBase(other.urls.oms);
     const { overlayId, ownerToken } = await createOverlay(base);
-    const line = JSON.parse((await other.log.next()).value ?? "{}") as Record<string, unknown>;
+    const nextLine = async () =>
+      JSON.parse((await other.log.next()).value ?? "{}") as Record<string, unknown>;
+    // First it says what it does without.
+    expect(await nextLine()).toMatchObject({ event: "absent" });
+    const line = await nextLine();
     expect(line).toMatchObject({
       role: "oms",
       type: "pamsRefused",
