@@ -16,18 +16,21 @@
 // Needs dist/ and build/ (npm run build). Exit 1 when a content check fails, 2 on wrong options.
 import { writeFileSync } from "node:fs";
 import os from "node:os";
-import { parseArgs } from "node:util";
 import { startServers } from "../dist/server.js";
 import { CASES, FLOORS } from "./flow/cases.mjs";
 import { runFlow } from "./flow/run.mjs";
 import { describeMachine, spreadOf } from "./micro/rows.mjs";
+import { readOptions, usage } from "./options.mjs";
 
 /** Other work on more cores than this makes the figures noisy. */
 const OTHER_CORES_MAX = 0.1;
 
-const options = readOptions();
+const COMMAND = "npm run bench:flow --";
+const given = readOptions(COMMAND);
+const lengths = given.quick ? { warmSeconds: 0.1, seconds: 0.3 } : { warmSeconds: 0.7, seconds: 2 };
+const options = { ...given, ...lengths };
 const cases = CASES.filter((one) => one.name.includes(options.only));
-if (cases.length === 0) usage(`no case holds "${options.only}"`);
+if (cases.length === 0) usage(COMMAND, `no case holds "${options.only}"`);
 
 const machine = describeMachine();
 const failures = [];
@@ -131,33 +134,4 @@ function busyCoreSeconds() {
   let ms = 0;
   for (const { times } of os.cpus()) ms += times.user + times.nice + times.sys + times.irq;
   return ms / 1000;
-}
-
-function readOptions() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        quick: { type: "boolean", default: false },
-        runs: { type: "string" },
-        only: { type: "string", default: "" },
-        out: { type: "string" },
-        floors: { type: "boolean", default: false },
-      },
-    });
-    const runs = Number(values.runs ?? (values.quick ? 1 : 5));
-    if (!Number.isInteger(runs) || runs < 1) throw new Error("--runs is a count of 1 or more");
-    const lengths = values.quick
-      ? { warmSeconds: 0.1, seconds: 0.3 }
-      : { warmSeconds: 0.7, seconds: 2 };
-    return { ...values, runs, ...lengths };
-  } catch (error) {
-    return usage(error.message);
-  }
-}
-
-function usage(message) {
-  console.error(
-    `${message}\nusage: node bench/flow.mjs [--quick] [--runs N] [--only TEXT] [--out FILE] [--floors]`,
-  );
-  process.exit(2);
 }

@@ -9,7 +9,6 @@
 // Needs dist/ and build/ (npm run build). Exit 1 when the kernels do not agree on what they did,
 // 2 on wrong options. A run beside other work is marked noisy.
 import { readFileSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
 import { Bench } from "tinybench";
 import { createJsKernel } from "../dist/kernel/js-kernel.js";
 import { compileKernel, createKernelMemory, createWasmKernel } from "../dist/kernel/wasm-kernel.js";
@@ -19,8 +18,12 @@ import { checksum } from "./micro/checksum.mjs";
 import { fragments } from "./micro/fragments.mjs";
 import { picker } from "./micro/picker.mjs";
 import { describeMachine, isNoisy, spreadOf } from "./micro/rows.mjs";
+import { readOptions, usage } from "./options.mjs";
 
-const options = readOptions();
+const COMMAND = "npm run bench --";
+const given = readOptions(COMMAND);
+const [sampleMs, rounds] = given.quick ? [2, 10] : [100, 300];
+const options = { ...given, sampleMs, rounds };
 const wasm = compileKernel(
   new Uint8Array(readFileSync(new URL("../build/kernel.wasm", import.meta.url))),
 );
@@ -37,7 +40,7 @@ for (const suite of suites) {
     measure(suite.name, one);
   }
 }
-if (rows.length === 0) usage(`no case holds "${options.only}"`);
+if (rows.length === 0) usage(COMMAND, `no case holds "${options.only}"`);
 
 const floors = options.floors ? picker.floors(createKernel, options.rounds) : [];
 for (const { name, small, large, ratio, holds } of floors) {
@@ -146,32 +149,4 @@ function scaleOf(one) {
   }
   if (one.data !== undefined) return { unit: "Mdata/s", perCall: one.data / 1e6 };
   return { unit: "Mcalls/s", perCall: (one.steps ?? 1) / 1e6 };
-}
-
-function readOptions() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        quick: { type: "boolean", default: false },
-        runs: { type: "string" },
-        only: { type: "string", default: "" },
-        out: { type: "string" },
-        floors: { type: "boolean", default: false },
-      },
-    });
-    const runs = Number(values.runs ?? (values.quick ? 1 : 5));
-    if (!Number.isInteger(runs) || runs < 1) throw new Error("--runs is a count of 1 or more");
-    const { only, out, floors } = values;
-    const [sampleMs, rounds] = values.quick ? [2, 10] : [100, 300];
-    return { runs, only, out, floors, sampleMs, rounds };
-  } catch (error) {
-    return usage(error.message);
-  }
-}
-
-function usage(message) {
-  console.error(
-    `${message}\nusage: node bench/micro.mjs [--quick] [--runs N] [--only TEXT] [--out FILE] [--floors]`,
-  );
-  process.exit(2);
 }
