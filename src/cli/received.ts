@@ -1,6 +1,6 @@
 /** What a joining peer counts: data, bytes, gaps, and per source with which datum it began. */
 
-import type { DatumBatch } from "../host/engine-types.ts";
+import type { DatumBatch, PeerEvents } from "../host/engine-types.ts";
 import { bytesText, dataText } from "./units.ts";
 
 export interface MissedBefore {
@@ -9,10 +9,17 @@ export interface MissedBefore {
   readonly upTo: number;
 }
 
+/** How far the peer came before its source started over. */
+type Before = PeerEvents["restarted"]["before"];
+
 export class Received {
   startedAt = 0;
   gaps = 0;
   restarts = 0;
+  /** Whether data may be missing although no gap says so: what a source had sent before it was killed. */
+  #mayLack = false;
+  /** Last sequence numbers of those data sources that have not gone on since the last restart. */
+  readonly #awaited = new Map<string, number>();
   #data = 0;
   #bytes = 0;
   readonly #begun = new Set<string>();
@@ -24,11 +31,23 @@ export class Received {
     return { data: this.#data, bytes: this.#bytes };
   }
 
-  /** A new epoch: sequence numbers begin anew. */
-  restarted(): void {
+  /** Whether everything from the start on is known to have come. */
+  get isWhole(): boolean {
+    return this.gaps === 0 && !this.#mayLack && this.#awaited.size === 0;
+  }
+
+  /** A new epoch: sequence numbers begin anew, but for data sources on links of their own. */
+  restarted({ sources }: Pick<Before, "sources">, wanted?: ReadonlySet<string>): void {
     this.restarts++;
     this.startedAt = 0;
     this.#begun.clear();
+    const open = sources.filter(({ sourceId }) => wanted?.has(sourceId) !== false);
+    // Of whom nothing came it is not known whether there was something; nor of who began anew before.
+    if (open.length === 0 || this.#awaited.size > 0) this.#mayLack = true;
+    this.#awaited.clear();
+    for (const { sourceId, last, ended } of open) {
+      if (!ended) this.#awaited.set(sourceId, last);
+    }
   }
 
   /** Counts the data of a batch of the wanted sources; tells sources that did not begin with 1. */
@@ -45,6 +64,8 @@ export class Received {
       if (this.#begun.has(sourceId)) continue;
       this.#begun.add(sourceId);
       const upTo = batch.sequenceOf(i) - 1;
+      // It begins behind what came: nothing lies between.
+      if (upTo > 0 && this.#awaited.get(sourceId) === upTo) this.#awaited.delete(sourceId);
       if (upTo > 0 && this.startedAt > 0) missed.push({ sourceId, upTo });
     }
     return missed;

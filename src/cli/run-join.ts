@@ -104,7 +104,7 @@ async function receive(
     }
   });
   peer.on("restarted", ({ sessionEpoch, before }) => {
-    received.restarted();
+    received.restarted(before, sources);
     reporter.warn("restarted", { sessionEpoch, before }, restartSentence(sessionEpoch, before));
   });
   peer.on("gap", (gap) => {
@@ -143,7 +143,7 @@ async function receive(
   }
   sayDone(peer, received, performance.now() - beganMs, context);
   await peer.closed;
-  return received.gaps > 0 || received.restarts > 0 ? EXIT.dataLost : EXIT.ok;
+  return received.isWhole ? EXIT.ok : EXIT.dataLost;
 }
 
 function sayDone(
@@ -196,5 +196,5 @@ function progressOf(
 function restartSentence(epoch: number, before: PeerEvents["restarted"]["before"]): string {
   const came = before.sources.map(({ sourceId, last }) => `${sourceId} up to ${countText(last)}`);
   const had = came.length === 0 ? "nothing came" : `came ${came.join(", ")}`;
-  return `the source started over (epoch ${epoch}): of epoch ${before.sessionEpoch} ${had}; what it sent beyond is lost`;
+  return `the source started over (epoch ${epoch}): of epoch ${before.sessionEpoch} ${had}; what it sent beyond is lost, unless it is sent again`;
 }

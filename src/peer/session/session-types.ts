@@ -78,8 +78,12 @@ export interface EpochEnd {
   readonly sessionEpoch: number;
   /** Fragments below this came, or were reported as gaps; what the source had beyond is lost. */
   readonly fragmentsTo: FragmentIndex;
-  /** Of each data source the last sequence number that came; 0: none did. */
-  readonly sources: readonly { readonly sourceId: string; readonly last: SequenceNumber }[];
+  /** Of each data source the last sequence number that came (0: none did), and whether it ended. */
+  readonly sources: readonly {
+    readonly sourceId: string;
+    readonly last: SequenceNumber;
+    readonly ended: boolean;
+  }[];
 }
 
 /**

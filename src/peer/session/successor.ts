@@ -146,7 +146,11 @@ function epochEnd(overlay: Overlay | undefined, sessionEpoch: number): EpochEnd 
   return {
     sessionEpoch,
     fragmentsTo: consumer?.consumedTo ?? 0,
-    sources: sources.map(({ id, next }) => ({ sourceId: id, last: Math.max(0, next - 1) })),
+    sources: sources.map(({ id, next, ended }) => ({
+      sourceId: id,
+      last: Math.max(0, next - 1),
+      ended,
+    })),
   };
 }
 
