@@ -168,14 +168,14 @@ function wordOf(words: usize, bit: u32): usize {
 /** Bits from `from` on within its word. */
 // @ts-ignore: decorator
 @inline
-function headMask(from: u32): u64 {
+export function headMask(from: u32): u64 {
   return ~(<u64>0) << (from & 63);
 }
 
 /** Bits below `to` within the word of bit `to - 1`. */
 // @ts-ignore: decorator
 @inline
-function tailMask(to: u32): u64 {
+export function tailMask(to: u32): u64 {
   return ~(<u64>0) >> (63 - ((to - 1) & 63));
 }
 

@@ -6,12 +6,10 @@
  * are plain logic on the planes and are not stored; of each word only its presence is, which kinds
  * of candidates it has. Two levels of summaries over that (64 words, 64 groups) make any search a
  * few word reads, however large and empty the window is.
- *
- * Everything derived is recomputed from planes, taken, reserved and held, a word at a time
- * (`refresh`): there is no other way for it to change.
+ * The table itself is kept in picker-table.ts.
  */
 
-import { bitsShiftDown } from "./bits";
+import { bitsShiftDown, headMask, tailMask } from "./bits";
 import { assertRange, assertWords } from "./bounds";
 import {
   PICKER_ANY,
@@ -20,8 +18,6 @@ import {
   PICKER_CELL_BYTES,
   PICKER_CLASSES,
   PICKER_GROUPS,
-  PICKER_GROUP_BYTES,
-  PICKER_HELD,
   PICKER_KIND_ANY,
   PICKER_PLANES,
   PICKER_PRESENCE,
@@ -31,6 +27,7 @@ import {
   PICKER_WORDS,
   SUBSTREAM_RUN,
 } from "./layout";
+import { add, anyOf, cellOf, classOf, groupOf, refresh, subtract, summarise } from "./picker-table";
 
 /** In fewer words than this a neighbour's candidates are visited one by one for each class. */
 const MANY_WORDS: u32 = 16;
@@ -218,137 +215,6 @@ export function pickerShift(table: usize, shiftWords: u32): void {
   store<u32>(table, candidates, PICKER_CANDIDATES);
 }
 
-/** Sets the bits of `mask` in word w of `have` and counts the new ones. */
-function add(table: usize, have: usize, w: u32, mask: u64): u32 {
-  const at = have + (<usize>w << 3);
-  const before = load<u64>(at);
-  const fresh = mask & ~before;
-  if (fresh == 0) return 0;
-  store<u64>(at, before | fresh);
-  let plane = cellOf(table, w);
-  const end = plane + (PICKER_PLANES << 3);
-  for (let carry = fresh; carry != 0 && plane < end; plane += 8) {
-    const bits = load<u64>(plane);
-    store<u64>(plane, bits ^ carry);
-    carry &= bits;
-  }
-  if ((fresh & openOf(table, w)) != 0) refresh(table, w);
-  return <u32>popcnt<u64>(fresh);
-}
-
-/** Clears the bits of `mask` in word w of `have` and discounts those that were set. */
-function subtract(table: usize, have: usize, w: u32, mask: u64): u32 {
-  const at = have + (<usize>w << 3);
-  const before = load<u64>(at);
-  const gone = mask & before;
-  if (gone == 0) return 0;
-  store<u64>(at, before & ~gone);
-  let plane = cellOf(table, w);
-  const end = plane + (PICKER_PLANES << 3);
-  for (let borrow = gone; borrow != 0 && plane < end; plane += 8) {
-    const bits = load<u64>(plane);
-    store<u64>(plane, bits ^ borrow);
-    borrow &= ~bits;
-  }
-  if ((gone & openOf(table, w)) != 0) refresh(table, w);
-  return <u32>popcnt<u64>(gone);
-}
-
-/** Bits of word w that are candidates as soon as somebody holds them. */
-// @ts-ignore: decorator
-@inline
-function openOf(table: usize, w: u32): u64 {
-  const cell = cellOf(table, w);
-  const held = load<u64>(<usize>load<u32>(table, PICKER_HELD) + (<usize>w << 3));
-  return ~(load<u64>(cell, PICKER_TAKEN) | load<u64>(cell, PICKER_RESERVED) | held);
-}
-
-/** Availability 16 and more. */
-// @ts-ignore: decorator
-@inline
-function manyOf(cell: usize): u64 {
-  return (
-    load<u64>(cell, 32) |
-    load<u64>(cell, 40) |
-    load<u64>(cell, 48) |
-    load<u64>(cell, 56) |
-    load<u64>(cell, 64) |
-    load<u64>(cell, 72) |
-    load<u64>(cell, 80) |
-    load<u64>(cell, 88) |
-    load<u64>(cell, 96)
-  );
-}
-
-/** Recomputes the candidates of word w, its presence, and the summaries above. */
-function refresh(table: usize, w: u32): void {
-  const cell = cellOf(table, w);
-  const p0 = load<u64>(cell);
-  const p1 = load<u64>(cell, 8);
-  const p2 = load<u64>(cell, 16);
-  const p3 = load<u64>(cell, 24);
-  const many = manyOf(cell);
-  const any = (p0 | p1 | p2 | p3 | many) & openOf(table, w);
-  const at = anyOf(table, w);
-  const before = load<u64>(at);
-  if (any != before) {
-    store<u64>(at, any);
-    const change = <u32>popcnt<u64>(any) - <u32>popcnt<u64>(before);
-    store<u32>(table, load<u32>(table, PICKER_CANDIDATES) + change, PICKER_CANDIDATES);
-  }
-  const under16 = any & ~many;
-  const under8 = under16 & ~p3;
-  const under4 = under8 & ~p2;
-  const presence =
-    u32((under4 & ~p1) != 0) |
-    (u32((under4 & p1 & ~p0) != 0) << 1) |
-    (u32((under4 & p1 & p0) != 0) << 2) |
-    (u32((under8 & p2) != 0) << 3) |
-    (u32((under16 & p3) != 0) << 4) |
-    (u32((any & many) != 0) << 5) |
-    (u32(any != 0) << PICKER_KIND_ANY);
-  const changed = presence ^ load<u32>(cell, PICKER_PRESENCE);
-  if (changed == 0) return;
-  store<u32>(cell, presence, PICKER_PRESENCE);
-  summarise(table, w, presence, changed);
-}
-
-/** Brings the summaries of the `changed` kinds of word w up to date. */
-function summarise(table: usize, w: u32, presence: u32, changed: u32): void {
-  const group = groupOf(table, w >> 6);
-  const bit = <u64>1 << (w & 63);
-  const groupBit = <u64>1 << (w >> 6);
-  for (; changed != 0; changed &= changed - 1) {
-    const kind = ctz<u32>(changed);
-    const at = group + (<usize>kind << 3);
-    const top = table + (<usize>kind << 3);
-    const before = load<u64>(at);
-    if (((presence >> kind) & 1) != 0) {
-      store<u64>(at, before | bit);
-      if (before == 0) store<u64>(top, load<u64>(top, PICKER_TOP) | groupBit, PICKER_TOP);
-    } else {
-      store<u64>(at, before & ~bit);
-      if (before == bit) store<u64>(top, load<u64>(top, PICKER_TOP) & ~groupBit, PICKER_TOP);
-    }
-  }
-}
-
-/** Indices whose availability is that of class `kind`, candidates or not. */
-function classOf(cell: usize, kind: u32): u64 {
-  const many = manyOf(cell);
-  if (kind == 5) return many;
-  const p3 = load<u64>(cell, 24);
-  if (kind == 4) return p3 & ~many;
-  const p2 = load<u64>(cell, 16);
-  const over7 = p3 | many;
-  if (kind == 3) return p2 & ~over7;
-  const p0 = load<u64>(cell);
-  const p1 = load<u64>(cell, 8);
-  const under4 = ~(p2 | over7);
-  if (kind == 2) return p1 & p0 & under4;
-  return kind == 1 ? p1 & ~p0 & under4 : p0 & ~p1 & under4;
-}
-
 /** First word from w on that has candidates of `kind`; one past `last` when none up to there has. */
 function nextWord(table: usize, kind: u32, w: u32, last: u32): u32 {
   if (w > last) return last + 1;
@@ -486,41 +352,9 @@ function below(random: u32, limit: u32): u32 {
 
 // @ts-ignore: decorator
 @inline
-function cellOf(table: usize, w: u32): usize {
-  return <usize>load<u32>(table, PICKER_CELLS) + <usize>w * PICKER_CELL_BYTES;
-}
-
-// @ts-ignore: decorator
-@inline
-function anyOf(table: usize, w: u32): usize {
-  return <usize>load<u32>(table, PICKER_ANY) + (<usize>w << 3);
-}
-
-// @ts-ignore: decorator
-@inline
-function groupOf(table: usize, g: u32): usize {
-  return table + PICKER_GROUPS + <usize>g * PICKER_GROUP_BYTES;
-}
-
-// @ts-ignore: decorator
-@inline
 function assertTable(table: usize, to: u32): void {
   assert((table & 7) == 0);
   assertRange(table, PICKER_GROUPS);
   assert(<u64>to <= <u64>load<u32>(table, PICKER_WORDS) << 6);
   assert(load<u32>(table, PICKER_WORDS) <= 63 * 64);
-}
-
-/** Bits from `from` on within its word. */
-// @ts-ignore: decorator
-@inline
-function headMask(from: u32): u64 {
-  return ~(<u64>0) << (from & 63);
-}
-
-/** Bits below `to` within the word of bit `to - 1`. */
-// @ts-ignore: decorator
-@inline
-function tailMask(to: u32): u64 {
-  return ~(<u64>0) >> (63 - ((to - 1) & 63));
 }
