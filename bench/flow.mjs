@@ -2,18 +2,12 @@
 // library, with servers in this process. Every datum is checked by who takes it; a run in which
 // anything is lost, changed or out of order voids its row.
 //
-//   node bench/flow.mjs [--quick] [--runs N] [--only TEXT] [--out FILE] [--floors]
-//
-// --quick  a smoke run: one short run a case        --runs    runs a case, median of all (default 5)
-// --only   cases whose name holds TEXT              --out     write the report as JSON
-// --floors exit 1 when a floor is missed, or its cases were not run
+// --help tells the options. A floor whose cases were not run counts as missed.
 //
 // Rows: a rate (median, min, max of runs) after a warm-up; p50 and p99 in microseconds from before
 // the write until after delivery, by the monotonic clock (open loop in the latency case, with full
 // windows in the others); CPU seconds of all processes per GiB of the stream; the largest peak of
 // memory of any process. The yardstick, raw TCP, checks nothing.
-//
-// Needs dist/ and build/ (npm run build). Exit 1 when a content check fails, 2 on wrong options.
 import { writeFileSync } from "node:fs";
 import os from "node:os";
 import { startServers } from "../dist/server.js";

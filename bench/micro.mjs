@@ -1,13 +1,8 @@
 // Benchmarks of the kernels, WebAssembly against its JavaScript twin.
 //
-//   node bench/micro.mjs [--quick] [--runs N] [--only TEXT] [--out FILE] [--floors]
-//
-// --quick  a smoke run: one short run a case        --runs  runs a case, median of all (default 5)
-// --only   cases whose "suite: name" holds TEXT     --out   write the report as JSON
-// --floors exit 1 when a fragment costs over a fifth more with more neighbours or a larger window
-//
-// Needs dist/ and build/ (npm run build). Exit 1 when the kernels do not agree on what they did,
-// 2 on wrong options. A run beside other work is marked noisy.
+// Needs dist/ and build/; --help tells the options. --only looks in "suite: name"; --floors: no fragment
+// costs over a fifth more with more neighbours or a larger window. Exit 1 also when the kernels do not
+// agree on what they did.
 import { readFileSync, writeFileSync } from "node:fs";
 import { Bench } from "tinybench";
 import { createJsKernel } from "../dist/kernel/js-kernel.js";
