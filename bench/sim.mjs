@@ -35,7 +35,10 @@ const peers = quick ? "100" : values.peers;
 const fragments = quick ? "200" : values.fragments;
 const seeds = quick ? 1 : Number(values.seeds);
 const cases = Object.entries(CASES).filter(([name]) => !values.only || name === values.only);
-if (!(seeds >= 1)) usage("--seeds is a number of at least 1");
+for (const name of ["seeds", "peers", "fragments", "parallel"]) {
+  if (!/^[1-9]\d{0,6}$/.test(values[name])) usage(`--${name} is a whole number of at least 1`);
+}
+if (!/^\d{1,9}$/.test(values.from)) usage("--from is a whole number");
 if (cases.length === 0) usage("--only is complete or live");
 
 const queue = cases.flatMap(([name, flags]) =>

@@ -1,6 +1,6 @@
 /** `mp2p sim`: a whole overlay on a virtual clock, replayable, with its report. */
 
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { type CommonOptions, finish, newCommand, type Run } from "./command-kit.ts";
 import { atLeastZero, integer, positive, share } from "./values.ts";
 
@@ -43,6 +43,8 @@ Runs the same peers as join does, all in this process, on a virtual clock. The s
 give the same run, event for event: the trace hash that is printed says so. Rates are shares a
 minute: --churn 0.1 lets a tenth of the peers go a minute, half of them by a crash, each replaced at
 once. The report stands against the goals of the algorithm; with --goals a goal missed is exit 1.
+A VIOLATION, which the simulation finds wrong by itself, is exit 1 always. The stream has a fragment
+a second at least.
 A list of who is a member stands in for the managing servers.`;
 
 export function simCommand(run: Run<SimOptions>): Command {
@@ -101,5 +103,7 @@ function pair(text: string, parse: (text: string) => number): [number, number] {
   const [low = "", high] = text.split("-");
   const from = parse(low);
   const to = parse(high ?? low);
-  return from <= to ? [from, to] : [to, from];
+  if (from > to)
+    throw new InvalidArgumentError(`the first number is the lower one: ${high}-${low}`);
+  return [from, to];
 }

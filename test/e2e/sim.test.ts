@@ -38,6 +38,28 @@ describe("mp2p sim", () => {
     expect((await node(main, ...starved)).code).toBe(1);
   }, 120_000);
 
+  test("wrong usage is exit 2: a range the wrong way round, a stream too slow to stream", async () => {
+    expect((await node(main, ...SMALL, "--upload", "3-1")).code).toBe(2);
+    expect((await node(main, ...SMALL, "--stream-kib", "8")).code).toBe(2);
+    expect((await node(bench, "--peers", "abc")).code).toBe(2);
+  }, 60_000);
+
+  test("fragments of any size arrive as they were sent", async () => {
+    const large = [...SMALL, "--fragment-kib", "256", "--json"];
+    const { code, out } = await node(main, ...large);
+    expect(JSON.parse(out)).toMatchObject({ violations: [], delivery: { complete: 1 } });
+    expect(code).toBe(0);
+  }, 60_000);
+
+  test("a goal that nobody was there for is not met", async () => {
+    const { code, out } = await node(main, ...SMALL, "--mass-leave", "1", "--goals", "--json");
+    const { goals } = JSON.parse(out) as { goals: { name: string; met: boolean }[] };
+    expect(goals).toContainEqual(
+      expect.objectContaining({ name: "peers in good standing", met: false }),
+    );
+    expect(code).toBe(1);
+  }, 60_000);
+
   test("seed after seed, all cases", async () => {
     const { out } = await node(bench, "--seeds", "2", "--peers", "8", "--fragments", "10");
     for (const name of ["complete", "live"]) {

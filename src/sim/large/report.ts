@@ -60,6 +60,8 @@ export interface LargeReport {
     /** Fragments had of all from each peer's start on (live). */
     readonly liveOfAll: number;
     readonly incompletePeers: number;
+    /** Peers in good standing that came into the stream nowhere. */
+    readonly neverStarted: number;
     readonly gaps: number;
   };
   /** DATA frames for what was there or on the way already, of all fragments received. */
@@ -126,6 +128,7 @@ export function makeReport(parts: ReportParts): LargeReport {
       live: ratio(deliverable.delivered, deliverable.delivered + deliverable.missed),
       liveOfAll: ratio(deliverable.delivered, deliverable.delivered + deliverable.absent),
       incompletePeers: incomplete,
+      neverStarted: good.filter(({ started }) => !started).length,
       gaps: counters.gaps,
     },
     duplicates: meter.duplicates / Math.max(1, received),
@@ -163,6 +166,9 @@ function goalsOf(report: Omit<LargeReport, "goals" | "ok">): Goal[] {
     goals.push({ name, measured, bound, atMost: true, unit, met: measured <= bound });
   };
   const { options } = report;
+  // What nobody was there for is nobody's success.
+  atLeast("peers in good standing", report.peers.inGoodStanding, 1, "count");
+  atMost("peers in good standing that never started", report.delivery.neverStarted, 0, "count");
   if (options.delivery === "complete") {
     atLeast(
       "complete: data delivered to peers in good standing",

@@ -22,14 +22,18 @@ const START_MS_MAX = 60_000;
 
 export class Payload {
   readonly bytes: number;
-  readonly #block = new Uint8Array(2 * BLOCK_BYTES);
+  readonly #block: Uint8Array;
   #checks = 0;
 
   constructor(seed: number, bytes: number) {
     this.bytes = bytes;
     const rng = seededRng(seed ^ 0x70617932);
+    // A payload begins anywhere in the first block.
+    this.#block = new Uint8Array(BLOCK_BYTES + Math.max(BLOCK_BYTES, bytes));
     for (let at = 0; at < BLOCK_BYTES; at++) this.#block[at] = rng.below(256);
-    this.#block.copyWithin(BLOCK_BYTES, 0, BLOCK_BYTES);
+    for (let at = BLOCK_BYTES; at < this.#block.length; at += BLOCK_BYTES) {
+      this.#block.copyWithin(at, 0, Math.min(BLOCK_BYTES, this.#block.length - at));
+    }
   }
 
   of(sequence: number): Uint8Array {
