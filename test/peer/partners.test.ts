@@ -350,6 +350,23 @@ describe("asking for partners", () => {
     expect(child.masks(FRAME_TYPES.PARTNER).at(-1)).toBe(0);
   });
 
+  it("no loop: nor is one granted that moved away from the source since it was asked", () => {
+    const { scene, feeder } = Scene.fed(3);
+    const child = scene.join();
+    scene.wants(child, 1);
+    const other = scene.join();
+    scene.offers(other, ALL, 1);
+    other.askedMask = 1;
+    other.awaitingAccept = true;
+    // It hangs on this node by now, perhaps: as far off as this node itself.
+    scene.accept(other, 1, 4);
+    expect(scene.partners.partners[0]).toBe(feeder);
+    expect(other.masks(FRAME_TYPES.PARTNER).at(-1)).toBe(0);
+    other.askedMask = 1;
+    scene.accept(other, 1, 2);
+    expect(scene.partners.partners[0]).toBe(other);
+  });
+
   it("a partner that is gone is one no more, and what it fed is sought again", () => {
     const { scene, feeder } = Scene.fed(1);
     const other = scene.join();

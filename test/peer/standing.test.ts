@@ -1,7 +1,7 @@
 /** Rules (a) to (e): what is kept, who holds a session back, who is left behind, and who holds on. */
 
 import { describe, expect, it } from "vitest";
-import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { FRAME_TYPES, HAVE_FLAG_HELD_BACK } from "../../src/base/layout.ts";
 import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { readRangesOf } from "./frames.ts";
 import { Feed, Keys, type Node, received, settingsOf, swarm, World } from "./harness.ts";
@@ -162,6 +162,29 @@ describe("retention and standing (complete)", () => {
     expect(missing).toBeGreaterThan(0);
     expect(stuck.taken.length + missing).toBe(3_000);
     expect(gaps.some(({ kind }) => kind === "fragments")).toBe(true);
+  });
+
+  it("(c) who says that it is held back by others gets twice the time", () => {
+    const { world, source } = swarm(0, { waitPeers: 1, stallMs: 4_000, holdMs: 60_000 });
+    const [waits, stands] = [world.stranger().join(source), world.stranger().join(source)];
+    for (const stranger of [waits, stands]) {
+      stranger.send(
+        encodeBuffermap(stranger.tag, 0, 0, new Uint8Array(0)),
+        encodeCredit(stranger.tag, 50),
+      );
+    }
+    waits.send(encodeRanges(FRAME_TYPES.HAVE, waits.tag, 0, [], 0, HAVE_FLAG_HELD_BACK));
+    const feed = new Feed(source, 2_000, () => 1_000);
+    world.advance(1_000);
+    expect(feed.isWritten).toBe(false);
+    const lagging = (): string[] =>
+      source.eventsOf("neighbour").flatMap((e) => (e.state === "lagging" ? [e.peerId] : []));
+    const fullMs = world.nowMs;
+    world.run(() => lagging().length === 1, 10_000);
+    expect(lagging()).toEqual([stands.keys.peerId]);
+    world.run(() => lagging().length === 2, 10_000);
+    expect(world.nowMs - fullMs).toBeGreaterThan(6_500);
+    expect(world.nowMs - fullMs).toBeLessThan(9_000);
   });
 
   it("(d) what nobody holds any more is a gap after repairMs, once more members were asked for", () => {
