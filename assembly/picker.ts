@@ -4,8 +4,9 @@
  * Availability is kept in bit planes, so that one pass of carries counts a neighbour's whole word of
  * 64 indices, whichever of them are new: plane p holds bit p of 64 counters. The classes of rarity
  * are plain logic on the planes and are not stored; of each word only its presence is, which kinds
- * of candidates it has. Two levels of summaries over that (64 words, 64 groups) make any search a
- * few word reads, however large and empty the window is.
+ * of candidates it has. Two levels of summaries over that (64 words, 64 groups) lead each search from
+ * one word with candidates to the next, however large and empty the window is; what of them a
+ * neighbour has is seen word by word.
  * The table itself is kept in picker-table.ts.
  */
 
@@ -29,8 +30,10 @@ import {
 } from "./layout";
 import { add, anyOf, cellOf, classOf, groupOf, refresh, subtract, summarise } from "./picker-table";
 
-/** In fewer words than this a neighbour's candidates are visited one by one for each class. */
-const MANY_WORDS: u32 = 16;
+/** After so many words of a group in vain the rest of it is searched by vectors, */
+const MISSES_MAX: u32 = 2;
+/** if more than so many are left there. */
+const DENSE_WORDS: u32 = 8;
 
 export function pickerAdvertise(table: usize, have: usize, from: u32, to: u32): u32 {
   if (from >= to) return 0;
@@ -160,7 +163,7 @@ export function pickerNext(table: usize, from: u32, to: u32): u32 {
   let w = from >> 6;
   const bits = load<u64>(anyOf(table, w)) & headMask(from);
   if (bits != 0) return min<u32>((w << 6) + <u32>ctz<u64>(bits), to);
-  w = nextWord(table, PICKER_KIND_ANY, w + 1, last);
+  w = nextWord(table, PICKER_KIND_ANY, anyOf(table, 0), w + 1, last);
   if (w > last) return to;
   return min<u32>((w << 6) + <u32>ctz<u64>(load<u64>(anyOf(table, w))), to);
 }
@@ -178,20 +181,23 @@ export function pickerPick(
   if (most == 0 || from >= to) return 0;
   assertTable(table, to);
   assertRange(out, <usize>most << 2);
-  if (have != 0) assertWords(have, to);
+  if (have == 0) have = anyOf(table, 0);
+  assertWords(have, to);
   const end = out + (<usize>most << 2);
-  let at = scan(table, PICKER_KIND_ANY, have, have != 0, from, min(urgentEnd, to), out, end);
+  let at = scan(table, PICKER_KIND_ANY, have, from, min(urgentEnd, to), out, end);
   const low = max(from, urgentEnd);
   if (at == end || low >= to) return <u32>((at - out) >> 2);
-  const words = have == 0 ? MANY_WORDS : meetings(table, have, low, to, MANY_WORDS);
-  if (words == 0) return <u32>((at - out) >> 2);
-  const few = words < MANY_WORDS;
+  // Most picks are in vain: one search tells, and not one for each class.
+  const last = (to - 1) >> 6;
+  if (nextWord(table, PICKER_KIND_ANY, have, low >> 6, last) > last) {
+    return <u32>((at - out) >> 2);
+  }
   for (let kind: u32 = 0; kind < PICKER_CLASSES && at < end; kind++) {
     if (load<u64>(table + (kind << 3), PICKER_TOP) == 0) continue;
     random = mix(random);
     const start = draw(table, kind, have, low, to, random);
-    at = scan(table, kind, have, few, start, to, at, end);
-    if (at < end) at = scan(table, kind, have, few, low, start, at, end);
+    at = scan(table, kind, have, start, to, at, end);
+    if (at < end) at = scan(table, kind, have, low, start, at, end);
   }
   return <u32>((at - out) >> 2);
 }
@@ -215,29 +221,44 @@ export function pickerShift(table: usize, shiftWords: u32): void {
   store<u32>(table, candidates, PICKER_CANDIDATES);
 }
 
-/** First word from w on that has candidates of `kind`; one past `last` when none up to there has. */
-function nextWord(table: usize, kind: u32, w: u32, last: u32): u32 {
+/**
+ * First word from w on that has candidates of `kind` and of which `have` has a candidate, of whatever
+ * kind; one past `last` when none up to there is. It goes by the summaries from word to word, and by
+ * vectors where a group has many and `have` nothing of them.
+ */
+function nextWord(table: usize, kind: u32, have: usize, w: u32, last: u32): u32 {
   if (w > last) return last + 1;
+  const any = anyOf(table, 0);
   let g = w >> 6;
-  let bits = load<u64>(groupOf(table, g) + (kind << 3)) & (~(<u64>0) << (w & 63));
-  if (bits == 0) {
-    const top = load<u64>(table + (kind << 3), PICKER_TOP) & (~(<u64>1) << g);
-    if (top == 0) return last + 1;
-    g = <u32>ctz<u64>(top);
-    bits = load<u64>(groupOf(table, g) + (kind << 3));
+  let groups = load<u64>(table + (kind << 3), PICKER_TOP) & (~(<u64>1) << g);
+  let words = load<u64>(groupOf(table, g) + (kind << 3)) & (~(<u64>0) << (w & 63));
+  while (true) {
+    let misses: u32 = 0;
+    while (words != 0) {
+      w = (g << 6) + <u32>ctz<u64>(words);
+      if (w > last) return last + 1;
+      if ((load<u64>(any + (<usize>w << 3)) & load<u64>(have + (<usize>w << 3))) != 0) return w;
+      words &= words - 1;
+      if (++misses < MISSES_MAX || <u32>popcnt<u64>(words) <= DENSE_WORDS) continue;
+      const groupLast = min((g << 6) + 63, last);
+      w = nextMeeting(any, have, w + 1, groupLast);
+      if (w > groupLast) break;
+      words &= ~(<u64>0) << (w & 63);
+      misses = 0;
+    }
+    if (groups == 0) break;
+    g = <u32>ctz<u64>(groups);
+    groups &= groups - 1;
+    words = load<u64>(groupOf(table, g) + (kind << 3));
   }
-  return min<u32>((g << 6) + <u32>ctz<u64>(bits), last + 1);
+  return last + 1;
 }
 
-/**
- * Writes the candidates of `kind` in [from, to) to [out, end), as far as there is room. With `few`
- * words in which `have` has any, those are looked for; else those that have the kind.
- */
+/** Writes what `have` has of the candidates of `kind` in [from, to) to [out, end), as room is. */
 function scan(
   table: usize,
   kind: u32,
   have: usize,
-  few: bool,
   from: u32,
   to: u32,
   out: usize,
@@ -246,9 +267,8 @@ function scan(
   if (from >= to) return out;
   const first = from >> 6;
   const last = (to - 1) >> 6;
-  for (let w = first; w <= last; w++) {
-    w = few ? nextMeeting(table, have, w, last) : nextWord(table, kind, w, last);
-    if (w > last) break;
+  let w = nextWord(table, kind, have, first, last);
+  for (; w <= last; w = nextWord(table, kind, have, w + 1, last)) {
     let bits = kindOf(table, kind, have, w);
     if (w == first) bits &= headMask(from);
     if (w == last) bits &= tailMask(to);
@@ -261,40 +281,27 @@ function scan(
   return out;
 }
 
-/** The candidates of `kind` in word w, of those that `have` has when it is not 0. */
+/** What `have` has of the candidates of `kind` in word w. */
 // @ts-ignore: decorator
 @inline
 function kindOf(table: usize, kind: u32, have: usize, w: u32): u64 {
-  let bits = load<u64>(anyOf(table, w));
-  if (have != 0) bits &= load<u64>(have + (<usize>w << 3));
-  if (bits != 0 && kind != PICKER_KIND_ANY) bits &= classOf(cellOf(table, w), kind);
-  return bits;
+  const bits = load<u64>(anyOf(table, w)) & load<u64>(have + (<usize>w << 3));
+  return bits != 0 && kind != PICKER_KIND_ANY ? bits & classOf(cellOf(table, w), kind) : bits;
 }
 
-/** First word from w on in which `have` has a candidate; one past `last` when none up to there has. */
-function nextMeeting(table: usize, have: usize, w: u32, last: u32): u32 {
-  const any = <usize>load<u32>(table, PICKER_ANY);
+/** First word from w on that the maps `any` and `have` share a bit of; one past `last` when none. */
+function nextMeeting(any: usize, have: usize, w: u32, last: u32): u32 {
   let at = <usize>w << 3;
   const end = (<usize>last + 1) << 3;
-  for (; at + 16 <= end; at += 16) {
-    if (v128.any_true(v128.and(v128.load(any + at), v128.load(have + at)))) break;
+  for (; at + 32 <= end; at += 32) {
+    const low = v128.and(v128.load(any + at), v128.load(have + at));
+    const high = v128.and(v128.load(any + at, 16), v128.load(have + at, 16));
+    if (v128.any_true(v128.or(low, high))) break;
   }
   for (; at < end; at += 8) {
     if ((load<u64>(any + at) & load<u64>(have + at)) != 0) break;
   }
   return <u32>(at >> 3);
-}
-
-/** In how many words of [from, to) `have` has candidates; no more than `most` are counted. */
-function meetings(table: usize, have: usize, from: u32, to: u32, most: u32): u32 {
-  const last = (to - 1) >> 6;
-  let count: u32 = 0;
-  for (let w = from >> 6; count < most; w++) {
-    w = nextMeeting(table, have, w, last);
-    if (w > last) break;
-    count++;
-  }
-  return count;
 }
 
 /**

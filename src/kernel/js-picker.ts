@@ -124,12 +124,12 @@ export class JsPicker {
     let w = from >>> 6;
     const here = nextSet(this.#u32, this.#any, from, 64 * (w + 1));
     if (here < 64 * (w + 1)) return Math.min(here, to);
-    w = this.#nextWord(PICKER_KIND_ANY, w + 1, last);
+    w = this.#nextWord(PICKER_KIND_ANY, this.#any, w + 1, last);
     return w > last ? to : nextSet(this.#u32, this.#any, 64 * w, to);
   }
 
   pick(
-    have: number,
+    haveOffset: number,
     from: number,
     urgentEnd: number,
     to: number,
@@ -138,20 +138,23 @@ export class JsPicker {
     out: number,
   ): number {
     if (most === 0 || from >= to) return 0;
+    const have = haveOffset === 0 ? this.#any : haveOffset >>> 2;
     const end = (out >>> 2) + most;
     let at = this.#scan(PICKER_KIND_ANY, have, from, Math.min(urgentEnd, to), out >>> 2, end);
     const low = Math.max(from, urgentEnd);
-    if (at < end && low < to && (have === 0 || this.#meets(have, low, to))) {
-      let state = random;
-      for (let kind = 0; kind < PICKER_CLASSES; kind++) {
-        const top = this.#top(kind);
-        if ((this.#at(top) | this.#at(top + 1)) === 0) continue;
-        state = mix(state);
-        const start = this.#draw(kind, have, low, to, state);
-        at = this.#scan(kind, have, start, to, at, end);
-        if (at < end) at = this.#scan(kind, have, low, start, at, end);
-        if (at === end) break;
-      }
+    const last = (to - 1) >>> 6;
+    const isOver = at === end || low >= to;
+    if (isOver || this.#nextWord(PICKER_KIND_ANY, have, low >>> 6, last) > last) {
+      return at - (out >>> 2);
+    }
+    let state = random;
+    for (let kind = 0; kind < PICKER_CLASSES && at < end; kind++) {
+      const top = this.#top(kind);
+      if ((this.#at(top) | this.#at(top + 1)) === 0) continue;
+      state = mix(state);
+      const start = this.#draw(kind, have, low, to, state);
+      at = this.#scan(kind, have, start, to, at, end);
+      if (at < end) at = this.#scan(kind, have, low, start, at, end);
     }
     return at - (out >>> 2);
   }
@@ -276,16 +279,29 @@ export class JsPicker {
     return low & high & ~(p2 | p3 | many);
   }
 
-  /** First word from w on that has candidates of `kind`; one past `last` when none has. */
-  #nextWord(kind: number, w: number, last: number): number {
+  /** First word from w on with `kind` and a candidate that `have` has; one past `last` when none. */
+  #nextWord(kind: number, have: number, w: number, last: number): number {
     if (w > last) return last + 1;
-    let g = w >>> 6;
-    const inGroup = nextSet(this.#u32, this.#group(g) + 2 * kind, w & 63, 64);
-    if (inGroup < 64) return Math.min(64 * g + inGroup, last + 1);
-    g = nextSet(this.#u32, this.#top(kind), g + 1, 64);
-    if (g >= 64) return last + 1;
-    const word = 64 * g + nextSet(this.#u32, this.#group(g) + 2 * kind, 0, 64);
-    return Math.min(word, last + 1);
+    const lastHalf = last >>> 5;
+    for (let half = w >>> 5; half <= lastHalf; half++) {
+      const g = half >>> 1;
+      let words = this.#at(this.#group(g) + 2 * kind + (half & 1));
+      if (half === w >>> 5) words &= -1 << (w & 31);
+      for (; words !== 0; words &= words - 1) {
+        const found = 32 * half + 31 - Math.clz32(words & -words);
+        if (found > last) return last + 1;
+        if (this.#meets(have, found)) return found;
+      }
+      if ((half & 1) === 1) half = 2 * nextSet(this.#u32, this.#top(kind), g + 1, 64) - 1;
+    }
+    return last + 1;
+  }
+
+  /** Whether `have` has a candidate of the 64-bit word w. */
+  #meets(have: number, w: number): boolean {
+    const i = 2 * w;
+    const low = this.#at(this.#any + i) & this.#at(have + i);
+    return (low | (this.#at(this.#any + i + 1) & this.#at(have + i + 1))) !== 0;
   }
 
   /** Writes candidates to the 32-bit words from `out` to `end`; returns where it stopped. */
@@ -293,7 +309,7 @@ export class JsPicker {
     if (from >= to) return out;
     let at = out;
     const last = (to - 1) >>> 6;
-    let w = this.#nextWord(kind, from >>> 6, last);
+    let w = this.#nextWord(kind, have, from >>> 6, last);
     while (w <= last) {
       for (let i = 2 * w; i < 2 * w + 2; i++) {
         let bits = this.#kind(kind, have, i) & maskOf(i, from, to);
@@ -302,23 +318,14 @@ export class JsPicker {
           if (at === end) return at;
         }
       }
-      w = this.#nextWord(kind, w + 1, last);
+      w = this.#nextWord(kind, have, w + 1, last);
     }
     return at;
   }
 
   #kind(kind: number, have: number, i: number): number {
-    let bits = this.#at(this.#any + i);
-    if (have !== 0) bits &= this.#at((have >>> 2) + i);
+    const bits = this.#at(this.#any + i) & this.#at(have + i);
     return bits !== 0 && kind !== PICKER_KIND_ANY ? bits & this.#class(i, kind) : bits;
-  }
-
-  #meets(have: number, from: number, to: number): boolean {
-    for (let i = from >>> 5; i <= (to - 1) >>> 5; i++) {
-      const bits = this.#at(this.#any + i) & this.#at((have >>> 2) + i);
-      if ((bits & maskOf(i, from, to)) !== 0) return true;
-    }
-    return false;
   }
 
   #draw(kind: number, have: number, from: number, to: number, random: number): number {
