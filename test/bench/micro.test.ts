@@ -6,13 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 
-const script = new URL("../../bench/micro.mjs", import.meta.url).pathname;
+const here = (path: string) => new URL(`../../bench/${path}`, import.meta.url);
 const directory = mkdtempSync(join(tmpdir(), "mp2p-bench-"));
 afterAll(() => rmSync(directory, { recursive: true }));
 
 function bench(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [script, ...args], (error, stdout, stderr) => {
+    execFile(process.execPath, [here("micro.mjs").pathname, ...args], (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
     });
   });
@@ -30,7 +30,7 @@ test("a quick run reports every case of both kernels, and they agree", async () 
   for (const field of ["machine", "commit", "startedAt"])
     expect(report[field]).toBeTypeOf("string");
   expect(new Set(report.rows.map((row: { suite: string }) => row.suite))).toEqual(
-    new Set(["checksum", "fragments", "bits", "picker"]),
+    new Set(["checksum", "fragments", "bits", "picker", "pull"]),
   );
   for (const row of report.rows) {
     expect(row.case).toMatch(/, (wasm|js)$/);
@@ -43,22 +43,61 @@ test("a quick run reports every case of both kernels, and they agree", async () 
   }
 });
 
-test("floors are told by name, with what they were measured by", async () => {
+interface Growth {
+  name: string;
+  small: number;
+  large: number;
+  ratio: number;
+  most?: number;
+}
+
+test("growths are told by name, with what they were measured by; some are floors", async () => {
   const out = join(directory, "floors.json");
   const { code, stdout, stderr } = await bench(
     ...["--quick", "--floors", "--only", "crc32c 200", "--out", out],
   );
   expect(stderr).toBe("");
-  const { floors } = JSON.parse(readFileSync(out, "utf8"));
-  expect(floors).toHaveLength(14);
-  for (const { name, small, large, ratio, holds } of floors) {
+  const growths: Growth[] = JSON.parse(readFileSync(out, "utf8")).growths;
+  for (const { name, small, large, ratio } of growths) {
     expect(small).toBeGreaterThan(0);
     expect(ratio).toBeCloseTo(large / small);
-    expect(holds).toBe(large <= 1.2 * small);
-    expect(stdout).toContain(`floor ${name}`);
+    expect(stdout).toContain(name);
   }
+  const floors = growths.filter(({ most }) => most !== undefined);
+  expect(new Set(floors.map(({ most }) => most))).toEqual(new Set([1.2]));
+  const countOf = (what: string) => floors.filter(({ name }) => name.startsWith(what)).length;
+  expect(["pick of one, dense", "pick of one, sparse", "advertise", "pull"].map(countOf)).toEqual([
+    7, 7, 3, 3,
+  ]);
+  expect(floors).toHaveLength(20);
   // Beside other work a floor may fall: then the run says so.
-  expect(code).toBe(floors.every(({ holds }: { holds: boolean }) => holds) ? 0 : 1);
+  const fallen = floors.filter(({ ratio }) => ratio > 1.2);
+  expect(stdout.match(/FALLEN/g) ?? []).toHaveLength(fallen.length);
+  expect(code).toBe(fallen.length === 0 ? 0 : 1);
+});
+
+test("a search of the whole window before each pick for a neighbour is noticed", async () => {
+  const { exitCodeOf, growths, WAYS } = await import(here("micro/growth.mjs").href);
+  const { createJsKernel } = await import(here("../dist/kernel/js-kernel.js").href);
+  const way = WAYS.find(({ name }: { name: string }) => name === "pick of one");
+  const create = () => {
+    const kernel = createJsKernel({ memoryBytes: 8 * 1024 * 1024 });
+    const pick = kernel.pickerPick.bind(kernel);
+    kernel.pickerPick = (...args: number[]) => {
+      const [, have = 0, , , to = 0] = args;
+      for (let n = 0; have !== 0 && n < 8; n++) kernel.bitsCount(have, 0, to);
+      return pick(...args);
+    };
+    return kernel;
+  };
+  const slowed: Growth = growths(create, 3, [
+    { ...way, densities: ["sparse"], neighbours: [4, 64] },
+  ]).find(({ name }: Growth) => name === "pick of one, sparse, 1 -> 64 Ki, 64 neighbours");
+  expect(slowed.ratio).toBeGreaterThan(slowed.most as number);
+  expect(exitCodeOf([], [slowed])).toBe(1);
+  expect(exitCodeOf([], [{ ...slowed, ratio: slowed.most }])).toBe(0);
+  expect(exitCodeOf([], [{ ...slowed, most: undefined }])).toBe(0);
+  expect(exitCodeOf(["the kernels differ"], [])).toBe(1);
 });
 
 test("one case can be picked; wrong options are refused", async () => {
