@@ -175,6 +175,31 @@ export function pickerContract(name: string, create: () => Kernel): void {
       expect(pick(1010, 1010, 79_990, 99, 5, haveAt(1))).toEqual([]);
     });
 
+    test("what one neighbour holds is found behind any gap, among many candidates and few", () => {
+      const places = [0, 63, 64, 130, 577, 700, 4095, 4096, 4097, 8191, 8192, 12_799];
+      setUp(200);
+      advertise(0, 0, 12_800);
+      const found = (): number[] =>
+        places.flatMap((at) => {
+          advertise(1, at, at + 1);
+          const urgent = pick(0, 12_800, 12_800, 9, 1, haveAt(1));
+          const rarest = [0, 2 ** 31, 2 ** 32 - 1].map((random) =>
+            pick(0, 0, 12_800, 9, random, haveAt(1)),
+          );
+          const outside = [
+            ...pick(at + 1, at + 1, 12_800, 9, 1, haveAt(1)),
+            ...pick(0, 0, at, 9, 1, haveAt(1)),
+          ];
+          withdraw(1, at, at + 1);
+          expect([urgent, ...rarest, outside], `${at}`).toEqual([[at], [at], [at], [at], []]);
+          return urgent;
+        });
+      expect(found()).toEqual(places);
+      kernel.pickerTake(TABLE, 0, 12_800);
+      for (const at of places) kernel.pickerRelease(TABLE, at, at + 1);
+      expect(found()).toEqual(places);
+    });
+
     test("the place to begin in a class is drawn evenly", () => {
       const rng = seededRng(11);
       const layouts: Record<string, number[]> = {
