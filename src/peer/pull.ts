@@ -14,7 +14,7 @@
 import { assert } from "../base/assert.ts";
 import { FRAME_TYPES, GET_FLAG_PATIENT } from "../base/layout.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
-import { encodeRanges } from "../protocol/r10-binary.ts";
+import { encodeRanges, rangesOf } from "../protocol/r10-binary.ts";
 import { Picker } from "../stream/picker.ts";
 import type { FragmentWindow, WindowMap } from "../stream/window.ts";
 import type { PeerContext } from "./context.ts";
@@ -293,7 +293,13 @@ export class Puller {
         this.#ask(supplier, index, asks, nowMs);
         room--;
       }
-      index = window.firstMissing(index + 1, to);
+      const next = index + 1;
+      index = window.firstMissing(next, to);
+      // Of a run, what others are or would be asked for is passed over at once.
+      if (index === next && reliable === neighbours) {
+        index = this.picker.nextOther(source.have, this.#underWay, this.#letDown, next, to);
+        index = window.firstMissing(index, to);
+      }
     }
   }
 
@@ -475,19 +481,6 @@ export class Puller {
       encodeRanges(FRAME_TYPES.GET, this.#tag, 0, ranges, ranges.length / 2, flags),
     );
   }
-}
-
-/** Ascending pairs (first, count) of `indices`, in any order and with repeats. */
-function rangesOf(indices: FragmentIndex[]): number[] {
-  const ranges: number[] = [];
-  let end = -1;
-  for (const index of indices.sort((a, b) => a - b)) {
-    if (index < end) continue;
-    if (index === end) ranges[ranges.length - 1] = (ranges.at(-1) as number) + 1;
-    else ranges.push(index, 1);
-    end = index + 1;
-  }
-  return ranges;
 }
 
 /** `all` itself when none of them `is`. */

@@ -184,6 +184,19 @@ export function encodeRanges(
   return frame;
 }
 
+/** Ascending pairs (first, count) of `indices`, in any order and with repeats. */
+export function rangesOf(indices: number[]): number[] {
+  const ranges: number[] = [];
+  let end = -1;
+  for (const index of indices.sort((a, b) => a - b)) {
+    if (index < end) continue;
+    if (index === end) ranges[ranges.length - 1] = (ranges.at(-1) as number) + 1;
+    else ranges.push(index, 1);
+    end = index + 1;
+  }
+  return ranges;
+}
+
 /** The flags that a frame of this type may carry. */
 function rangesFlags(type: number): number {
   if (type === FRAME_TYPES.HAVE) return HAVE_FLAG_HELD_BACK;

@@ -27,7 +27,12 @@ import { SUBSTREAM_RUN, SUBSTREAMS_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MemoryOffset } from "../base/units.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { checkPickerTable } from "./picker-check.ts";
-import type { FragmentWindow, WindowFollower, WindowMap, WireBuffermap } from "./window.ts";
+import {
+  type FragmentWindow,
+  type WindowFollower,
+  WindowMap,
+  type WireBuffermap,
+} from "./window.ts";
 
 /** Candidates of one pick at most: several links' worth of requests. */
 export const PICKS_MAX = 1_024;
@@ -152,6 +157,22 @@ export class Picker implements WindowFollower {
     const end = this.#bit(to);
     const bit = this.#kernel.pickerNext(this.#table, this.#bit(from), end);
     return bit >= end ? to : origin + bit;
+  }
+
+  /**
+   * First index in [from, to) that `have` has and that is neither a candidate nor in `known`, or that
+   * `unless` has; `to` at most.
+   */
+  nextOther(
+    have: WindowMap,
+    known: WindowMap,
+    unless: WindowMap,
+    from: FragmentIndex,
+    to: FragmentIndex,
+  ): FragmentIndex {
+    const any = new WindowMap(this.#kernel.u32[(this.#table + PICKER_ANY) >>> 2] as MemoryOffset);
+    const end = this.#window.nextDifference(have, any, known, from, to);
+    return this.#window.nextSet(unless, from, end);
   }
 
   /**

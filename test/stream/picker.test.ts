@@ -185,7 +185,24 @@ class World {
     const to = probe + rng.below(window.mapBits);
     const next = candidates.find((index) => index >= probe && index < to);
     expect(picker.nextCandidate(probe, to)).toBe(next ?? to);
+    this.checkNextOther(rng, candidates, probe, to);
     this.checkPick(rng, candidates);
+  }
+
+  checkNextOther(rng: Rng, candidates: readonly number[], from: number, to: number): void {
+    if (this.neighbours.length === 0) return;
+    const [have, known, unless] = [0, 1, 2].map(
+      () => this.neighbours[rng.below(this.neighbours.length)],
+    ) as [Neighbour, Neighbour, Neighbour];
+    const wanted = new Set(candidates);
+    let other = from;
+    while (other < to && !unless.holds.has(other)) {
+      if (have.holds.has(other) && !wanted.has(other) && !known.holds.has(other)) break;
+      other++;
+    }
+    expect(this.picker.nextOther(have.map, known.map, unless.map, from, to)).toBe(
+      Math.max(from, Math.min(other, to)),
+    );
   }
 
   checkPick(rng: Rng, candidates: readonly number[]): void {
