@@ -60,8 +60,18 @@ export const WAYS = [
     create: (...args) => new PullWorld(...args),
     run: (world) => world.drain(),
     restore: (world) => world.restore(),
-    roundsShare: 1 / 6,
+    roundsShare: 1 / 2,
     mostByWindow: GROWTH_MAX,
+  },
+  {
+    name: "pull beside the source",
+    densities: ["dense"],
+    neighbours: [4, 16, 64],
+    perSample: PICKED,
+    create: (...args) => new PullWorld(...args, true),
+    run: (world) => world.drain(),
+    restore: (world) => world.restore(),
+    roundsShare: 1 / 5,
   },
 ];
 

@@ -23,7 +23,8 @@ export class PullWorld {
   #ranges = new Float64Array(2 * RANGES_PER_FRAME_MAX);
   #drained = [];
 
-  constructor(kernel, neighbours, fragments, density) {
+  /** With `hasSource` the source peer is one more neighbour, and holds all. */
+  constructor(kernel, neighbours, fragments, density, hasSource = false) {
     const rng = seededRng(neighbours * fragments);
     const memory = new EngineMemory(kernel, { segmentBytes: 262_144 });
     const window = new FragmentWindow(memory, {
@@ -42,14 +43,16 @@ export class PullWorld {
         if (!missing.has(index)) window.store(index, 0, FRAGMENT_BYTES);
       }
     }
-    this.neighbours = Array.from({ length: neighbours }, () => this.#createNeighbour());
+    this.neighbours = Array.from({ length: neighbours }, () => this.#createNeighbour(ROLES.peer));
+    if (hasSource) this.neighbours.push(this.#createNeighbour(ROLES.source));
     for (const [n, neighbour] of this.neighbours.entries()) {
-      const held = n === 0 ? [[0, fragments]] : halfOf(fragments, rng);
+      const held = n === 0 || neighbour.isSource ? [[0, fragments]] : halfOf(fragments, rng);
       for (const [from, end] of held) neighbour.advertised(from, end - from);
       neighbour.mapKnown = true;
       neighbour.grantedLimit = fragments;
       this.puller.add(neighbour);
     }
+    this.puller.sample(fragments);
     this.view = {
       neighbours: this.neighbours,
       partners: new Array(SUBSTREAMS).fill(undefined),
@@ -94,7 +97,7 @@ export class PullWorld {
     this.#asked.length = 0;
   }
 
-  #createNeighbour() {
+  #createNeighbour(role) {
     const link = {
       openLane: () => ({}),
       transmit: (frame) => {
@@ -106,8 +109,8 @@ export class PullWorld {
         }
       },
     };
-    const { picker } = this.puller;
-    const neighbour = new Neighbour(this, this.window, picker, link, "peer", ROLES.peer, 0);
+    const picker = role === ROLES.source ? undefined : this.puller.picker;
+    const neighbour = new Neighbour(this, this.window, picker, link, "peer", role, 0);
     return neighbour;
   }
 
