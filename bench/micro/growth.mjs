@@ -15,7 +15,8 @@ const SAMPLES_A_TURN = 4;
  * - Picks of each neighbour in turn. Half of them lack what is looked at, so that more is; and each of
  *   their maps is read seldom: 64 of 64 Ki are 640 KiB, which the nearest cache does not hold.
  * - HAVE in larger windows: two nanoseconds, of which the cache is the most.
- * - Pulling among more neighbours: whom to ask is found by comparing all of them.
+ * - Pulling among more neighbours: whom to ask is found by comparing all of them. Beside the source
+ *   peer, what was asked of others is also stepped over in each window.
  */
 export const WAYS = [
   {
