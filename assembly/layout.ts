@@ -132,6 +132,7 @@ export const SOURCE_END_BYTES: u32 = 16;
 export const SOURCE_END_LAST_SEQUENCE: u32 = 8;
 export const SOURCE_HEADER_BYTES: u32 = 24;
 export const SOURCE_ID_BYTES_AT: u32 = 2;
+export const SOURCE_NUMBERING: u32 = 4;
 export const SPLIT_COUNT_WRONG: i32 = -5;
 export const SPLIT_KIND_UNKNOWN: i32 = -2;
 export const SPLIT_LENGTH_WRONG: i32 = -6;

@@ -256,7 +256,6 @@ function checkSource(at: usize, left: u32): i32 {
   const typeBytes = <u32>load<u8>(at, SOURCE_CONTENT_TYPE_BYTES_AT);
   if (idBytes == 0 || idBytes > SOURCE_ID_BYTES_MAX) return SPLIT_LENGTH_WRONG;
   if (typeBytes > CONTENT_TYPE_BYTES_MAX) return SPLIT_LENGTH_WRONG;
-  if (load<u32>(at, 4) != 0) return SPLIT_RESERVED_BITS;
   const base = load<u64>(at, SOURCE_BASE_SEQUENCE);
   if (base == 0 || base > NUMBER_MAX) return SPLIT_NUMBER_RANGE;
   if (load<u64>(at, SOURCE_BASE_TIMESTAMP) > NUMBER_MAX) return SPLIT_NUMBER_RANGE;

@@ -83,7 +83,8 @@ export const DATA_FLAG_END = 0x0001;
  * SOURCE declares a local number: whose data follow, from which sequence number on.
  *     2  u8   bytes of the data source id (1 to 128)
  *     3  u8   bytes of the content type (0 to 128)
- *     4  u32  reserved: zero
+ *     4  u32  numbering: of a data source with a link of its own, a number of its run; while it is
+ *             the same, so is what each sequence number stands for, in later epochs too; 0: unknown
  *     8  u64  base sequence: that of the next datum or slice of this number in this fragment; each
  *             further datum has the next one (all slices of one datum share one)
  *     16 u64  base timestamp, microseconds since 1970
@@ -119,6 +120,7 @@ export const RECORD_KIND_SOURCE_END = 4;
 
 export const SOURCE_ID_BYTES_AT = 2;
 export const SOURCE_CONTENT_TYPE_BYTES_AT = 3;
+export const SOURCE_NUMBERING = 4;
 export const SOURCE_BASE_SEQUENCE = 8;
 export const SOURCE_BASE_TIMESTAMP = 16;
 export const SOURCE_HEADER_BYTES = 24;

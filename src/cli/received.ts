@@ -50,6 +50,14 @@ export class Received {
     }
   }
 
+  /** END came: who brought nothing but what came before, and ended there, has nothing missing. */
+  ended(sources: Before["sources"]): void {
+    for (const { sourceId, last, ended } of sources) {
+      const goesOn = ended && !this.#begun.has(sourceId) && this.#awaited.get(sourceId) === last;
+      if (goesOn) this.#awaited.delete(sourceId);
+    }
+  }
+
   /** Counts the data of a batch of the wanted sources; tells sources that did not begin with 1. */
   take(batch: DatumBatch, wanted?: ReadonlySet<string>): MissedBefore[] {
     const missed: MissedBefore[] = [];

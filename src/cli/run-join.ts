@@ -107,6 +107,7 @@ async function receive(
     received.restarted(before, sources);
     reporter.warn("restarted", { sessionEpoch, before }, restartSentence(sessionEpoch, before));
   });
+  peer.on("ended", ({ sources }) => received.ended(sources));
   peer.on("gap", (gap) => {
     received.gaps++;
     reporter.warn("gap", { gap }, gapSentence(gap));

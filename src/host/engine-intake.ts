@@ -43,6 +43,7 @@ const FAREWELL_LOOK_MS = 10;
 interface Pending {
   readonly contentType: string;
   readonly held: number;
+  readonly numbering: number;
 }
 
 export class FeedIntake implements RemoteIntake {
@@ -216,9 +217,9 @@ export class FeedIntake implements RemoteIntake {
     const { sessionId, overlayId } = this.#session;
     switch (event.kind) {
       case "register": {
-        const { sourceId, contentType, description, held } = event;
+        const { sourceId, contentType, description, held, numbering } = event;
         const dataId = event.dataId === "" ? (this.#options.dataId ?? "default") : event.dataId;
-        this.#pending.set(sourceId, { contentType, held });
+        this.#pending.set(sourceId, { contentType, held, numbering });
         this.#remote.add(sourceId);
         this.#session.command({
           kind: "addDataSource",
@@ -253,7 +254,7 @@ export class FeedIntake implements RemoteIntake {
     if (pending === undefined) return;
     this.#pending.delete(sourceId);
     const { overlayId } = this.#session;
-    const { contentType, held } = pending;
+    const { contentType, held, numbering } = pending;
     const next = held + 1;
     try {
       this.#session.command({
@@ -262,6 +263,7 @@ export class FeedIntake implements RemoteIntake {
         sourceId,
         contentType,
         firstSequence: next,
+        numbering,
       });
     } catch (error) {
       if (!(error instanceof Mp2pError)) throw error;

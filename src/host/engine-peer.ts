@@ -183,7 +183,7 @@ export class PeerHandle implements EnginePeer {
         break;
       case "ended":
         this.#over = true;
-        this.#listeners.emit("ended", undefined);
+        this.#listeners.emit("ended", { sources: event.sources ?? [] });
         this.#wakeUp();
         break;
       case "failed":

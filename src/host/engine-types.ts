@@ -18,6 +18,7 @@ import type { EpochEnd } from "../peer/session/session-types.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../peer/settings.ts";
 import type { Traffic } from "../peer/traffic.ts";
 import type { Gap } from "../stream/assembler.ts";
+import type { SourceStanding } from "../stream/source-book.ts";
 import type { AcceptSourcesOptions, RemoteIntake } from "./engine-feed-types.ts";
 import type { BatchWrite, Logger, WriteMeta } from "./write-types.ts";
 
@@ -257,7 +258,8 @@ export interface PeerEvents {
   started: { readonly index: FragmentIndex };
   gap: Gap;
   link: LinkEvent;
-  ended: undefined;
+  /** END was taken; of each data source how far it came, counting epochs that it went on from. */
+  ended: { readonly sources: readonly SourceStanding[] };
   note: string;
   failed: { readonly code: ErrorCode; readonly detail: string };
 }

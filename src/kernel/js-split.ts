@@ -120,7 +120,6 @@ export function splitFragmentOf(
       const typeBytes = view.getUint8(at + SOURCE_CONTENT_TYPE_BYTES_AT);
       if (idBytes === 0 || idBytes > SOURCE_ID_BYTES_MAX) return SPLIT_LENGTH_WRONG;
       if (typeBytes > CONTENT_TYPE_BYTES_MAX) return SPLIT_LENGTH_WRONG;
-      if (view.getUint32(at + 4, true) !== 0) return SPLIT_RESERVED_BITS;
       const baseSequence = readU64(view, at + SOURCE_BASE_SEQUENCE);
       if (baseSequence === 0 || baseSequence > Number.MAX_SAFE_INTEGER) return SPLIT_NUMBER_RANGE;
       if (readU64(view, at + SOURCE_BASE_TIMESTAMP) > Number.MAX_SAFE_INTEGER) {

@@ -15,7 +15,7 @@ import type {
 import type { Candidate } from "../protocol/common.ts";
 import type { AssembledBatch, Gap } from "../stream/assembler.ts";
 import type { LentFragment } from "../stream/fragment-cursor.ts";
-import type { AssembledSource } from "../stream/source-book.ts";
+import type { AssembledSource, SourceStanding, TakenBefore } from "../stream/source-book.ts";
 import type { SessionCommand, SessionEvent } from "./session/session-types.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
 
@@ -32,8 +32,8 @@ export interface OpenOverlay {
   readonly from?: StartFrom | undefined;
   /** False: this peer only forwards; nothing is to be taken. Default true. */
   readonly consume?: boolean;
-  /** Peer: last sequence numbers it took in the epochs before this one, by data source id. */
-  readonly before?: ReadonlyMap<string, SequenceNumber>;
+  /** Peer: what it took in the epochs before this one, by data source id. */
+  readonly before?: ReadonlyMap<string, TakenBefore>;
 }
 
 /**
@@ -60,6 +60,8 @@ export interface RegisterDataSource {
   readonly contentType: string;
   /** Where its sequence numbers begin here. Default 1. */
   readonly firstSequence?: SequenceNumber;
+  /** What its numbers go by, u32 above 0, if they stand for the same data in later epochs. */
+  readonly numbering?: number;
 }
 
 /** Tells with "held", from now on, how far at least `minHolders` neighbours hold what was made. */
@@ -165,7 +167,12 @@ export type PeerEvent =
   | { readonly kind: "started"; readonly overlayId: OverlayId; readonly index: FragmentIndex }
   | { readonly kind: "gap"; readonly overlayId: OverlayId; readonly gap: Gap }
   /** END was taken (peer) or every neighbour has all up to END or left (source). */
-  | { readonly kind: "ended"; readonly overlayId: OverlayId }
+  | {
+      readonly kind: "ended";
+      readonly overlayId: OverlayId;
+      /** Peer: how far each data source came, in this epoch and those before. */
+      readonly sources?: readonly SourceStanding[];
+    }
   /** The source goes on elsewhere, and what there is of it here was taken. */
   | { readonly kind: "drained"; readonly overlayId: OverlayId }
   /** The overlay is left; nothing more comes of it. */

@@ -12,6 +12,7 @@ import { HANDSHAKE_TIMEOUT_MS } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { Assembler } from "../stream/assembler.ts";
 import { FragmentCursor } from "../stream/fragment-cursor.ts";
+import { standingOf } from "../stream/source-book.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { PeerEvent, Take, TakeFragment } from "./commands.ts";
 import type { PeerContext } from "./context.ts";
@@ -361,7 +362,8 @@ export class ConsumerRole {
     }
     if (this.#assembler.ended && !this.#endTaken) {
       this.#endTaken = true;
-      events.push({ kind: "ended", overlayId });
+      const sources = [...this.#assembler.sources.values()].map(standingOf);
+      events.push({ kind: "ended", overlayId, sources });
     }
     return events;
   }

@@ -1,7 +1,7 @@
 /** What an overlay is opened with: settings, role, and what its owner is told. */
 
 import type { RemoteProtocolError } from "../base/errors.ts";
-import type { SequenceNumber } from "../base/units.ts";
+import type { TakenBefore } from "../stream/source-book.ts";
 import type { PeerLink } from "./link.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
@@ -16,8 +16,8 @@ export interface OverlayOptions {
   /** Undefined: as the delivery has it. */
   readonly from: StartFrom | undefined;
   readonly consume: boolean;
-  /** Peer: last sequence numbers it took in the epochs before this one, by data source id. */
-  readonly before: ReadonlyMap<string, SequenceNumber> | undefined;
+  /** Peer: what it took in the epochs before this one, by data source id. */
+  readonly before: ReadonlyMap<string, TakenBefore> | undefined;
   /** Whether a member is being dialled for this overlay, or has not answered yet. */
   readonly opening: () => boolean;
   /** Closes a link for what came over it. */

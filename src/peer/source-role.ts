@@ -90,6 +90,7 @@ export class SourceRole {
     if (this.#sessionEnding) throw new LocalUsageError("SOURCE_ENDED", { detail: "the session" });
     const source = this.#sources.register(command.sourceId, command.contentType);
     if (command.firstSequence !== undefined) source.nextSequence = command.firstSequence;
+    source.numbering = command.numbering ?? 0;
     this.#held?.add(source);
   }
 

@@ -20,7 +20,7 @@ import * as layout from "../base/layout.ts";
 import { DATUM_BYTES_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MemoryOffset, MonoMs, SequenceNumber } from "../base/units.ts";
 import type { Kernel } from "../kernel/kernel.ts";
-import { type AssembledSource, SourceBook } from "./source-book.ts";
+import { type AssembledSource, SourceBook, type TakenBefore } from "./source-book.ts";
 import type { FragmentWindow } from "./window.ts";
 
 /** While a hole stands, how often later fragments are searched for sources that continue. */
@@ -92,11 +92,11 @@ export class Assembler {
   #lostSome = false;
   #ended = false;
 
-  /** `before`: last sequence numbers taken in an epoch before, by source id. */
+  /** `before`: what was taken in an epoch before, by source id. */
   constructor(
     window: FragmentWindow,
     head: FragmentIndex,
-    before: ReadonlyMap<string, SequenceNumber> = new Map(),
+    before: ReadonlyMap<string, TakenBefore> = new Map(),
   ) {
     this.#window = window;
     this.#kernel = window.kernel;

@@ -106,7 +106,7 @@ export class FragmentWriter {
     memory[at + layout.RECORD_SOURCE_NUMBER] = source.number;
     memory[at + layout.SOURCE_ID_BYTES_AT] = source.idBytes.length;
     memory[at + layout.SOURCE_CONTENT_TYPE_BYTES_AT] = source.contentTypeBytes.length;
-    view.setUint32(at + 4, 0, true);
+    view.setUint32(at + layout.SOURCE_NUMBERING, source.numbering, true);
     setU53(view, at + layout.SOURCE_BASE_SEQUENCE, source.nextSequence);
     setU53(view, at + layout.SOURCE_BASE_TIMESTAMP, timestampUs);
     memory.set(source.idBytes, at + layout.SOURCE_HEADER_BYTES);

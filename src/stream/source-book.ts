@@ -7,6 +7,19 @@ import * as layout from "../base/layout.ts";
 import type { FragmentIndex, MemoryOffset, SequenceNumber } from "../base/units.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 
+/** How far a data source was taken in an epoch before, and what its numbers go by (0: unknown). */
+export interface TakenBefore {
+  readonly last: SequenceNumber;
+  readonly numbering: number;
+}
+
+/** How far a data source was taken (0: nothing of it), and whether it ended. */
+export interface SourceStanding {
+  readonly sourceId: string;
+  readonly last: SequenceNumber;
+  readonly ended: boolean;
+}
+
 /** A data source as the receiver knows it. */
 export interface AssembledSource {
   readonly id: string;
@@ -22,6 +35,8 @@ export interface AssembledSource {
   readonly first: SequenceNumber;
   /** False when this node came amid datum `first`: that one is nobody's loss. */
   begun: boolean;
+  /** What its sequence numbers go by in later epochs; 0: unknown. */
+  readonly numbering: number;
   ended: boolean;
   /** While fragment `loadedIn` is loaded: what follows its declarations read so far. */
   loadedIn: FragmentIndex;
@@ -30,14 +45,15 @@ export interface AssembledSource {
   load: number;
 }
 
+const NUMBERING_BEFORE_ID = layout.SOURCE_NUMBERING - layout.SOURCE_HEADER_BYTES;
 const decoder = new TextDecoder();
 
 export class SourceBook {
   readonly #kernel: Kernel;
   /** Whether a declaration's data begin with a whole datum; asked for new sources only. */
   readonly #beginsWhole: (row: number) => boolean;
-  /** Last sequence numbers taken in an epoch before this one, by source id. */
-  readonly #before: ReadonlyMap<string, SequenceNumber>;
+  /** What was taken in an epoch before this one, by source id. */
+  readonly #before: ReadonlyMap<string, TakenBefore>;
   readonly #sources = new Map<string, AssembledSource>();
   /** Last source seen under a local number: spares decoding its id again. */
   readonly #byNumber: (AssembledSource | undefined)[] = new Array(256);
@@ -45,7 +61,7 @@ export class SourceBook {
   constructor(
     kernel: Kernel,
     beginsWhole: (row: number) => boolean,
-    before: ReadonlyMap<string, SequenceNumber>,
+    before: ReadonlyMap<string, TakenBefore>,
   ) {
     this.#kernel = kernel;
     this.#before = before;
@@ -59,8 +75,8 @@ export class SourceBook {
   /**
    * The source of DECLARATION `row`, which lies at `at`; known from now on unless `passing`: data
    * past a hole make nobody known. `due`: a source heard of for the first time is due from its first
-   * datum on. `whole`: nothing of this epoch was missed, so one that does not begin with 1 goes on
-   * where the epoch before had it.
+   * datum on. `whole`: nothing of this epoch was missed. Who goes by the same numbering as in the
+   * epoch before goes on where that had it, and so does, when all is whole, who does not begin with 1.
    */
   resolve(
     at: MemoryOffset,
@@ -81,9 +97,13 @@ export class SourceBook {
       const id = decoder.decode(idCopy);
       source = this.#sources.get(id);
       if (source === undefined) {
+        const numbering = view.getUint32(idAt + NUMBERING_BEFORE_ID, true);
+        const before = this.#before.get(id);
+        const same = before !== undefined && numbering !== 0 && before.numbering === numbering;
+        const last = same || (whole && base > 1) ? before?.last : undefined;
         // Who started at fragment 0 and lost some since is due all of a source it hears of late.
-        const last = whole && base > 1 ? this.#before.get(id) : undefined;
-        const first = due ? 1 : last === undefined ? base : last + 1;
+        let first = due ? 1 : base;
+        if (last !== undefined) first = due || whole ? last + 1 : Math.max(base, last + 1);
         source = {
           id,
           idBytes: idCopy,
@@ -93,6 +113,7 @@ export class SourceBook {
           next: first,
           first,
           begun: due || last !== undefined || this.#beginsWhole(row),
+          numbering,
           ended: false,
           loadedIn: -1,
           loadedNext: first,
@@ -113,6 +134,10 @@ export class SourceBook {
     }
     return source;
   }
+}
+
+export function standingOf({ id, next, ended }: AssembledSource): SourceStanding {
+  return { sourceId: id, last: Math.max(0, next - 1), ended };
 }
 
 function matches(memory: Uint8Array, at: MemoryOffset, length: number, bytes: Uint8Array): boolean {

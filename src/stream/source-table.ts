@@ -19,6 +19,8 @@ export interface DataSourceEntry {
   contentTypeBytes: Uint8Array;
   /** Sequence number of the next datum; the first is 1. */
   nextSequence: SequenceNumber;
+  /** What its sequence numbers go by in later epochs, u32; 0: they begin anew. */
+  numbering: number;
   ended: boolean;
   /** Fragment that carries its SOURCE_END; -1 until then. */
   endedIn: FragmentIndex;
@@ -61,6 +63,7 @@ export class SourceTable {
       contentType,
       contentTypeBytes: contentTypeOf(contentType),
       nextSequence: 1,
+      numbering: 0,
       ended: false,
       endedIn: -1,
     };

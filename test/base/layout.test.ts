@@ -144,6 +144,7 @@ describe("layout", () => {
         "SOURCE_END_LAST_SEQUENCE": 8,
         "SOURCE_HEADER_BYTES": 24,
         "SOURCE_ID_BYTES_AT": 2,
+        "SOURCE_NUMBERING": 4,
         "SPLIT_COUNT_WRONG": -5,
         "SPLIT_KIND_UNKNOWN": -2,
         "SPLIT_LENGTH_WRONG": -6,

@@ -35,6 +35,20 @@ describe("what a peer received is whole", () => {
     expect(received.isWhole).toBe(true);
   });
 
+  it("and when one brings nothing new and ends where it was", () => {
+    const received = new Received();
+    received.restarted({ sources: [source("a", 5), source("b", 7), source("c", 9)] });
+    received.take(batch(["c", 1]));
+    received.ended([source("a", 5, true), source("b", 7), source("c", 9, true)]);
+    expect(received.isWhole).toBe(false);
+    received.take(batch(["b", 8]));
+    expect(received.isWhole).toBe(false);
+    const whole = new Received();
+    whole.restarted({ sources: [source("a", 5)] });
+    whole.ended([source("a", 5, true)]);
+    expect(whole.isWhole).toBe(true);
+  });
+
   it("not when one begins with 1 again, is silent, or was never heard of before", () => {
     const anew = new Received();
     anew.restarted({ sources: [source("a", 5)] });

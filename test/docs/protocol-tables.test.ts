@@ -83,6 +83,7 @@ describe("byte tables", () => {
     expect(offsets(source)).toMatchObject({
       "id bytes": layout.SOURCE_ID_BYTES_AT,
       "type bytes": layout.SOURCE_CONTENT_TYPE_BYTES_AT,
+      numbering: layout.SOURCE_NUMBERING,
       "base sequence": layout.SOURCE_BASE_SEQUENCE,
       "base timestamp": layout.SOURCE_BASE_TIMESTAMP,
       "id, content type": layout.SOURCE_HEADER_BYTES,

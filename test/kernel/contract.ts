@@ -298,7 +298,6 @@ export function kernelContract(name: string, create: () => Kernel): void {
       for (const kind of [0, 5, 255]) {
         expect(spoil((_, bytes) => bytes.set([kind], 67))).toBe(KIND_UNKNOWN);
       }
-      expect(spoil((view) => view.setUint32(44, 1, true))).toBe(RESERVED_BITS);
       expect(spoil((view) => view.setUint16(69, 1, true))).toBe(RESERVED_BITS);
       expect(spoil((view) => view.setUint16(14, 1, true))).toBe(COUNT_WRONG);
       expect(spoil((view) => view.setUint16(14, 3, true))).toBe(COUNT_WRONG);

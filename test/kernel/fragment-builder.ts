@@ -11,6 +11,7 @@ export type RecordPlan =
       readonly contentType: string;
       readonly base: number;
       readonly timestamp: number;
+      readonly numbering?: number;
     }
   | {
       readonly kind: "datum";
@@ -54,6 +55,7 @@ function recordOf(plan: RecordPlan): Uint8Array {
     const bytes = new Uint8Array(24 + id.length + contentType.length);
     const view = new DataView(bytes.buffer);
     bytes.set([1, plan.number, id.length, contentType.length]);
+    view.setUint32(4, plan.numbering ?? 0, true);
     view.setBigUint64(8, BigInt(plan.base), true);
     view.setBigUint64(16, BigInt(plan.timestamp), true);
     bytes.set(id, 24);
@@ -148,7 +150,8 @@ export function soundPlan(below: (limit: number) => number): RecordPlan[] {
     const id = "s".repeat(1 + below(below(8) === 0 ? 128 : 12));
     const contentType = "t".repeat(below(below(8) === 0 ? 129 : 12));
     const timestamp = below(2) === 0 ? 1_700_000_000_000_000 : 3_000_000_000;
-    plans.push({ kind: "source", number, id, contentType, base, timestamp });
+    const numbering = below(3) === 0 ? below(2 ** 32) : 0;
+    plans.push({ kind: "source", number, id, contentType, base, timestamp, numbering });
   };
   const numbers = Array.from({ length: 1 + below(5) }, () => below(256));
   const bytesOf = (): number => below(below(10) === 0 ? 600 : 60);

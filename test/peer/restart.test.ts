@@ -189,6 +189,49 @@ describe("a source peer that was killed and starts over with its key", () => {
     }
   });
 
+  it("nor is one that begins with 1 again, when it says that it goes by the same numbers", () => {
+    const { world } = scene();
+    const register = (owner: Node, sourceId: string, numbering: number): void => {
+      const { overlayId } = owner;
+      owner.command({
+        kind: "registerDataSource",
+        overlayId,
+        sourceId,
+        contentType: "",
+        numbering,
+      });
+    };
+    const write = (owner: Node, sourceId: string, to: number): void => {
+      for (let n = 1; n <= to; n++) {
+        const written = owner.writeTo(owner.overlayId, sourceId, [new Uint8Array(500 + n)]);
+        expect(written.accepted).toBe(1);
+      }
+    };
+    const first = source(world);
+    register(first, "same", 7);
+    register(first, "other", 7);
+    const peers = joined(world, 2);
+    for (const id of ["same", "other"]) write(first, id, 20);
+    world.run(() => peers.every((peer) => peer.taken.length === 40), 20_000);
+    first.crash();
+    world.advance(500);
+    const again = source(world, { keys: first.keys });
+    register(again, "same", 7);
+    register(again, "other", 8);
+    world.run(() => peers.every((peer) => peer.has("sessionRestarted")), 10_000);
+    for (const id of ["same", "other"]) write(again, id, 30);
+    again.end();
+    world.run(() => peers.every((peer) => peer.has("ended")), 20_000);
+    const upTo = (last: number): number[] => Array.from({ length: last }, (_, i) => i + 1);
+    for (const peer of peers) {
+      const of = (id: string): number[] =>
+        peer.taken.filter(({ sourceId }) => sourceId === id).map(({ sequence }) => sequence);
+      expect(of("same")).toEqual(upTo(30));
+      expect(of("other")).toEqual([...upTo(20), ...upTo(30)]);
+      expect(peer.eventsOf("gap")).toEqual([]);
+    }
+  });
+
   it("a peer whose consumer is behind takes all of the epoch before first", () => {
     const { world } = scene();
     const first = source(world);

@@ -1,16 +1,23 @@
 /** The receiving side, case by case; fragments are built byte by byte. */
 
 import { describe, expect, it } from "vitest";
+import type { TakenBefore } from "../../src/stream/source-book.ts";
 import { buildFragment, type RecordPlan } from "../kernel/fragment-builder.ts";
 import { createMemory, EPOCH_US, Producer, payloadOf, Receiver } from "./world.ts";
 
-const declare = (number: number, id: string, base: number, contentType = ""): RecordPlan => ({
+const declare = (
+  number: number,
+  id: string,
+  base: number,
+  { contentType = "", numbering = 0 } = {},
+): RecordPlan => ({
   kind: "source",
   number,
   id,
   contentType,
   base,
   timestamp: EPOCH_US,
+  numbering,
 });
 const datum = (number: number, bytes = 4): RecordPlan => ({
   kind: "datum",
@@ -23,7 +30,7 @@ const end = (number: number, last: number): RecordPlan => ({ kind: "end", number
 function receive(
   fragments: readonly (readonly RecordPlan[] | undefined)[],
   start = 0,
-  before?: ReadonlyMap<string, number>,
+  before?: ReadonlyMap<string, TakenBefore>,
 ): Receiver {
   const receiver = new Receiver(createMemory(), 4096, { start, before });
   fragments.forEach((plans, i) => {
@@ -35,7 +42,7 @@ const taken = (receiver: Receiver): string[] =>
   receiver.taken.map(({ sourceId, sequence }) => `${sourceId}${sequence}`);
 
 describe("what was taken in an epoch before", () => {
-  const before = new Map([["a", 5]]);
+  const before = new Map([["a", { last: 5, numbering: 77 }]]);
   const resumed = (...fragments: (readonly RecordPlan[] | undefined)[]): Receiver =>
     receive(fragments, 0, before);
 
@@ -69,6 +76,24 @@ describe("what was taken in an epoch before", () => {
     const receiver = resumed([declare(0, "a", 1), datum(0), datum(0)]);
     receiver.take();
     expect(taken(receiver)).toEqual(["a1", "a2"]);
+  });
+
+  it("unless it goes by the same numbering: then it goes on, whatever was lost or missed", () => {
+    const same = { numbering: 77 };
+    const whole = resumed([declare(0, "a", 1, same), ...Array(7).fill(datum(0))]);
+    whole.take();
+    expect(taken(whole)).toEqual(["a6", "a7"]);
+    const holed = resumed(undefined, [declare(0, "a", 4, same), ...Array(4).fill(datum(0))]);
+    holed.assembler.skipTo(1);
+    holed.take();
+    expect(taken(holed)).toEqual(["a6", "a7"]);
+    const late = receive([[declare(0, "a", 9, same), datum(0)]], 7, before);
+    late.take();
+    expect(taken(late)).toEqual(["a9"]);
+    expect([...whole.gaps, ...late.gaps]).toEqual([]);
+    const other = resumed([declare(0, "a", 1, { numbering: 78 }), datum(0)]);
+    other.take();
+    expect(taken(other)).toEqual(["a1"]);
   });
 
   it("is not guessed after a loss, or by who came later", () => {
@@ -187,11 +212,11 @@ describe("Assembler", () => {
   it("takes a source that is declared twice in one fragment, gap or type in between", () => {
     const receiver = receive([
       [
-        declare(0, "a", 1, "t/1"),
+        declare(0, "a", 1, { contentType: "t/1" }),
         datum(0),
-        declare(0, "a", 2, "t/2"),
+        declare(0, "a", 2, { contentType: "t/2" }),
         datum(0),
-        declare(0, "a", 5, "t/1"),
+        declare(0, "a", 5, { contentType: "t/1" }),
         datum(0),
       ],
     ]);

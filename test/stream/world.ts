@@ -9,6 +9,7 @@ import { createJsKernel } from "../../src/kernel/js-kernel.ts";
 import { Assembler, type Gap } from "../../src/stream/assembler.ts";
 import { FragmentChecker } from "../../src/stream/fragment-checker.ts";
 import { FragmentMerger } from "../../src/stream/merger.ts";
+import type { TakenBefore } from "../../src/stream/source-book.ts";
 import { type DataSourceEntry, SourceTable } from "../../src/stream/source-table.ts";
 import { FragmentWindow } from "../../src/stream/window.ts";
 
@@ -70,7 +71,7 @@ export class Receiver {
     options: {
       readonly start?: number;
       readonly windowBytes?: number;
-      readonly before?: ReadonlyMap<string, number> | undefined;
+      readonly before?: ReadonlyMap<string, TakenBefore> | undefined;
     } = {},
   ) {
     this.memory = memory;

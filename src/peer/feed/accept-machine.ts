@@ -302,7 +302,15 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
     row.source = source;
     this.emit({
       kind: "event",
-      event: { kind: "register", sourceId, dataId, contentType, description, held },
+      event: {
+        kind: "register",
+        sourceId,
+        dataId,
+        contentType,
+        description,
+        held,
+        numbering: source.numbering,
+      },
     });
   }
 

@@ -68,7 +68,7 @@ export interface Finish {
 export type AcceptCommand = Admit | Refuse | Writable | HeldUpTo | SourceIsOver | Stop | Finish;
 
 export type AcceptEvent =
-  /** A new data source: answer with admit or refuse. `held`: what need not come again. */
+  /** A new data source: answer with admit or refuse. `held`: what need not come again. `numbering`: of its run, u32 above 0.  */
   | {
       readonly kind: "register";
       readonly sourceId: string;
@@ -76,6 +76,7 @@ export type AcceptEvent =
       readonly contentType: string;
       readonly description: string;
       readonly held: SequenceNumber;
+      readonly numbering: number;
     }
   /** A link of a registered data source is up, or gone (`detail` says why). */
   | {

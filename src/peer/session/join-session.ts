@@ -267,7 +267,7 @@ export class JoiningSession extends SessionBase {
       role: "peer",
       from,
       consume: this.#options.consume ?? true,
-      before: this.#next.lastTaken,
+      before: this.#next.taken,
       settings: fileSettings(file, sessionEpoch, sourcePeerId, this.#options.node),
     });
     if (!opened || this.#moving) return opened;

@@ -5,7 +5,8 @@
 
 import type { ErrorCode } from "../../base/errors.ts";
 import type { Address } from "../../base/machine.ts";
-import type { FragmentIndex, OverlayId, PeerId, SequenceNumber } from "../../base/units.ts";
+import type { FragmentIndex, OverlayId, PeerId } from "../../base/units.ts";
+import type { SourceStanding } from "../../stream/source-book.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../settings.ts";
 
 /** One data source of a session: each has an index file of its own, naming the same overlay. */
@@ -78,12 +79,8 @@ export interface EpochEnd {
   readonly sessionEpoch: number;
   /** Fragments below this came, or were reported as gaps; what the source had beyond is lost. */
   readonly fragmentsTo: FragmentIndex;
-  /** Of each data source the last sequence number that came (0: none did), and whether it ended. */
-  readonly sources: readonly {
-    readonly sourceId: string;
-    readonly last: SequenceNumber;
-    readonly ended: boolean;
-  }[];
+  /** Of each data source how far it came. */
+  readonly sources: readonly SourceStanding[];
 }
 
 /**

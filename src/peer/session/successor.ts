@@ -5,12 +5,13 @@
  * A file is believed only with its signature.
  */
 
-import { bytesEqual, type MonoMs, type PeerId, type SequenceNumber } from "../../base/units.ts";
+import { bytesEqual, type MonoMs, type PeerId } from "../../base/units.ts";
 import {
   decodeIndexFile,
   type IndexFile,
   type ReceivedIndexFile,
 } from "../../protocol/index-file.ts";
+import { type AssembledSource, standingOf, type TakenBefore } from "../../stream/source-book.ts";
 import type { PeerContext } from "../context.ts";
 import type { Overlay } from "../overlay.ts";
 import { type NodeSettings, nodeSettings, type OverlaySettings } from "../settings.ts";
@@ -45,22 +46,24 @@ export class Successor {
   readonly #context: PeerContext;
   readonly #host: SuccessorHost;
   #sinceMs: MonoMs = Number.NEGATIVE_INFINITY;
-  readonly #lastTaken = new Map<string, SequenceNumber>();
+  readonly #taken = new Map<string, TakenBefore>();
 
   constructor(context: PeerContext, host: SuccessorHost) {
     this.#context = context;
     this.#host = host;
   }
 
-  /** Last sequence numbers taken in the epochs that were left, by data source id. */
-  get lastTaken(): ReadonlyMap<string, SequenceNumber> {
-    return this.#lastTaken;
+  /** What was taken in the epochs that were left, by data source id. */
+  get taken(): ReadonlyMap<string, TakenBefore> {
+    return this.#taken;
   }
 
   /** `overlay` is about to be left for the next epoch: how far this peer came in it. */
   leaves(overlay: Overlay | undefined, sessionEpoch: number): EpochEnd {
     const before = epochEnd(overlay, sessionEpoch);
-    for (const { sourceId, last } of before.sources) this.#lastTaken.set(sourceId, last);
+    for (const { id, next, numbering } of sourcesOf(overlay)) {
+      this.#taken.set(id, { last: Math.max(0, next - 1), numbering });
+    }
     return before;
   }
 
@@ -141,17 +144,15 @@ export function fileSettings(
 
 /** How far a peer came in an overlay that is about to be left for the next epoch. */
 function epochEnd(overlay: Overlay | undefined, sessionEpoch: number): EpochEnd {
-  const consumer = overlay?.consumer;
-  const sources = [...(consumer?.assembler.sources.values() ?? [])];
   return {
     sessionEpoch,
-    fragmentsTo: consumer?.consumedTo ?? 0,
-    sources: sources.map(({ id, next, ended }) => ({
-      sourceId: id,
-      last: Math.max(0, next - 1),
-      ended,
-    })),
+    fragmentsTo: overlay?.consumer?.consumedTo ?? 0,
+    sources: sourcesOf(overlay).map(standingOf),
   };
+}
+
+function sourcesOf(overlay: Overlay | undefined): AssembledSource[] {
+  return [...(overlay?.consumer?.assembler.sources.values() ?? [])];
 }
 
 /** What to tell the user when the neighbour that is the source peer went down with `detail`. */
