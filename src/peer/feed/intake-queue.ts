@@ -49,7 +49,8 @@ export class IntakeQueue {
   readonly #sourceId: string;
   readonly #sink: DataSink;
   readonly #budget: AssemblyBudget;
-  #entries: Entry[] = [];
+  /** Those below #head have gone on; their place is cleared, for a busy queue is never empty. */
+  #entries: (Entry | undefined)[] = [];
   #head = 0;
   #bytes = 0;
   #assembly: Assembly | undefined;
@@ -107,23 +108,27 @@ export class IntakeQueue {
       if (!this.#pass(entry)) return false;
       passedBytes += entry.costBytes;
       this.#bytes -= entry.costBytes;
-      this.#head++;
+      this.#entries[this.#head++] = undefined;
+      if (this.#head > 256 && this.#head * 2 > this.#entries.length) this.#compact();
     }
-    this.#entries = [];
-    this.#head = 0;
+    this.#compact();
     return false;
   }
 
   /** The link is gone: pieces of a datum that did not come whole are of no use. */
   dropPartial(next: SequenceNumber): void {
-    const kept = this.#entries.slice(this.#head).filter((entry) => {
-      const partial = entry.totalBytes > 0 && entry.first === next;
+    this.#compact();
+    this.#entries = this.#entries.filter((entry) => {
+      const partial = entry !== undefined && entry.totalBytes > 0 && entry.first === next;
       if (partial) this.#bytes -= entry.costBytes;
       return !partial;
     });
-    this.#entries = kept;
-    this.#head = 0;
     if (this.#assembly?.first === next) this.#dropAssembly();
+  }
+
+  #compact(): void {
+    this.#entries = this.#entries.slice(this.#head);
+    this.#head = 0;
   }
 
   get #isWhole(): boolean {
