@@ -1,7 +1,14 @@
 /** `mp2p feed`: its options and help. */
 
 import { type Command, Option } from "commander";
-import { type CommonOptions, finish, MS_MAX, newCommand, type Run } from "./command-kit.ts";
+import {
+  addPlaintextOption,
+  type CommonOptions,
+  finish,
+  MS_MAX,
+  newCommand,
+  type Run,
+} from "./command-kit.ts";
 import { feedTarget, integer, positive, word } from "./values.ts";
 
 const INPUT_FORMATS = ["lines", "ndjson", "csv", "raw", "framed"] as const;
@@ -19,6 +26,7 @@ export interface FeedOptions extends CommonOptions {
   readonly rate?: number;
   readonly keepMib: number;
   readonly waitMs: number;
+  readonly allowPlaintext: boolean;
 }
 
 const HELP = `
@@ -26,9 +34,12 @@ Sends an input to a source peer on another machine (mp2p source --accept), as on
 It neither joins the session nor needs a server. Formats: as of mp2p source.
 
 Examples:
-  mp2p feed --to 192.0.2.1:7950 --source-id pump-3 --file readings.ndjson --format ndjson
-  tail -F pump.log | mp2p feed --to ws://192.0.2.1:7951 --source-id pump-3
-  date | mp2p feed --to 192.0.2.1:7950 --source-id clock --keep-open
+  mp2p feed --to 127.0.0.1:7950 --source-id pump-3 --file readings.ndjson --format ndjson
+  tail -F pump.log | mp2p feed --to ws://10.0.0.5:7951 --source-id pump-3 --allow-plaintext
+  date | mp2p feed --to 10.0.0.5:7950 --source-id clock --keep-open --allow-plaintext
+
+Nothing is encrypted in this version: a source peer on another machine needs --allow-plaintext, and a
+network that you trust.
 
 Every datum has a number. With --file the n-th datum of the file has number n: a feed that was killed
 is started again with the same command and goes on behind what the source peer has. --append numbers
@@ -67,5 +78,5 @@ export function feedCommand(run: Run<FeedOptions>): Command {
         .argParser(integer(0, MS_MAX))
         .default(60_000),
     );
-  return finish(command, run, HELP);
+  return finish(addPlaintextOption(command), run, HELP);
 }

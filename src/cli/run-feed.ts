@@ -44,6 +44,7 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
       createFeed({
         to,
         sourceId,
+        allowPlaintext: options.allowPlaintext,
         contentType: contentTypeOf(options.format),
         keepMiB: options.keepMib,
         retryMs: options.waitMs,

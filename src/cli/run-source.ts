@@ -16,6 +16,7 @@ import {
   openInput,
   rawPieceBytes,
 } from "../host/node-feed.ts";
+import { checkAccept } from "../host/plaintext.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import type { Progress } from "./reporter.ts";
 import { requireText } from "./required.ts";
@@ -49,6 +50,7 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
       detail: `${flag} is about data sources on other machines: say where they come in, --accept PORT`,
     });
   }
+  checkAccept(options.allowPlaintext, options.accept ?? []);
   const title = requireText(options.title, "--title", 'e.g. --title "harbour sensors"');
   const context = await runContext("source", options);
   const { signals } = context;

@@ -52,14 +52,15 @@ Examples:
   mp2p source --server ws://127.0.0.1:7900 --title demo --file readings.ndjson --format ndjson
   tail -f /var/log/syslog | mp2p source --server ws://127.0.0.1:7900 --title log --delivery live
   mp2p source --server ws://127.0.0.1:7900 --title copy --format raw --wait-peers 3 < image.iso
-  mp2p source --server ws://127.0.0.1:7900 --title plant --accept 0.0.0.0:7950,ws://0.0.0.0:7951
+  mp2p source --server ws://127.0.0.1:7900 --title plant --allow-plaintext \
+              --accept '*:7950,ws://*:7951'
 
 With --accept, data sources on other machines send to this source peer (mp2p feed, or a program of
 yours: docs/protocol.md, R11). The session is found by its title once the first one has registered.
 Standard input is then read only with --file -. --end says when the session ends: last: when every
 data source has ended, --wait-sources of them at least, or one orders it (mp2p feed --end-session);
-owner: at SIGTERM only. Whoever reaches the address may feed the session: keep it on a network that
-you trust.
+owner: at SIGTERM only. Whoever reaches the address may feed the session: off this machine it needs
+--allow-plaintext, and a network that you trust.
 
 Source id and data id name the session at the index server and belong to one key at a time. The data
 id is the title unless given, so sessions of different titles never meet. After a kill without

@@ -9,7 +9,10 @@ import type { BatchWrite, Logger, WriteMeta } from "./write-types.ts";
 export interface AcceptListen {
   /** Default tcp. */
   readonly transport?: "tcp" | "ws";
-  /** Default 127.0.0.1. Who reaches it may feed the session: there is no other check. */
+  /**
+   * Default 127.0.0.1; another than loopback is PLAINTEXT_REFUSED unless the engine allows it. Who
+   * reaches it may feed the session: there is no other check.
+   */
   readonly host?: string;
   /** Default 0: any free port. */
   readonly port?: number;
@@ -60,6 +63,11 @@ export interface IntakeEvents {
 export interface DataFeedOptions {
   /** Where the source peer accepts data sources: `host:port`, `tcp://host:port` or `ws://host:port`. */
   readonly to: string;
+  /**
+   * Allows a source peer on another machine. Nothing is encrypted in this version; without it a host
+   * other than loopback is PLAINTEXT_REFUSED. Default false.
+   */
+  readonly allowPlaintext?: boolean;
   readonly sourceId: string;
   /** Default: the one that the source peer chose. */
   readonly dataId?: string;

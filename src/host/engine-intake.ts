@@ -20,6 +20,7 @@ import type { AcceptSourcesOptions, IntakeEvents, RemoteIntake } from "./engine-
 import { JobRunner } from "./job-runner.ts";
 import { Listeners } from "./listeners.ts";
 import { MachineHost } from "./machine-host.ts";
+import { LISTEN_HOST } from "./plaintext.ts";
 
 /** What the intake needs of its session. */
 export interface IntakeSession {
@@ -103,7 +104,7 @@ export class FeedIntake implements RemoteIntake {
     const { overlayId } = this.#session;
     const minHolders = this.#options.minHolders ?? 1;
     this.#session.command({ kind: "watchHeld", overlayId, minHolders });
-    for (const { transport = "tcp", host = "127.0.0.1", port = 0 } of this.#options.listen) {
+    for (const { transport = "tcp", host = LISTEN_HOST, port = 0 } of this.#options.listen) {
       const one = this.#transports.find(({ name }) => name === transport);
       if (one === undefined) continue;
       this.#listening.push(await one.listen({ transport, host, port }));

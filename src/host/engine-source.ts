@@ -16,6 +16,7 @@ import type {
   WriteResult,
 } from "./engine-types.ts";
 import { Listeners } from "./listeners.ts";
+import { checkAccept } from "./plaintext.ts";
 import { ReportKeeper } from "./report.ts";
 
 export interface SessionOutlet {
@@ -24,6 +25,8 @@ export interface SessionOutlet {
   /** Milliseconds from now, monotonic. */
   sleep(ms: number): Promise<void>;
   nowUs(): number;
+  /** Whether links off loopback are allowed, which nothing encrypts. */
+  readonly allowPlaintext: boolean;
   /** Fresh transports for data sources on links of their own. */
   feedTransports(): Transport[];
   crashed(error: unknown): void;
@@ -106,6 +109,7 @@ export class SourceHandle implements EngineSource {
     if (options.listen.length === 0) {
       throw new LocalUsageError("USAGE", { detail: "name an address to accept data sources at" });
     }
+    checkAccept(this.#outlet.allowPlaintext, options.listen);
     const overlay = (): Overlay | undefined => this.#outlet.overlay(this.overlayId);
     const intake = new FeedIntake(
       {

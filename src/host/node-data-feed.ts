@@ -17,6 +17,7 @@ import type { DataFeed, DataFeedOptions } from "./engine-feed-types.ts";
 import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
 import { systemEntropy } from "./node-identity.ts";
+import { checkPlaintext } from "./plaintext.ts";
 
 /** Data may wait so long for others when the link is busy. */
 const MAX_DELAY_MS = 5;
@@ -26,11 +27,12 @@ const LINKS = 4;
 
 /**
  * Links up and registers (R11.e); resolves when the source peer has said where to go on. Errors:
- * USAGE, UNREACHABLE and the like after retryMs, what the source peer refuses with
+ * USAGE, PLAINTEXT_REFUSED, UNREACHABLE and the like after retryMs, what the source peer refuses with
  * (SOURCE_REGISTERED, NOT_OWNER, SOURCE_ENDED ...), AbortError.
  */
 export async function createFeed(options: DataFeedOptions): Promise<DataFeed> {
   const to = feedAddress(options.to);
+  checkPlaintext(options.allowPlaintext, [["the source peer at", to.host]]);
   if (options.signal?.aborted === true) throw abortError(options.signal);
   const seed = systemEntropy.bytes(4);
   const machine = new FeedMachine({

@@ -48,12 +48,11 @@ import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
 import { anyFamily, candidatesOf } from "./node-candidates.ts";
 import { NodeIdentity, sha256, systemEntropy, verifySignature } from "./node-identity.ts";
-import { checkPlaintext } from "./plaintext.ts";
+import { checkPlaintext, LISTEN_HOST } from "./plaintext.ts";
 import { linksReport, overlayReport } from "./report.ts";
 
 const WASM_URL = new URL("../../build/kernel.wasm", import.meta.url);
 const CLOSE_GRACE_MS = 5_000;
-const LISTEN_HOST = "127.0.0.1";
 /** A link for every data source, and as many strangers as may wait. */
 const FEED_LINKS_MAX = limits.SOURCES_MAX + limits.LINKS_PENDING_MAX;
 
@@ -332,6 +331,7 @@ class NodeEngine implements Engine {
       overlay: (overlayId) => this.#machine.overlays.get(overlayId),
       sleep: (ms) => this.#sleep(ms),
       nowUs: () => systemClock.now().wallUs,
+      allowPlaintext: this.#options.allowPlaintext === true,
       feedTransports: () => [
         new TcpTransport(new HeapArena(FEED_LINKS_MAX), { maxInboundLinks: FEED_LINKS_MAX }),
         new WsListenerTransport({ maxInboundLinks: FEED_LINKS_MAX }),

@@ -163,6 +163,8 @@ test("plain text off loopback is exit 2 for every command that links up, and say
     ["serve", "--roles", "oms", "--memory", "--pams", "ws://192.0.2.1:7900"],
     ["join", "--server", "ws://192.0.2.1:7900", "--title", "t"],
     ["source", "--server", "ws://127.0.0.1:1", "--title", "t", "--listen", "*:0"],
+    ["source", "--server", "ws://127.0.0.1:1", "--title", "t", "--accept", "0,ws://0.0.0.0:0"],
+    ["feed", "--to", "192.0.2.1:7950", "--source-id", "a"],
   ]) {
     const run = new Mp2p(args);
     run.stdin.end();

@@ -399,6 +399,21 @@ function terminate(last: number): Buffer {
   return frameOf(R11.TERMINATE, Buffer.from([0x92, 0, last]));
 }
 
+it("off loopback data sources are accepted only by an engine that was allowed plain text", async () => {
+  const open = async (allowPlaintext: boolean) => {
+    const engine = later(await createEngine({ memoryMiB: 32, allowPlaintext }));
+    return engine.createSource({ server, title: `plant ${titles++}`, dataSources: [] });
+  };
+  const listen = [{ host: "127.0.0.1" }, { transport: "ws", host: "0.0.0.0" }] as const;
+  const refusing = await open(false);
+  await expect(refusing.acceptDataSources({ listen })).rejects.toMatchObject({
+    code: "PLAINTEXT_REFUSED",
+  });
+  expect((await refusing.acceptDataSources({ listen: [{}] })).listening.length).toBe(1);
+  const { listening } = await (await open(true)).acceptDataSources({ listen });
+  expect(listening.map(({ host }) => host)).toEqual(["127.0.0.1", "0.0.0.0"]);
+});
+
 describe("createFeed", () => {
   const feedTo = async (at: Address, sourceId: string): Promise<DataFeed> =>
     later(await createFeed({ to: `${at.transport}://${at.host}:${at.port}`, sourceId }));
@@ -461,6 +476,9 @@ describe("createFeed", () => {
     const to = `${tcp.host}:${tcp.port}`;
     await expect(createFeed({ to: "nowhere", sourceId: "a" })).rejects.toMatchObject({
       code: "USAGE",
+    });
+    await expect(createFeed({ to: "192.0.2.1:7950", sourceId: "a" })).rejects.toMatchObject({
+      code: "PLAINTEXT_REFUSED",
     });
     await expect(createFeed({ to, sourceId: "" })).rejects.toMatchObject({ code: "USAGE" });
     await expect(
