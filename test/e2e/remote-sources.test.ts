@@ -4,9 +4,13 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import type { Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
 import { seededRng } from "../../src/base/rng.ts";
+import { type MsgpackInput, writeMsgpack } from "../support/msgpack-writer.ts";
+import { R11 } from "../support/raw-data-source.ts";
+import { RawSourcePeer } from "../support/raw-source-peer.ts";
 import { cleanUp, freePort, join, Mp2p, serve, source, temporaryDirectory } from "./processes.ts";
 
 afterEach(cleanUp);
@@ -268,6 +272,13 @@ describe("mp2p feed", () => {
 });
 
 describe("a data source in Python", () => {
+  const scripts: ChildProcess[] = [];
+  const peers: RawSourcePeer[] = [];
+  afterEach(() => {
+    for (const script of scripts.splice(0)) script.kill("SIGKILL");
+    for (const peer of peers.splice(0)) peer.close();
+  });
+
   /** A Python that has msgpack: Debian's own first. */
   const python = (): string => {
     for (const command of ["/usr/bin/python3", "python3"]) {
@@ -277,8 +288,11 @@ describe("a data source in Python", () => {
       "no Python 3 with msgpack: apt-get install -y python3 python3-msgpack (.ci/run does so as root)",
     );
   };
-  const run = (args: readonly string[]): ChildProcess =>
-    spawn(python(), args, { stdio: ["pipe", "inherit", "pipe"] });
+  const run = (args: readonly string[]): ChildProcess => {
+    const script = spawn(python(), args, { stdio: ["pipe", "inherit", "pipe"] });
+    scripts.push(script);
+    return script;
+  };
 
   it("sends lines that every peer gets, byte for byte", async () => {
     const { url } = await serve();
@@ -292,8 +306,10 @@ describe("a data source in Python", () => {
     script.stderr?.on("data", (text: Buffer) => {
       said += text.toString();
     });
-    // More than one grant's worth, so that it has to wait for credit.
-    const text = Buffer.from(lines("ünïcode", 30_000, 120));
+    // More than one grant's worth, so that it has to wait for credit; a datum of several frames; no
+    // end of a line at the end.
+    const big = `${"b".repeat(400_000)}\n`;
+    const text = Buffer.from(`${lines("ünïcode", 29_998, 120)}${big}the end`);
     expect(text.length).toBeGreaterThan(2 << 20);
     const ended = once(script, "close");
     script.stdin?.end(text);
@@ -302,6 +318,87 @@ describe("a data source in Python", () => {
     expect(await at.process.exit).toBe(0);
     expect(await Promise.all(peers.map((peer) => peer.exit))).toEqual([0, 0]);
     for (const out of outs) expect(Buffer.compare(readFileSync(out), text)).toBe(0);
+  }, 60_000);
+
+  /** The script before a source peer that the test plays; `said()`: what it has said. */
+  const played = async () => {
+    const peer = await RawSourcePeer.listen();
+    peers.push(peer);
+    const script = run([EXAMPLE, "127.0.0.1", `${peer.port}`, "snake"]);
+    let said = "";
+    script.stderr?.on("data", (text: Buffer) => {
+      said += text.toString();
+    });
+    await peer.next(R11.REGISTER);
+    return { peer, script, stdin: script.stdin as Writable, said: () => said };
+  };
+  const registered = (granted: number): MsgpackInput[] => [1, 0, granted, Buffer.alloc(16, 1), 1];
+
+  it("sends what there is at once and answers PING while its input pauses", async () => {
+    const { peer, script, stdin, said } = await played();
+    peer.message(R11.REGISTERED, registered(1 << 20));
+    stdin.write("first\nsec");
+    // Its input stays open, and says no more: 25 s of silence would end the link.
+    expect((await peer.next(R11.DATUM)).subarray(-6).toString()).toBe("first\n");
+    for (const n of [1, 2]) {
+      const token = Buffer.alloc(8, n);
+      peer.send(R11.PING, token);
+      expect(await peer.next(R11.PONG)).toEqual(token);
+    }
+    stdin.write("ond\n");
+    expect((await peer.next(R11.DATUM)).subarray(-7).toString()).toBe("second\n");
+    const ended = once(script, "close");
+    stdin.end();
+    expect(await peer.next(R11.TERMINATE)).toEqual(Buffer.from(writeMsgpack([0, 2])));
+    peer.message(R11.TERMINATE, [0, 2]);
+    expect((await ended)[0], said()).toBe(0);
+  }, 60_000);
+
+  it("sends no more than it is granted, and answers PING while it waits for credit", async () => {
+    const { peer, script, stdin, said } = await played();
+    const head = 8 + 32 + 8;
+    peer.message(R11.REGISTERED, registered(head + 65_536));
+    const text = `${"x".repeat(99_999)}\n`;
+    stdin.write(text);
+    const first = await peer.next(R11.DATUM);
+    expect([first.readUInt32LE(20), first.readUInt32LE(24)]).toEqual([100_000, 0]);
+    peer.send(R11.PING, Buffer.alloc(8, 3));
+    await peer.next(R11.PONG);
+    peer.message(R11.ACCEPTED, [0, 1 << 20]);
+    const second = await peer.next(R11.DATUM);
+    expect([second.readUInt32LE(20), second.readUInt32LE(24)]).toEqual([100_000, 65_536]);
+    expect(`${first.subarray(40)}${second.subarray(40)}` === text).toBe(true);
+    // A session that ends while its input is open has not taken all.
+    const ended = once(script, "close");
+    peer.message(R11.TERMINATE, [1, 1]);
+    expect((await ended)[0]).toBe(1);
+    expect(said()).toContain("peers hold all up to 1\nnothing after that is taken");
+  }, 60_000);
+
+  it("says what is wrong: no msgpack, no link, a line that no datum holds, a link that is lost", async () => {
+    const saidBy = async (script: ChildProcess): Promise<string> => {
+      let said = "";
+      script.stderr?.on("data", (text: Buffer) => {
+        said += text.toString();
+      });
+      expect((await once(script, "close"))[0]).toBe(1);
+      expect(said).not.toContain("Traceback");
+      return said;
+    };
+    // -S: without the packages of this machine.
+    expect(await saidBy(run(["-S", EXAMPLE, "127.0.0.1", "1", "a"]))).toMatch(
+      /has no msgpack: .+ -m pip install msgpack; or on Debian: apt-get install python3-msgpack/,
+    );
+    const nobody = ["127.0.0.1", `${await freePort()}`, "a"];
+    expect(await saidBy(run([EXAMPLE, ...nobody]))).toContain("Connection refused");
+    const { peer, script, stdin } = await played();
+    peer.message(R11.REGISTERED, registered(1 << 20));
+    stdin.on("error", () => undefined);
+    stdin.write(Buffer.alloc((16 << 20) + 1, "x"));
+    expect(await saidBy(script)).toContain("line 1 has more than 16777216 bytes");
+    const lost = await played();
+    lost.peer.close();
+    expect(await saidBy(lost.script)).toContain("peers hold all up to 0");
   }, 60_000);
 
   it("is told in words why it is refused", async () => {
