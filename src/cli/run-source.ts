@@ -160,9 +160,17 @@ async function send(
       );
       return EXIT.interrupted;
     }
-    await session.end({
-      lateJoinMs: options.lateJoinMs ?? (options.delivery === "live" ? 0 : LATE_JOIN_MS),
+    const lateJoinMs = options.lateJoinMs ?? (options.delivery === "live" ? 0 : LATE_JOIN_MS);
+    const ended = session.end({ lateJoinMs });
+    signals.onFirst((name) => {
+      // What fails in this call fails in the one before.
+      if (name !== "SIGTERM") return;
+      session.end({ lateJoinMs, waitForPeers: false }).catch(() => undefined);
     });
+    await ended;
+  } catch (error) {
+    // Then the session was closed amid its end.
+    if (!isInterrupted()) throw error;
   } finally {
     stopFollowing();
   }

@@ -62,6 +62,7 @@ export class FeedIntake implements RemoteIntake {
   readonly #remote = new Set<string>();
   readonly #over = new Set<string>();
   #drained: { resolve: () => void; reject: (error: Error) => void } | undefined;
+  #stopping: Promise<void> | undefined;
   #isDrained = false;
   #isFinished = false;
 
@@ -155,13 +156,13 @@ export class FeedIntake implements RemoteIntake {
   }
 
   /** Takes nothing more; resolves when all that was accepted is written. */
-  async stop(): Promise<void> {
-    if (this.#isFinished || this.#isDrained) return;
-    const drained = new Promise<void>((resolve, reject) => {
+  stop(): Promise<void> {
+    if (this.#isFinished || this.#isDrained) return Promise.resolve();
+    this.#stopping ??= new Promise<void>((resolve, reject) => {
       this.#drained = { resolve, reject };
+      this.#host.command({ kind: "stop" });
     });
-    this.#host.command({ kind: "stop" });
-    await drained;
+    return this.#stopping;
   }
 
   /** Ends every link: in order, or with why the session failed. Resolves when they are gone. */

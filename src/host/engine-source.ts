@@ -9,6 +9,7 @@ import { FeedIntake } from "./engine-intake.ts";
 import type {
   BatchWrite,
   DataSource,
+  EndOptions,
   EngineSource,
   OverlayReport,
   SourceEvents,
@@ -47,8 +48,10 @@ export class SourceHandle implements EngineSource {
   readonly #listeners = new Listeners<SourceEvents>();
   #waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
   #failure: Failure | undefined;
-  #ended: (() => void) | undefined;
+  /** Waits for the event "ended", whoever asked for it first. */
+  #ended: (() => void)[] = [];
   #hasEnded = false;
+  #hurries = false;
   #membersUp = 0;
   #closed = false;
   #intake: FeedIntake | undefined;
@@ -149,19 +152,21 @@ export class SourceHandle implements EngineSource {
     return this.#listeners.on(event, listener);
   }
 
-  async end(options: { readonly lateJoinMs?: number } = {}): Promise<void> {
+  async end({ lateJoinMs = 0, waitForPeers = true }: EndOptions = {}): Promise<void> {
     if (this.#closed) return;
     this.#throwIfFailed();
+    if (!waitForPeers) this.#hurries = true;
     await this.#intake?.stop();
     if (!this.#hasEnded) {
       const ended = new Promise<void>((resolve, reject) => {
-        this.#ended = resolve;
+        this.#ended.push(resolve);
         this.#waiting.push({ resolve: () => undefined, reject });
       });
-      this.#outlet.command({ kind: "endSession", overlayId: this.overlayId });
+      const { overlayId } = this;
+      this.#outlet.command({ kind: "endSession", overlayId, waitsForPeers: !this.#hurries });
       await ended;
     }
-    await this.#latecomers(options.lateJoinMs ?? 0);
+    await this.#latecomers(lateJoinMs);
     await this.#intake?.finish(undefined);
     await this.#leave();
   }
@@ -177,6 +182,7 @@ export class SourceHandle implements EngineSource {
       const overlay = this.#outlet.overlay(this.overlayId);
       const end = overlay?.endIndex;
       if (overlay === undefined || end === undefined || this.#closed) return;
+      if (this.#hurries && overlay.source?.hasData === false) return;
       const nowMs = this.#outlet.nowUs() / 1000;
       const behind = overlay.neighbours.filter((n) => !n.lagging && n.ackedTo <= end);
       const progress = `${this.#membersUp} ${behind.map((n) => n.ackedTo).join(" ")}`;
@@ -249,7 +255,7 @@ export class SourceHandle implements EngineSource {
         break;
       case "ended":
         this.#hasEnded = true;
-        this.#ended?.();
+        for (const resolve of this.#ended.splice(0)) resolve();
         break;
       case "neighbour":
         if (event.state === "up") this.#membersUp++;

@@ -127,6 +127,16 @@ export interface DataSource {
   toWritableStream(): WritableStream<Uint8Array>;
 }
 
+export interface EndOptions {
+  /** Stays until nobody new came for so long. Default 0. */
+  readonly lateJoinMs?: number;
+  /**
+   * False: when no datum was ever written, waits only for members that are linked, since there is
+   * nothing to hold for others. May be said by a second call, while the first waits. Default true.
+   */
+  readonly waitForPeers?: boolean;
+}
+
 export interface EngineSource {
   readonly overlayId: OverlayId;
   readonly title: string;
@@ -149,7 +159,7 @@ export interface EngineSource {
    * until nobody new came for `lateJoinMs` (default 0); then
    * removes it at the servers. Rejects with NO_PEERS when nobody took it.
    */
-  end(options?: { readonly lateJoinMs?: number }): Promise<void>;
+  end(options?: EndOptions): Promise<void>;
   /** Leaves at once, without END: members see SESSION_LOST. */
   close(): Promise<void>;
 }

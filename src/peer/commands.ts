@@ -98,6 +98,11 @@ export interface EndSource {
 export interface EndSession {
   readonly kind: "endSession";
   readonly overlayId: OverlayId;
+  /**
+   * False: as long as no datum was written only those are waited for who are linked, for there is
+   * nothing to hold for others. May be said later, too. Default true.
+   */
+  readonly waitsForPeers?: boolean;
 }
 
 /**

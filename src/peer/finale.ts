@@ -77,6 +77,8 @@ export class Finale {
   #sessionOver = false;
   #startedOver = false;
   #movesOn = false;
+  /** Without data nobody is waited for but who is linked. */
+  #hurries = false;
   #hasEnded = false;
   #hasFailed = false;
   #holdSinceMs: MonoMs | undefined;
@@ -131,6 +133,10 @@ export class Finale {
 
   endKnown(index: FragmentIndex): void {
     this.#endIndex = index;
+  }
+
+  hurry(): void {
+    this.#hurries = true;
   }
 
   memberCame(neighbour: Neighbour): void {
@@ -211,7 +217,7 @@ export class Finale {
       settings.delivery === "complete" &&
       !neighbours.some((neighbour) => !neighbour.lagging) &&
       this.#membersCompleted.size === 0;
-    if (!alone || !waiting || this.#hasEnded) {
+    if (!alone || !waiting || this.#hasEnded || this.#isVoid(source)) {
       this.#holdSinceMs = undefined;
       return undefined;
     }
@@ -260,10 +266,18 @@ export class Finale {
       return { kind: "leave" };
     }
     const someone = this.#membersCompleted.size > 0 || neighbours.some((n) => n.ackedTo > end);
-    const served = this.#membersSeen.size >= this.#waitPeers && someone;
-    if (this.#hasEnded || (settings.delivery !== "live" && !served)) return undefined;
+    const served =
+      settings.delivery === "live" ||
+      this.#isVoid(source) ||
+      (this.#membersSeen.size >= this.#waitPeers && someone);
+    if (this.#hasEnded || !served) return undefined;
     this.#hasEnded = true;
     return { kind: "ended" };
+  }
+
+  /** Whether there is nothing to hold for anybody who may still come. */
+  #isVoid(source: SourceRole): boolean {
+    return this.#hurries && !source.hasData;
   }
 
   #mayHaveMore(neighbour: Neighbour): boolean {

@@ -227,6 +227,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         return;
       case "endSession":
         this.#sourceOf(overlay).endSession();
+        if (command.waitsForPeers === false) overlay.finale.hurry();
         return;
       case "overlayEnded":
         overlay.sessionOver(command.startedOver ?? false, command.movesOn ?? false);

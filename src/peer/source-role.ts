@@ -38,6 +38,7 @@ export class SourceRole {
   readonly #ending: DataSourceEntry[] = [];
   #sessionEnding = false;
   #endIndex: FragmentIndex | undefined;
+  #hasData = false;
   #starved = false;
   #closed = false;
 
@@ -71,6 +72,10 @@ export class SourceRole {
   }
   get sources(): SourceTable {
     return this.#sources;
+  }
+  /** Whether a datum was ever written. */
+  get hasData(): boolean {
+    return this.#hasData;
   }
   /** Whether a write was refused and "writable" is owed. */
   get isStarved(): boolean {
@@ -134,7 +139,8 @@ export class SourceRole {
       lengths.length === 1
         ? Number(this.#merger.write(source, payloads.subarray(0, lengths[0]), timestampUs))
         : this.#merger.writeBatch(source, payloads, lengths, timestampUs);
-    if (command.accepted === 0) {
+    if (command.accepted > 0) this.#hasData = true;
+    else {
       // What was not taken leaves no trace; the rest of a datum under way keeps its type.
       source.contentType = contentType;
       source.contentTypeBytes = contentTypeBytes;

@@ -235,6 +235,44 @@ describe("signals", () => {
     expect(peer.output.toString()).toBe("one\ntwo\n");
   });
 
+  it("a source without data or peers has nothing to hold: it ends at once, whenever it is told", async () => {
+    const { url } = await serve();
+    const reading = source(url, "reading");
+    await reading.event("open");
+    reading.kill("SIGTERM");
+    expect(await reading.exit).toBe(0);
+    // Its input has ended: it would wait for peers, to tell them so.
+    const ended = source(url, "ended");
+    ended.stdin.end();
+    await ended.event("read");
+    ended.kill("SIGTERM");
+    expect(await ended.exit).toBe(0);
+    const broken = source(url, "broken");
+    broken.stdin.end();
+    await broken.event("read");
+    broken.kill("SIGINT");
+    expect(await broken.exit).toBe(130);
+    for (const end of ["last", "owner"]) {
+      const accepts = source(url, `accepts ${end}`, "--accept", "0", "--end", end);
+      const { addresses } = await accepts.event("accepting");
+      const [to = ""] = addresses as string[];
+      const idle = new Mp2p(["feed", "--to", to, "--source-id", "idle"]);
+      await idle.event("registered");
+      accepts.kill("SIGTERM");
+      expect(await accepts.exit).toBe(0);
+      idle.stdin.end();
+      expect(await idle.exit, idle.said).toBe(0);
+    }
+    // What was written is held, as long as it was told to.
+    const holding = source(url, "holding", "--hold-ms", "1000");
+    await holding.feed(Buffer.from("one\n"));
+    holding.stdin.end();
+    await holding.event("read");
+    holding.kill("SIGTERM");
+    expect(await holding.exit).toBe(1);
+    expect(holding.events.at(-1)).toMatchObject({ event: "error", code: "NO_PEERS" });
+  }, 50_000);
+
   it("SIGINT has a peer leave, SIGTERM too; the source stays for others", async () => {
     const { url } = await serve();
     const peers = [join(url, "t"), join(url, "t"), join(url, "t")] as const;

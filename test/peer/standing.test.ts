@@ -265,6 +265,27 @@ describe("retention and standing (complete)", () => {
     expect(source.eventsOf("failed").length).toBe(1);
   });
 
+  it("without a datum there is nothing to hold, for who would not wait for peers", () => {
+    const ended = (data: number, waits: boolean, linked = 0) => {
+      const { world, source, peers } = swarm(linked, { holdMs: 4_000, waitPeers: 2 });
+      for (let i = 0; i < data; i++) source.write("s", new Uint8Array(10));
+      source.end();
+      world.advance(1_000);
+      expect(source.has("ended") || source.has("failed")).toBe(false);
+      if (!waits) source.end(source.overlayId, false);
+      world.advance(500);
+      expect(peers.every((peer) => peer.has("ended"))).toBe(true);
+      const soon = source.has("ended");
+      world.advance(5_000);
+      return [soon, source.eventsOf("failed")[0]?.code];
+    };
+    expect(ended(0, false)).toEqual([true, undefined]);
+    expect(ended(0, true)).toEqual([false, "NO_PEERS"]);
+    expect(ended(1, false)).toEqual([false, "NO_PEERS"]);
+    // Those who are linked get END; the second that was to be awaited would get no more.
+    expect(ended(0, false, 1)).toEqual([true, undefined]);
+  });
+
   it("(e) a member that comes while it holds gets everything", () => {
     const { world, source } = swarm(0, { holdMs: 4_000, waitPeers: 1 });
     const feed = new Feed(source, 30, () => 500);

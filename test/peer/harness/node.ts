@@ -182,8 +182,8 @@ export class Node implements Messenger {
     return command;
   }
 
-  end(overlayId = this.overlayId): void {
-    this.command({ kind: "endSession", overlayId });
+  end(overlayId = this.overlayId, waitsForPeers = true): void {
+    this.command({ kind: "endSession", overlayId, waitsForPeers });
   }
 
   leave(announced = true, overlayId = this.overlayId): void {
