@@ -7,7 +7,7 @@ import { EXIT, type ExitCode } from "./exit.ts";
 import { sentenceOf } from "./reporter.ts";
 import { isAbort, type RunContext, runContext } from "./run-kit.ts";
 import type { StatusCommandOptions } from "./status-command.ts";
-import { activityText, peerText, roleText, statusText } from "./status-table.ts";
+import { activityText, contributionOf, peerText, roleText, statusText } from "./status-table.ts";
 
 /** Moves to the top of a terminal and clears it. */
 const CLEAR = "\x1b[H\x1b[2J\x1b[3J";
@@ -63,11 +63,9 @@ async function show(
     }
     if (options.json) {
       for (const { overlay, status } of found) {
-        reporter.result(
-          "peer",
-          { overlayId: overlay.overlayId, title: overlay.title, ...status },
-          "",
-        );
+        const { overlayId, title } = overlay;
+        const contributionPermille = contributionOf(status);
+        reporter.result("peer", { overlayId, title, ...status, contributionPermille }, "");
       }
     } else reporter.result("peer", {}, peerText(found));
     return;
@@ -90,7 +88,8 @@ function tell(
   const { overlayId } = overlay;
   for (const peer of activity?.peers ?? []) {
     const words = { role: roleText(peer.role), activity: activityText(peer.activity) };
-    reporter.result("peer", { overlayId, ...peer, ...words }, "");
+    const contributionPermille = contributionOf(peer);
+    reporter.result("peer", { overlayId, ...peer, ...words, contributionPermille }, "");
   }
 }
 

@@ -5,6 +5,7 @@ import { bytesText, count, countText, secondsText } from "./units.ts";
 
 const ID_DIGITS = 12;
 const UNLIMITED = Number.MAX_SAFE_INTEGER;
+const SOURCE = 0;
 const ROLES = ["source", "peer", "virtual"] as const;
 const ACTIVITIES = ["registered", "active", "lagging", "completed"] as const;
 
@@ -66,14 +67,22 @@ function cells(peer: Peer): string[] {
     `${bytesText(peer.rateBytesPerSecond)}/s`,
     `${bytesText(peer.uploadBytesPerSecond)}/s`,
     spare >= UNLIMITED ? "no limit" : `${bytesText(spare)}/s`,
-    peer.role === 0 ? "-" : ratioText(peer.contributionPermille),
+    ratioText(contributionOf(peer)),
     String(peer.links),
     `${secondsText(peer.silentMs)} ago`,
   ];
 }
 
-export function ratioText(permille: number): string {
-  return (permille / 1_000).toFixed(2);
+function ratioText(permille: number | null): string {
+  return permille === null ? "-" : (permille / 1_000).toFixed(2);
+}
+
+/** What a peer gave for each byte it took, in thousandths; null of a source peer, which takes none. */
+export function contributionOf(peer: {
+  readonly role: number;
+  readonly contributionPermille: number;
+}): number | null {
+  return peer.role === SOURCE ? null : peer.contributionPermille;
 }
 
 /** One peer in the overlays it is in. */
@@ -84,12 +93,14 @@ export function peerText(found: readonly PeerStatusFound[]): string {
       `"${overlay.title}"  overlay ${overlay.overlayId}`,
       `  ${roleText(status.role)}, ${activityText(status.activity)}, heard ${secondsText(status.silentMs)} ago`,
     ];
+    const contribution = contributionOf(status);
+    const ratio = contribution === null ? "-" : `${ratioText(contribution)} for 1`;
     if (report === undefined) return [...head, "  it has not reported yet"];
     return [
       ...head,
       `  holds ${count(report.fragmentsHeld, "fragment", "fragments")}, ${report.start}..${report.haveEnd} without hole, of ${report.known} known; missing ${countText(report.missing)}, lost ${countText(report.lost)}`,
       `  lag ${secondsText(report.lagMs)}, links ${report.links}`,
-      `  took ${bytesText(report.bytesFromSource)} of the source and ${bytesText(report.bytesFromPeers)} of peers, gave ${bytesText(report.bytesToPeers)}: ${ratioText(status.contributionPermille)} for 1`,
+      `  took ${bytesText(report.bytesFromSource)} of the source and ${bytesText(report.bytesFromPeers)} of peers, gave ${bytesText(report.bytesToPeers)}: ${ratio}`,
       ...report.neighbours.map(
         ({ peerId, bytesFrom, bytesTo }) =>
           `  ${peerId.slice(0, ID_DIGITS)}  gave ${bytesText(bytesFrom)}, took ${bytesText(bytesTo)}`,

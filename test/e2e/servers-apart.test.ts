@@ -119,6 +119,17 @@ describe("mp2p status", () => {
     expect(one.output.toString()).toMatch(
       /took .* of the source and 0 B of peers, gave 0 B: 0\.00/,
     );
+    // A source peer takes nothing, so there is nothing to compare with what it gave.
+    const sender = () =>
+      lines().findLast(({ event, role }) => event === "peer" && role === "source");
+    expect(sender()).toMatchObject({ contributionPermille: null });
+    const sourceId = String(sender()?.peerId);
+    const giving = new Mp2p(["status", ...key, "--peer", sourceId], { json: false });
+    expect(await giving.exit).toBe(0);
+    expect(giving.output.toString()).toMatch(/of peers, gave .+: -$/m);
+    const object = new Mp2p(["status", ...key, "--peer", sourceId]);
+    expect(await object.exit).toBe(0);
+    expect(JSON.parse(object.output.toString())).toMatchObject({ contributionPermille: null });
     const nobody = new Mp2p(["status", ...key, "--peer", "ab".repeat(32)]);
     expect(await nobody.exit).toBe(1);
     expect(await nobody.event("error").catch(() => nobody.events[0])).toMatchObject({
