@@ -1,7 +1,7 @@
 /** What all commands share: common options, environment names, configuration, help with examples. */
 
 import { Command, Option } from "commander";
-import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../base/limits.ts";
+import { LINGER_MS_DEFAULT, MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../base/limits.ts";
 import { applyConfiguration } from "./configuration.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import {
@@ -145,7 +145,7 @@ export function addPeerOptions(command: Command): Command {
     .option("--identity <file>", "key of this node (mp2p key makes one); else a new one", word)
     .option(
       "--linger-ms <n>",
-      "how long to stay for others after the end, at most",
+      `how long to stay for others after the end, at most (default ${LINGER_MS_DEFAULT})`,
       integer(0, MS_MAX),
     )
     .option(

@@ -44,12 +44,7 @@ interface Sent {
 
 export async function runSource(options: SourceOptions): Promise<ExitCode> {
   const urls = serverUrls(options);
-  if (options.accept === undefined && (options.end !== "last" || options.waitSources !== 1)) {
-    const flag = options.end === "last" ? "--wait-sources" : "--end";
-    throw new LocalUsageError("USAGE", {
-      detail: `${flag} is about data sources on other machines: say where they come in, --accept PORT`,
-    });
-  }
+  refuseIdleFlags(options);
   checkAccept(options.allowPlaintext, options.accept ?? []);
   const title = requireText(options.title, "--title", 'e.g. --title "harbour sensors"');
   const context = await runContext("source", options);
@@ -103,6 +98,21 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
       throw error;
     }
   });
+}
+
+/** Throws USAGE for what was asked for and would do nothing. */
+function refuseIdleFlags({ accept, end, waitSources, delivery, holdMs }: SourceOptions): void {
+  if (accept === undefined && (end !== "last" || waitSources !== 1)) {
+    const flag = end === "last" ? "--wait-sources" : "--end";
+    throw new LocalUsageError("USAGE", {
+      detail: `${flag} is about data sources on other machines: say where they come in, --accept PORT`,
+    });
+  }
+  if (delivery === "live" && holdMs !== undefined) {
+    throw new LocalUsageError("USAGE", {
+      detail: "--hold-ms is about --delivery complete: a live session holds nothing for its peers",
+    });
+  }
 }
 
 /** Whether there is a data source of this process: with --accept only when it was asked for. */

@@ -138,7 +138,7 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
     )
     .option(
       "--hold-ms <n>",
-      "how long to hold the data while no peer is there (default 60000)",
+      "complete: how long to hold the data while no peer is there (default 60000)",
       integer(0, MS_MAX),
     )
     .option(

@@ -4,7 +4,8 @@ import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LocalUsageError, OperationError } from "../../src/base/errors.ts";
 import { type Actions, runProgram } from "../../src/cli/program.ts";
-import { dataIdOf } from "../../src/cli/run-source.ts";
+import { dataIdOf, runSource } from "../../src/cli/run-source.ts";
+import type { SourceOptions } from "../../src/cli/source-command.ts";
 
 class Lines {
   text = "";
@@ -324,6 +325,29 @@ describe("data sources on other machines", () => {
     });
     expect((await run("source --accept nowhere")).code).toBe(2);
     expect((await run("source --accept 1 --end whenever")).code).toBe(2);
+  });
+
+  it("source refuses flags that would do nothing, before it does anything", async () => {
+    for (const [flags, said] of [
+      ["--delivery live --hold-ms 5", "--hold-ms is about --delivery complete"],
+      ["--wait-sources 2", "--wait-sources is about data sources"],
+      ["--end owner", "--end is about data sources"],
+    ]) {
+      const { options } = await run(`source --server ws://127.0.0.1:1 --title t ${flags}`);
+      const refused = runSource(options as unknown as SourceOptions);
+      await expect(refused).rejects.toMatchObject({
+        code: "USAGE",
+        detail: expect.stringContaining(said as string),
+      });
+    }
+  });
+
+  it("--linger-ms tells its default", async () => {
+    for (const command of ["source", "join"]) {
+      expect((await run(`${command} --help`)).out.replaceAll(/\s+/g, " ")).toContain(
+        "stay for others after the end, at most (default 10000)",
+      );
+    }
   });
 
   it("feed takes an address of either kind, and nothing else", async () => {
