@@ -77,7 +77,10 @@ export const ERRORS = {
   KEY_REQUIRED: row("This call needs the service key of the server."),
   KEY_FILE_UNUSABLE: row("The file of the service key can not be used; put it right or remove it."),
   INTERNAL: row("The server failed to carry this out; its log says why.", true),
-  OVERLOADED: row("The server sheds load; try again after the given time.", true),
+  OVERLOADED: row(
+    "The other side is at a limit; try again later, after the time it gives if any.",
+    true,
+  ),
 
   // Remote broke the protocol
   FRAME_MALFORMED: row("A frame does not follow the protocol."),

@@ -165,6 +165,8 @@ export const FEED_ASSEMBLY_BYTES_MAX = 4 * DATUM_BYTES_MAX;
 export const FEED_PIECE_MS = 30_000;
 /** A second link for a data source: how long the first may take to show that it lives. */
 export const FEED_PROBE_MS = 2_000;
+/** A data source that never sent anything makes room for another, at most once in this time. */
+export const FEED_FORGET_MS = 5_000;
 /** What a data source keeps because no peer is known to hold it; more has to wait. */
 export const FEED_KEEP_BYTES_DEFAULT = 32 * MIB;
 

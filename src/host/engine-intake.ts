@@ -31,6 +31,7 @@ export interface IntakeSession {
   nowUs(): number;
   sleep(ms: number): Promise<void>;
   isLocal(sourceId: string): boolean;
+  localCount(): number;
   /** Whether every data source of this process has ended. */
   localsEnded(): boolean;
   /** A bug of ours: the session can't go on. */
@@ -83,6 +84,7 @@ export class FeedIntake implements RemoteIntake {
       sessionEpoch,
       mayEndSession: options.end === "last",
       isLocal: (sourceId) => session.isLocal(sourceId),
+      localCount: () => session.localCount(),
       sink: {
         write: (sourceId, payloads, lengths, timestampUs) =>
           this.#write(sourceId, payloads, lengths, timestampUs),
@@ -230,6 +232,9 @@ export class FeedIntake implements RemoteIntake {
         });
         return;
       }
+      case "forgotten":
+        this.#forget(event.sourceId);
+        return;
       case "sourceLink":
         this.#say(event.sourceId, event.state, event.detail);
         return;
@@ -269,12 +274,21 @@ export class FeedIntake implements RemoteIntake {
       });
     } catch (error) {
       if (!(error instanceof Mp2pError)) throw error;
-      this.#remote.delete(sourceId);
+      this.#forget(sourceId);
       this.#refuse(sourceId, error.code, error.detail ?? "");
       return;
     }
     this.#say(sourceId, "registered", "");
     this.#host.command({ kind: "admit", sourceId, next });
+  }
+
+  /** Its place is free, here and at the servers. It neither came nor is awaited. */
+  #forget(sourceId: string): void {
+    const { sessionId, overlayId } = this.#session;
+    this.#remote.delete(sourceId);
+    this.#session.command({ kind: "removeDataSource", sessionId, sourceId });
+    if (this.#session.overlay() === undefined) return;
+    this.#session.command({ kind: "unregisterDataSource", overlayId, sourceId });
   }
 
   #refuse(sourceId: string, code: ErrorCode, detail: string): void {

@@ -123,6 +123,7 @@ export class SourceHandle implements EngineSource {
         nowUs: () => this.#outlet.nowUs(),
         sleep: (ms) => this.#outlet.sleep(ms),
         isLocal: (sourceId) => this.#sources.has(sourceId),
+        localCount: () => this.#sources.size,
         localsEnded: () => this.#localsOver.size === this.#sources.size,
         crashed: (error) => this.#outlet.crashed(error),
       },

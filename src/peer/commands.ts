@@ -64,6 +64,13 @@ export interface RegisterDataSource {
   readonly numbering?: number;
 }
 
+/** Gives the place of a data source back of which nothing was written; of another, nothing. */
+export interface UnregisterDataSource {
+  readonly kind: "unregisterDataSource";
+  readonly overlayId: OverlayId;
+  readonly sourceId: string;
+}
+
 /** Tells with "held", from now on, how far at least `minHolders` neighbours hold what was made. */
 export interface WatchHeld {
   readonly kind: "watchHeld";
@@ -153,6 +160,7 @@ export type PeerCommand =
   | Dial
   | SetListen
   | RegisterDataSource
+  | UnregisterDataSource
   | WatchHeld
   | Write
   | EndSource

@@ -39,6 +39,10 @@ export class HeldWatch {
     this.#marks.set(source, new SequenceMarks(source.nextSequence - 1));
   }
 
+  remove(source: DataSourceEntry): void {
+    this.#marks.delete(source);
+  }
+
   /** Fragment `index` is sealed: what it completes is noted. */
   sealed(index: FragmentIndex): void {
     for (const [source, marks] of this.#marks) marks.sealed(source.nextSequence - 1, index);

@@ -189,6 +189,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
     switch (command.kind) {
       case "createSession":
       case "addDataSource":
+      case "removeDataSource":
       case "joinSession":
       case "leaveSession":
         this.#sessions.command(command);
@@ -218,6 +219,9 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
         return;
       case "registerDataSource":
         this.#sourceOf(overlay).register(command);
+        return;
+      case "unregisterDataSource":
+        this.#sourceOf(overlay).unregister(command.sourceId);
         return;
       case "watchHeld":
         this.#sourceOf(overlay).watchHeld(overlay.neighbours, command.minHolders);

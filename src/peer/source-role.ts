@@ -39,6 +39,8 @@ export class SourceRole {
   #sessionEnding = false;
   #endIndex: FragmentIndex | undefined;
   #hasData = false;
+  /** Registered, and named in no fragment. */
+  readonly #unused = new Set<DataSourceEntry>();
   #starved = false;
   #closed = false;
 
@@ -97,6 +99,15 @@ export class SourceRole {
     if (command.firstSequence !== undefined) source.nextSequence = command.firstSequence;
     source.numbering = command.numbering ?? 0;
     this.#held?.add(source);
+    this.#unused.add(source);
+  }
+
+  /** Takes a registration back; one that a fragment may name stays. */
+  unregister(sourceId: string): void {
+    const source = this.#sources.find(sourceId);
+    if (source === undefined || !this.#unused.delete(source)) return;
+    this.#sources.remove(source);
+    this.#held?.remove(source);
   }
 
   /**
@@ -139,8 +150,10 @@ export class SourceRole {
       lengths.length === 1
         ? Number(this.#merger.write(source, payloads.subarray(0, lengths[0]), timestampUs))
         : this.#merger.writeBatch(source, payloads, lengths, timestampUs);
-    if (command.accepted > 0) this.#hasData = true;
-    else {
+    if (command.accepted > 0) {
+      this.#hasData = true;
+      this.#unused.delete(source);
+    } else {
       // What was not taken leaves no trace; the rest of a datum under way keeps its type.
       source.contentType = contentType;
       source.contentTypeBytes = contentTypeBytes;
@@ -153,11 +166,13 @@ export class SourceRole {
 
   endSource(sourceId: string): void {
     const source = this.#registered(sourceId);
+    this.#unused.delete(source);
     if (!source.ended && !this.#ending.includes(source)) this.#ending.push(source);
   }
 
   endSession(): void {
     this.#sessionEnding = true;
+    this.#unused.clear();
     for (const source of this.#sources.entries()) {
       if (!source.ended && !this.#ending.includes(source)) this.#ending.push(source);
     }

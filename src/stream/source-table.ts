@@ -1,7 +1,7 @@
 /**
  * The data sources of one overlay as its source peer knows them (R11.c, R11.d): id, local number,
- * where its sequence stands. Local numbers are given in order of registration and never reused, so
- * that receivers may cache what a number means.
+ * where its sequence stands. A local number that a fragment may name is never reused, so that
+ * receivers may cache what it means.
  */
 
 import { LocalUsageError } from "../base/errors.ts";
@@ -28,6 +28,9 @@ export interface DataSourceEntry {
 
 export class SourceTable {
   readonly #byId = new Map<string, DataSourceEntry>();
+  /** Numbers that were given back; all others below #nextNumber are taken. */
+  readonly #freeNumbers: number[] = [];
+  #nextNumber = 0;
 
   get size(): number {
     return this.#byId.size;
@@ -56,12 +59,13 @@ export class SourceTable {
     if (this.#byId.size >= SOURCES_MAX) {
       throw new LocalUsageError("USAGE", { detail: `at most ${SOURCES_MAX} data sources` });
     }
+    const contentTypeBytes = contentTypeOf(contentType);
     const entry: DataSourceEntry = {
       id,
       idBytes,
-      number: this.#byId.size,
+      number: this.#freeNumbers.pop() ?? this.#nextNumber++,
       contentType,
-      contentTypeBytes: contentTypeOf(contentType),
+      contentTypeBytes,
       nextSequence: 1,
       numbering: 0,
       ended: false,
@@ -69,6 +73,11 @@ export class SourceTable {
     };
     this.#byId.set(id, entry);
     return entry;
+  }
+
+  /** Takes back the registration of a source that no fragment names. */
+  remove(entry: DataSourceEntry): void {
+    if (this.#byId.delete(entry.id)) this.#freeNumbers.push(entry.number);
   }
 
   setContentType(entry: DataSourceEntry, contentType: string): void {

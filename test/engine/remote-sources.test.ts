@@ -414,6 +414,36 @@ it("off loopback data sources are accepted only by an engine that was allowed pl
   expect(listening.map(({ host }) => host)).toEqual(["127.0.0.1", "0.0.0.0"]);
 });
 
+it("a data source finds a place though others that never sent anything took them all", async () => {
+  const { source, tcp, intake, data: receive } = await scene();
+  const got = receive();
+  const linked = (): number => intake.status().sources.filter((one) => one.linked).length;
+  for (let i = 0; i < 250; i++) source.registerDataSource(`own ${i}`);
+  for (let i = 0; i < 6; i++) {
+    const link = await raw(tcp);
+    link.register(`nobody ${i}`);
+    await link.next(R11.REGISTERED);
+    if (i > 0) link.close();
+  }
+  await vi.waitFor(() => expect(linked()).toBe(1));
+  const standing = async (): Promise<string> => query("", "nobody 1", "readings");
+  expect(await standing()).toBe("1 files, 0 gone");
+  const feed = later(await createFeed({ to: `${tcp.host}:${tcp.port}`, sourceId: "honest" }));
+  expect(await standing()).toBe("0 files, 1 gone");
+  await feed.push(text("x"));
+  // It has ended, the others have not: one that was forgotten ends the session for nobody.
+  let finished = "";
+  void intake.finished.then((how) => {
+    finished = how;
+  });
+  await feed.end();
+  expect(finished).toBe("");
+  await source.end();
+  expect((await got).map(({ sourceId, sequence }) => [sourceId, sequence])).toEqual([
+    ["honest", 1],
+  ]);
+});
+
 describe("createFeed", () => {
   const feedTo = async (at: Address, sourceId: string): Promise<DataFeed> =>
     later(await createFeed({ to: `${at.transport}://${at.host}:${at.port}`, sourceId }));

@@ -18,6 +18,7 @@ import {
   FEED_CREDIT_BYTES,
   FEED_CREDIT_BYTES_MIN,
   FEED_CREDIT_TOTAL_BYTES,
+  FEED_FORGET_MS,
   FEED_PIECE_MS,
   FEED_PROBE_MS,
   HANDSHAKE_TIMEOUT_MS,
@@ -76,6 +77,8 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
   #nowMs: MonoMs = 0;
   /** Who comes first when there is room moves on, or the last would never get any. */
   #turn = 0;
+  /** When the next source may be forgotten. */
+  #forgetMs: MonoMs = 0;
   #stopped = false;
   #saidDrained = false;
   #finished = false;
@@ -293,9 +296,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
   #registerNew(row: Row, register: Register): void {
     const { sourceId, dataId, contentType, description, held } = register;
     if (this.#stopped) throw new RemoteProtocolError("SOURCE_ENDED", { detail: SESSION_OVER });
-    if (this.#sources.size >= SOURCES_MAX) {
-      throw new RemoteProtocolError("OVERLOADED", { detail: `${SOURCES_MAX} data sources` });
-    }
+    this.#makeRoom();
     const source = new AcceptSource(register, this.#options, this.#budget, this.counters);
     this.#sources.set(sourceId, source);
     source.link = row.link;
@@ -312,6 +313,23 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
         numbering: source.numbering,
       },
     });
+  }
+
+  /**
+   * Of as many sources as there may be one that never sent anything and is gone makes room; not
+   * faster than FEED_FORGET_MS, for each leaves a trace at the index server.
+   */
+  #makeRoom(): void {
+    const count = this.#sources.size + (this.#options.localCount?.() ?? 0);
+    if (count < SOURCES_MAX) return;
+    const idle = [...this.#sources.values()].find(({ isIdle }) => isIdle);
+    if (idle === undefined || this.#nowMs < this.#forgetMs) {
+      const detail = `there are ${SOURCES_MAX} data sources`;
+      throw new RemoteProtocolError("OVERLOADED", { detail });
+    }
+    this.#forgetMs = this.#nowMs + FEED_FORGET_MS;
+    this.#sources.delete(idle.sourceId);
+    this.emit({ kind: "event", event: { kind: "forgotten", sourceId: idle.sourceId } });
   }
 
   /** Whether the link that stands in the way of this one has shown that it lives, or has not. */

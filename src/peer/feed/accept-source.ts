@@ -50,6 +50,8 @@ export class AcceptSource {
   /** Bytes of the datum under way that came, and of all of it. */
   #partialBytes = 0;
   #partialTotal = 0;
+  /** What was accepted when it came. */
+  #began: SequenceNumber = 0;
   /** Of DATUM frames on the present link. */
   #receivedBytes = 0;
   #grantedBytes = 0;
@@ -93,6 +95,13 @@ export class AcceptSource {
     this.admitted = true;
     this.#accepted = next - 1;
     this.#held = next - 1;
+    this.#began = next - 1;
+  }
+
+  /** Whether nothing is lost without it: its link is gone, and no datum and no order came of it. */
+  get isIdle(): boolean {
+    const isUsed = this.#accepted > this.#began || this.ordered.size > 0;
+    return this.admitted && this.link === undefined && !isUsed;
   }
 
   heldUpTo(sequence: SequenceNumber): void {

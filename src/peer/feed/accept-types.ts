@@ -78,6 +78,8 @@ export type AcceptEvent =
       readonly held: SequenceNumber;
       readonly numbering: number;
     }
+  /** A data source of which nothing came gave its place to another: as if it had never been. */
+  | { readonly kind: "forgotten"; readonly sourceId: string }
   /** A link of a registered data source is up, or gone (`detail` says why). */
   | {
       readonly kind: "sourceLink";
@@ -100,6 +102,8 @@ export interface AcceptOptions {
   readonly mayEndSession: boolean;
   /** Data sources of this process: their ids are taken. */
   readonly isLocal: (sourceId: string) => boolean;
+  /** How many those are, which the others find no place beside. Default none. */
+  readonly localCount?: () => number;
 }
 
 /** What happened, counted since start. */

@@ -53,6 +53,13 @@ export interface AddDataSource {
   readonly dataSource: SessionDataSource;
 }
 
+/** A data source added so gave its place back: its index file is removed. */
+export interface RemoveDataSource {
+  readonly kind: "removeDataSource";
+  readonly sessionId: number;
+  readonly sourceId: string;
+}
+
 /** Queries the IXS (R6.e), joins at the OMS the index file names (R5), reports (R2). */
 export interface JoinSession {
   readonly kind: "joinSession";
@@ -92,7 +99,12 @@ export interface EndOfSession {
   readonly sessionId: number;
 }
 
-export type SessionCommand = CreateSession | AddDataSource | JoinSession | EndOfSession;
+export type SessionCommand =
+  | CreateSession
+  | AddDataSource
+  | RemoveDataSource
+  | JoinSession
+  | EndOfSession;
 
 export type SessionEvent =
   /** The overlay is open: writes or takes may begin. */

@@ -60,6 +60,11 @@ export class Sessions {
       if (session instanceof SourceSession) session.add(command.dataSource);
       return;
     }
+    if (command.kind === "removeDataSource") {
+      const session = this.#sessions.get(command.sessionId);
+      if (session instanceof SourceSession) session.remove(command.sourceId);
+      return;
+    }
     if (this.#sessions.has(command.sessionId)) {
       throw new LocalUsageError("USAGE", { detail: `session ${command.sessionId} exists` });
     }

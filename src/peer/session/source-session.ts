@@ -21,13 +21,7 @@ import { type Address, formatAddress } from "../../base/machine.ts";
 import { bytesEqual, type MonoMs, type OverlayId } from "../../base/units.ts";
 import type { MessageOf } from "../../protocol/codec.ts";
 import { ROLES } from "../../protocol/common.ts";
-import {
-  decodeIndexFile,
-  encodeIndexFile,
-  INDEX_FILE_FORMAT,
-  type IndexFileBody,
-  indexFileBytes,
-} from "../../protocol/index-file.ts";
+import { decodeIndexFile, encodeIndexFile, indexFileBytes } from "../../protocol/index-file.ts";
 import {
   CREATE,
   createProof,
@@ -40,6 +34,7 @@ import { QUERY_INDEX, REGISTER_INDEX, REMOVE_INDEX, removeProof } from "../../pr
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import { nodeSettings } from "../settings.ts";
+import { ownIndex } from "./own-index.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet } from "./session-base.ts";
 import type { CreateSession, SessionDataSource } from "./session-types.ts";
@@ -85,6 +80,8 @@ interface RegisteredFile {
 export class SourceSession extends SessionBase {
   readonly #options: CreateSession;
   readonly #files: RegisteredFile[] = [];
+  /** To be removed before anything else is registered. */
+  readonly #gone: RegisteredFile[] = [];
   /** In the order they came; the first is at work. */
   readonly #wanted: Wanted[] = [];
   #isOpen = false;
@@ -109,7 +106,20 @@ export class SourceSession extends SessionBase {
   /** A data source that came when the session was open. */
   add(dataSource: SessionDataSource): void {
     this.#want(dataSource, true);
-    if (this.#wanted.length === 1 && this.#isOpen) this.#registerNext();
+    this.#goOn();
+  }
+
+  /** A data source that gave its place back. */
+  remove(sourceId: string): void {
+    const at = this.#files.findIndex(({ dataSource }) => dataSource.sourceId === sourceId);
+    if (at < 0) return;
+    this.#gone.push(...this.#files.splice(at, 1));
+    this.#goOn();
+  }
+
+  /** Begins with what has just come, unless something is at work. */
+  #goOn(): void {
+    if (this.#wanted.length + this.#gone.length === 1 && this.#isOpen) this.#registerNext();
   }
 
   #want(dataSource: SessionDataSource, late: boolean): void {
@@ -127,6 +137,7 @@ export class SourceSession extends SessionBase {
     this.cancel("refresh");
     this.cancel("step");
     this.after("end", TERMINATION_MS, () => this.#left());
+    this.#files.push(...this.#gone.splice(0));
     this.#removeFiles();
   }
 
@@ -301,6 +312,10 @@ export class SourceSession extends SessionBase {
   // ------------------------------------------------------------------------------ R6
 
   #registerNext(): void {
+    if (this.#gone.length > 0 && !this.#ending) {
+      this.#remove(this.#gone, () => this.#registerNext());
+      return;
+    }
     const wanted = this.#wanted[0];
     const overlayId = this.overlayId as string;
     if (wanted === undefined) {
@@ -347,24 +362,11 @@ export class SourceSession extends SessionBase {
     retry: (failure: ServerFailure) => void,
   ): void {
     const { dataSource } = wanted;
-    const body: IndexFileBody = {
-      formatVersion: INDEX_FILE_FORMAT,
-      version,
-      title: this.#options.title,
-      omsAddress: formatAddress(this.#options.oms),
+    const overlay = {
       overlayId: this.overlayId as string,
       sessionEpoch: this.#sessionEpoch,
-      dataSourceId: dataSource.sourceId,
-      dataId: dataSource.dataId,
-      fragmentBytes: this.#options.fragmentBytes,
-      description: dataSource.description,
-      integrity: this.#options.integrity,
-      delivery: this.#options.delivery,
-      maxLagMs: this.#options.maxLagMs,
-      substreams: this.#options.substreams,
-      sourcePublicKey: this.context.identity.publicKey,
-      createdUs: this.context.now.wallUs,
     };
+    const body = ownIndex(this.context, this.#options, overlay, dataSource, version);
     this.sign(indexFileBytes(body), (signature) => {
       this.ask(
         ixs,
@@ -425,20 +427,21 @@ export class SourceSession extends SessionBase {
   // ------------------------------------------------------------------------------ termination
 
   #removeFiles(): void {
-    const registered = this.#files[0];
-    if (registered === undefined) {
-      this.#removeOverlay();
-      return;
-    }
-    const { dataSource, version } = registered;
+    if (this.#files.length === 0) this.#removeOverlay();
+    else this.#remove(this.#files, () => this.#removeFiles());
+  }
+
+  /** Removes the first of `files` there and here, then goes on. */
+  #remove(files: RegisteredFile[], goOn: () => void): void {
+    const { dataSource, version } = files[0] as RegisteredFile;
     const statement = {
       version,
       dataSourceId: dataSource.sourceId,
       dataId: dataSource.dataId,
     };
     const next = (): void => {
-      this.#files.shift();
-      this.#removeFiles();
+      files.shift();
+      goOn();
     };
     this.sign(removeProof(statement), (signature) => {
       const { publicKey } = this.context.identity;
@@ -448,11 +451,11 @@ export class SourceSession extends SessionBase {
         { ...statement, publicKey, signature },
         next,
         (failure) => {
-          if (!SessionBase.isRetryable(failure)) {
-            next();
-            return;
-          }
-          this.after("step", this.backoffMs(failure.retryAfterMs), () => this.#removeFiles());
+          // Termination has taken over what was to be removed.
+          if (this.#ending && files === this.#gone) return;
+          if (SessionBase.isRetryable(failure)) {
+            this.after("step", this.backoffMs(failure.retryAfterMs), goOn);
+          } else next();
         },
       );
     });

@@ -183,6 +183,49 @@ describe("the accepting side", () => {
     expect(machine.reports()[0]).toMatchObject({ accepted: 0, linked: false, queuedBytes: 0 });
   });
 
+  it("has the place of who never sent anything and is gone for another, and no other place", () => {
+    const { driven } = acceptor(() => 100);
+    let links = 0;
+    const came = (sourceId: string): number => {
+      const linkId = 2 * ++links;
+      driven.input({ kind: "linkUp", linkId, direction: "inbound", remote });
+      driven.frames(linkId, register(sourceId));
+      return linkId;
+    };
+    const goes = (linkId: number): void =>
+      driven.input({ kind: "linkDown", linkId, code: "LINK_CLOSED", detail: "" });
+    const admit = (sourceId: string): void =>
+      driven.input({ kind: "command", command: { kind: "admit", sourceId, next: 1 } });
+    const told = (kind: AcceptEvent["kind"]): string[] =>
+      driven.outputs.flatMap((out) =>
+        out.kind === "event" && out.event.kind === kind && "sourceId" in out.event
+          ? [out.event.sourceId]
+          : [],
+      );
+    const ids = Array.from({ length: 256 }, (_, i) => `s${i}`);
+    const linkOf = new Map(ids.map((id) => [id, came(id)]));
+    for (const id of ids) if (id !== "s3") admit(id);
+    // All are linked.
+    expect(driven.isClosed(came("early"))).toBe(true);
+    driven.frames(linkOf.get("s1") as number, datumFrame(1, [{ payload: Buffer.from("x") }]));
+    driven.frames(linkOf.get("s2") as number, terminate(0, 0));
+    for (const id of ["s1", "s2", "s3", "s4", "s5"]) goes(linkOf.get(id) as number);
+    // s0 is linked, s1 sent a datum, s2 has ended, s3 is not registered yet.
+    expect(driven.isClosed(came("one"))).toBe(false);
+    expect(told("forgotten")).toEqual(["s4"]);
+    expect(told("register").at(-1)).toBe("one");
+    expect(driven.isClosed(came("two"))).toBe(true);
+    driven.nowMs += 5_000;
+    expect(driven.isClosed(came("two"))).toBe(false);
+    expect(told("forgotten")).toEqual(["s4", "s5"]);
+    // Who was forgotten is a newcomer like any other.
+    driven.nowMs += 5_000;
+    expect(driven.isClosed(came("s4"))).toBe(true);
+    admit("s3");
+    expect(driven.isClosed(came("s4"))).toBe(false);
+    expect(told("forgotten")).toEqual(["s4", "s5", "s3"]);
+  });
+
   it("closes who does not answer PING", () => {
     const { driven, machine } = acceptor(() => 100);
     driven.input({ kind: "linkUp", linkId: 2, direction: "inbound", remote });
