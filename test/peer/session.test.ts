@@ -372,6 +372,44 @@ describe("a source peer's session", () => {
     expect(versions.length).toBe(3);
     for (let i = 1; i < 3; i++) expect(versions[i]).toBeGreaterThan(versions[i - 1] ?? 0);
   });
+
+  it("a data source that is taken back is gone at the IXS, and may come again; termination takes the rest", () => {
+    const { world, servers } = scene();
+    const source = createSession(world);
+    opened(world, source);
+    const added = (): string[] =>
+      source.eventsOf("dataSourceAdded").map(({ sourceId }) => sourceId);
+    const add = (sourceId: string): void =>
+      source.command({
+        kind: "addDataSource",
+        sessionId: 1,
+        dataSource: { sourceId, dataId: "default", contentType: "", description: "" },
+      });
+    const remove = (sourceId: string): void =>
+      source.command({ kind: "removeDataSource", sessionId: 1, sourceId });
+    const files = (): number[] =>
+      ["indexStands", "indexGone"].map(
+        (wanted) => servers.ixs.events.filter(({ type }) => type === wanted).length,
+      );
+    for (const id of ["a", "b", "c"]) add(id);
+    world.run(() => added().length === 3);
+    expect(files()).toEqual([4, 0]);
+    // Two go while another comes, and one of them comes again at once.
+    for (const id of ["a", "b", "a", "nobody"]) remove(id);
+    add("d");
+    add("a");
+    world.run(() => added().length === 5);
+    expect(files()).toEqual([6, 2]);
+    // The session ends while the IXS is away.
+    servers.ixs.kill();
+    remove("c");
+    world.advance(500);
+    source.command({ kind: "leaveSession", sessionId: 1 });
+    world.advance(500);
+    servers.ixs.start();
+    world.run(() => source.has("sessionClosed"), 10_000);
+    expect(files()).toEqual([6, 6]);
+  });
 });
 
 describe("a peer's session", () => {
