@@ -21,7 +21,7 @@ import {
 import { FRAME_TYPES, FRAME_VERSION, FRAME_VERSION_MIN, PING_BYTES } from "../../base/layout.ts";
 import { DATUM_BYTES_MAX, HANDSHAKE_TIMEOUT_MS, LINK_QUEUE_BYTES_MAX } from "../../base/limits.ts";
 import { type Frames, type Input, type LinkId, MachineBase, type Now } from "../../base/machine.ts";
-import type { MonoMs, OverlayId, SequenceNumber } from "../../base/units.ts";
+import type { MonoMs, SequenceNumber } from "../../base/units.ts";
 import { decodeFrame, ERROR, encodeFrame } from "../../protocol/r10.ts";
 import { readFrameHeader } from "../../protocol/r10-binary.ts";
 import {
@@ -63,7 +63,8 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
   #lostSinceMs: MonoMs = 0;
   /** Whether numbers are known: it was registered once. */
   #numbered = false;
-  #overlayId: OverlayId | undefined;
+  /** Overlay and epoch in which it was registered last. */
+  #session: string | undefined;
   #accepted: SequenceNumber = 0;
   #held: SequenceNumber;
   /** Of DATUM frames on the present link. */
@@ -351,7 +352,7 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
     throw new RemoteProtocolError("FRAME_UNEXPECTED", { detail: `${detail} was never sent` });
   }
 
-  #registered({ next, held, granted, overlayId }: Registered): void {
+  #registered({ next, held, granted, overlayId, sessionEpoch }: Registered): void {
     const store = this.#store;
     if (next < 1 || held >= next) {
       throw new RemoteProtocolError("MESSAGE_MALFORMED", { detail: "REGISTERED.next" });
@@ -369,8 +370,9 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
         detail: `number ${next} is asked for, what is kept begins with ${store.first}`,
       });
     }
-    const newSession = this.#overlayId !== undefined && this.#overlayId !== overlayId;
-    this.#overlayId = overlayId;
+    const session = `${overlayId} ${sessionEpoch}`;
+    const newSession = this.#session !== undefined && this.#session !== session;
+    this.#session = session;
     this.#phase = "up";
     this.#attempts = 0;
     this.#sentBytes = 0;
