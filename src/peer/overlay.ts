@@ -21,6 +21,7 @@ import type { Take, TakeFragment, Write } from "./commands.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
 import { Finale } from "./finale.ts";
+import { checkNeighbour } from "./invariants.ts";
 import type { PeerLink } from "./link.ts";
 import { Neighbour } from "./neighbour.ts";
 import type { OverlayOptions } from "./overlay-options.ts";
@@ -315,12 +316,13 @@ export class Overlay extends OverlayParts {
     });
   }
 
+  /** Recomputes what is derived; throws AssertionError. */
   checkInvariants(): void {
-    this.window.checkInvariants();
-    for (const neighbour of this.neighbours) {
-      assert(neighbour.grantedLimit <= this.window.limit, "credit within the window");
-    }
-    this.puller?.checkInvariants(this.neighbours);
+    const { window, neighbours, settings } = this;
+    window.checkInvariants();
+    for (const neighbour of neighbours) checkNeighbour(window, settings.substreams, neighbour);
+    this.partners.checkInvariants(neighbours);
+    this.puller?.checkInvariants(neighbours);
   }
 
   #runSource(): void {

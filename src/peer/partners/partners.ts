@@ -15,6 +15,7 @@
  * closes into a circle all the same grows in depth until DEPTH_MAX ends it.
  */
 
+import { assert } from "../../base/assert.ts";
 import { DEPTH_MAX } from "../../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../../base/units.ts";
 import {
@@ -27,6 +28,7 @@ import {
 } from "../../protocol/r10.ts";
 import type { FragmentWindow } from "../../stream/window.ts";
 import type { PeerContext } from "../context.ts";
+import { checkFeed } from "../invariants.ts";
 import type { KnownTimes } from "../known-times.ts";
 import type { Neighbour } from "../neighbour.ts";
 import { allSubstreams } from "../settings.ts";
@@ -131,6 +133,14 @@ export class Partners {
   /** Hops to the source in substream s; 0 at the source peer, DEPTH_NOT_GRANTED when not fed. */
   depth(s: number): number {
     return this.#shares === undefined ? (this.#feeds[s] as Feed).depth : 0;
+  }
+
+  /** Throws AssertionError when what is derived differs from what `all` neighbours say. */
+  checkInvariants(all: readonly Neighbour[]): void {
+    for (const [s, feed] of this.#feeds.entries()) {
+      assert(feed.partner === this.#partners[s], "one partner for a substream");
+      checkFeed(feed, s, all, this.#shares !== undefined);
+    }
   }
 
   // ------------------------------------------------------------------------------ granting
