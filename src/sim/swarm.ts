@@ -28,6 +28,28 @@ export interface Inspection {
   readonly linkQueueBytesMax: number;
 }
 
+/** What a node believes of one link of its. */
+export interface LinkBelief {
+  readonly linkId: number;
+  /** It takes DATA below this, by what it told; the other end does, by what that told. */
+  readonly granted: number;
+  readonly credit: number;
+  /** Whether fragment `index` was sent over it, or is not to be. */
+  sent(index: number): boolean;
+  /** Whether the other end says that it holds fragment `index`. */
+  advertised(index: number): boolean;
+}
+
+/** Of all its links, for fragments of [origin, mapEnd); from `to` on none of them was ever named. */
+export interface Beliefs {
+  readonly origin: number;
+  readonly mapEnd: number;
+  readonly to: number;
+  /** Whether it has chosen where it starts. */
+  readonly started: boolean;
+  readonly links: readonly LinkBelief[];
+}
+
 export interface GapSeen {
   readonly kind: "fragments" | "data";
   readonly sourceId: string | undefined;
@@ -47,6 +69,7 @@ export interface Driver {
   inspect(): Inspection | undefined;
   /** Recomputes what the machine derives; throws when it differs. */
   checkInvariants?(): void;
+  beliefs?(): Beliefs | undefined;
   /** The run is over, or the process: its machine is looked at a last time. */
   finished?(): void;
   /** Leaves the overlay, announced. */

@@ -11,6 +11,7 @@ import { toyData } from "./toys.ts";
 
 const DATA = 20;
 const SOURCE = "toy";
+const NOW_MS = 60_000;
 
 /**
  * One datum a fragment: datum n of source "toy" in fragment n - 1. A source peer, one holder besides
@@ -24,14 +25,18 @@ class Scene {
   readonly member: Member;
   /** What the member that stands still holds, and nobody else. */
   readonly kept = new Set<number>();
+  /** What a member holds that runs, which the judged one has no link to. */
+  readonly strange = new Set<number>();
+  readonly directory = { goneUntilMs: Number.NEGATIVE_INFINITY };
 
   constructor(sent = DATA) {
-    const source = fakeMember("source", "source", () => false);
+    const source = fakeMember("source", "source", (index) => this.strange.has(index));
     const holder = fakeMember("holder", "peer", (index) => this.kept.has(index));
     this.member = fakeMember("judged", "peer", () => false);
     const members = [source, holder, this.member];
     const facts = {
       world: {
+        nowMs: NOW_MS,
         violate: (checker: string, message: string) =>
           this.violations.push(`${checker}: ${message}`),
       },
@@ -39,6 +44,7 @@ class Scene {
       dataPerSource: new Map([[SOURCE, DATA]]),
       delivery: "complete",
       swarm: { members, memberOf: () => undefined },
+      directory: this.directory,
     } as unknown as SwarmFacts;
     this.delivery = new DeliveryChecker(facts);
     this.checker = new CompletenessChecker(facts, this.delivery, this.contents);
@@ -81,7 +87,7 @@ function fakeMember(name: string, role: "source" | "peer", held: (i: number) => 
   return {
     name,
     role,
-    node: { alive: true, paused: name === "holder" },
+    node: { alive: true, paused: name === "holder", ends: new Map() },
     driver: { inspect: () => ({ held, start: 0 }) as unknown as Inspection },
     fromStart: true,
     excuses: new Set(name === "holder" ? ["stuck"] : []),
@@ -99,6 +105,17 @@ describe("completeness", () => {
   test("a gap of what somebody who runs could send is none of the member's fault", () => {
     const scene = new Scene().takes(1, 5).loses(5, 6).takes(8, DATA);
     expect(scene.end()).toEqual([expect.stringContaining("has a gap, fragments 5..6")]);
+  });
+
+  test("a gap of what only a stranger holds is excused while nobody could name that one", () => {
+    const scene = (goneUntilMs: number): Scene => {
+      const made = new Scene().takes(1, 5);
+      made.strange.add(5);
+      made.directory.goneUntilMs = goneUntilMs;
+      return made.loses(5, 5).takes(7, DATA);
+    };
+    expect(scene(NOW_MS - 1_000).end()).toEqual([]);
+    expect(scene(NOW_MS - 6_000).end()).toEqual([expect.stringContaining("has a gap")]);
   });
 
   test("a gap of what only one holds that stands still is excused, of one fragment or of some", () => {

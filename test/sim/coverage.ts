@@ -19,16 +19,32 @@ import { haveFlags, TYPE, TYPE_NAMES } from "./wire.ts";
 const BODY = 8;
 const HELD_BACK = 1;
 
-/** Counters of a peer machine that stand for a branch of it, and the branch's name. */
-const COUNTED: Partial<Record<keyof PeerCounters, string>> = {
+/** The branch of a peer machine that each of its counters stands for; undefined: of none. */
+const COUNTED: Record<keyof PeerCounters, string | undefined> = {
+  fragmentsReceived: undefined,
+  fragmentsSent: undefined,
+  bytesReceived: undefined,
+  bytesSent: undefined,
   duplicates: "duplicate",
   lateFragments: "late fragment",
-  requestTimeouts: "request timed out",
-  gaps: "gap",
-  slowLinks: "slow link",
+  corruptFragments: "corrupt fragment",
+  malformedFrames: "malformed frame",
   refusedLinks: "refused link",
-  memoryStalls: "memory stall",
+  unopenedLinks: "unopened link",
+  evictedLinks: "evicted link",
+  requestsSent: "request",
+  requestsServed: "request served",
+  requestsBeyondCredit: "request beyond credit",
+  requestTimeouts: "request timed out",
+  requestsCancelled: "request taken back",
+  requestsDoubled: "request doubled",
+  busySent: "busy",
+  busyReceived: undefined,
+  gaps: "gap",
+  handshakes: undefined,
+  slowLinks: "slow link",
   ignoredFrames: "ignored frame",
+  memoryStalls: "memory stall",
 };
 
 export class Coverage implements SwarmObserver {
@@ -42,9 +58,10 @@ export class Coverage implements SwarmObserver {
   }
 
   /** The counters of a machine at its end. */
-  counters(counters: Readonly<Record<string, number>>): void {
-    for (const [counter, name] of Object.entries(COUNTED)) {
-      if ((counters[counter] ?? 0) > 0) this.branch(name);
+  counters(counters: Readonly<PeerCounters>): void {
+    for (const counter of Object.keys(COUNTED) as (keyof PeerCounters)[]) {
+      const name = COUNTED[counter];
+      if (name !== undefined && counters[counter] > 0) this.branch(name);
     }
   }
 

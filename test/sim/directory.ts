@@ -1,6 +1,7 @@
 /**
  * Who is a member and where: plays the part of the overlay's server in runs without servers. It
- * answers at once and may name members that are gone, as a real list does.
+ * answers at once and may name members that are gone, as a real list does. It may be gone itself for
+ * a while: then nobody is named, and members know only those they are linked to.
  */
 
 import type { Address } from "../../src/base/machine.ts";
@@ -10,9 +11,16 @@ import type { Member } from "../../src/sim/swarm.ts";
 export class Directory {
   readonly #rng: Rng;
   readonly #entries = new Map<Member, Address>();
+  /** When it was gone last, or will be back. */
+  goneUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(rng: Rng) {
     this.#rng = rng;
+  }
+
+  /** Its process is gone until then; members it knew it knows again after that. */
+  crash(untilMs: number): void {
+    this.goneUntilMs = Math.max(this.goneUntilMs, untilMs);
   }
 
   enter(member: Member, address: Address): void {

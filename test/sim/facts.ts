@@ -3,6 +3,7 @@
 import type { Network } from "../../src/sim/network.ts";
 import type { Swarm } from "../../src/sim/swarm.ts";
 import type { World } from "../../src/sim/world.ts";
+import type { Directory } from "./directory.ts";
 import type { Payloads } from "./payloads.ts";
 
 export interface SwarmFacts {
@@ -14,4 +15,5 @@ export interface SwarmFacts {
   readonly fragmentBytes: number;
   readonly delivery: "complete" | "live";
   readonly swarm: Swarm;
+  readonly directory: Directory;
 }

@@ -18,7 +18,8 @@ export interface FaultActions {
   join(): void;
   /** A crashed member's process starts again. */
   restart(member: Member): void;
-  crashServer?(): void;
+  /** The directory is gone until then. */
+  crashServer(untilMs: number): void;
 }
 
 export class Faults {
@@ -92,7 +93,7 @@ export class Faults {
     const link = links[this.#rng.below(Math.max(1, links.length))];
     const end = chance(this.#rng, 0.5) ? link : link?.other;
     if (end === undefined) return false;
-    end.stalledUntilMs = this.#until(this.#options.stallMsMax);
+    end.stalledUntilMs = Math.max(end.stalledUntilMs, this.#until(this.#options.stallMsMax));
     return true;
   }
 
@@ -153,8 +154,7 @@ export class Faults {
   }
 
   #crashServer(): boolean {
-    if (this.#actions.crashServer === undefined) return false;
-    this.#actions.crashServer();
+    this.#actions.crashServer(this.#until(this.#options.serverDownMsMax));
     return true;
   }
 

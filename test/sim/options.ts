@@ -32,6 +32,7 @@ export interface FaultOptions {
   readonly wallJumpsPerMinute: number;
   readonly wallJumpMsMax: number;
   readonly serverCrashesPerMinute: number;
+  readonly serverDownMsMax: number;
 }
 
 export interface SwarmOptions {
@@ -68,6 +69,11 @@ export interface SwarmOptions {
   /** Consumers that take nothing from stuckAtMs on. */
   readonly stuckConsumers: number;
   readonly stuckAtMs: number;
+  /** Consumers that take nothing from stuckAtMs on for so long, then go on. */
+  readonly standingConsumers: number;
+  readonly standsMs: number;
+  /** Members that are rude from stuckAtMs on: see rude.ts. */
+  readonly rudePeers: number;
   readonly driftPpmMax: number;
   readonly timerLateMsMax: number;
   readonly jobDelayMsMax: number;
@@ -96,6 +102,7 @@ export const NO_FAULTS: FaultOptions = {
   wallJumpsPerMinute: 0,
   wallJumpMsMax: 0,
   serverCrashesPerMinute: 0,
+  serverDownMsMax: 0,
 };
 
 const KIB = 1024;
@@ -111,10 +118,15 @@ const LIVE_RATE = 0.2;
 /** Share of swarms with hardly any upload, and how long one engine takes to send their stream. */
 const SCARCE_RATE = 0.06;
 const SCARCE_STREAM_S = 10;
+/** Longer than repairMs: what only strangers hold is given up meanwhile. */
+const SERVER_DOWN_MS_MAX = 15_000;
+/** Share of swarms that last long, and how much is sent in their time. */
+const PATIENT_RATE = 0.05;
+const PATIENT_DATA = 280;
 /** Data times peers of one run: bounds its time. */
 const DELIVERIES_MAX = 20_000;
 /** Data that come one by one leave in fragments of their own. */
-const PACED_DELIVERIES_MAX = 3_500;
+const PACED_DELIVERIES_MAX = 2_600;
 
 /** The options that `seed` draws, `overrides` (one level deep) on top. */
 export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {}): SwarmOptions {
@@ -183,6 +195,9 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     slowConsumerPauseMs: betweenLog(rng, 5, 200),
     stuckConsumers: chance(rng, 0.15) ? 1 : 0,
     stuckAtMs: betweenLog(rng, 500, 10_000),
+    standingConsumers: 0,
+    standsMs: 0,
+    rudePeers: 0,
     driftPpmMax: maybe(rng, 0.7, 200),
     timerLateMsMax: maybe(rng, 0.5, 20),
     jobDelayMsMax: betweenLog(rng, 0.01, 20),
@@ -192,7 +207,52 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     healMs: HEAL_MS,
   };
   const meanDatumBytes = meanBytes + 12;
-  return { ...options, ...drawScarcity(options, meanDatumBytes), ...overrides };
+  return {
+    ...options,
+    ...drawScarcity(options, meanDatumBytes),
+    ...drawPatience(options),
+    ...overrides,
+  };
+}
+
+/**
+ * Some swarms are small, slow and last long, so that what takes half a minute to be noticed is: links
+ * that fall silent, a member that stands still, another that does not read.
+ */
+function drawPatience({ seed, sizes, network }: SwarmOptions): Partial<SwarmOptions> {
+  const rng = seededRng(seed ^ 0x70617469);
+  if (!chance(rng, PATIENT_RATE)) return {};
+  const faultMs = between(rng, 45_000, 55_000);
+  return {
+    peers: 8,
+    degree: 4,
+    maxLinks: 64,
+    dataSources: 1,
+    dataPerSource: PATIENT_DATA,
+    everyMs: faultMs / PATIENT_DATA,
+    sizes: { ...sizes, bytesMax: Math.min(sizes.bytesMax, 500), bigRate: 0 },
+    // What a member does not read soon stays in the queue of who sent it.
+    network: {
+      ...network,
+      latencyMsMax: Math.min(network.latencyMsMax, 100),
+      windowBytesMin: 2 * KIB,
+      windowBytesMax: 2 * KIB + 1,
+    },
+    windowFragments: 64,
+    slowConsumers: 0,
+    stuckConsumers: 0,
+    stuckAtMs: between(rng, 2_000, 6_000),
+    standingConsumers: 1,
+    standsMs: between(rng, 28_000, 33_000),
+    rudePeers: 1,
+    faults: {
+      ...NO_FAULTS,
+      faultMs,
+      silencesPerMinute: between(rng, 1, 4),
+      stallsPerMinute: between(rng, 15, 40),
+      stallMsMax: 20_000,
+    },
+  };
 }
 
 /**
@@ -235,6 +295,7 @@ function drawFaults(rng: Rng): FaultOptions {
     wallJumpsPerMinute: rate(0.3, 6),
     wallJumpMsMax: 3_600_000,
     serverCrashesPerMinute: rate(0.4, 3),
+    serverDownMsMax: SERVER_DOWN_MS_MAX,
   };
 }
 

@@ -15,7 +15,7 @@ import { PeerMachine } from "../../src/peer/peer.ts";
 import { NODE_DEFAULTS, type OverlaySettings } from "../../src/peer/settings.ts";
 import type { Body } from "../../src/sim/border.ts";
 import { Consumer } from "../../src/sim/consumer.ts";
-import type { Driver, Inspection } from "../../src/sim/swarm.ts";
+import type { Beliefs, Driver, Inspection } from "../../src/sim/swarm.ts";
 import { JobRunner, nodeKeys } from "./jobs.ts";
 import { Producer } from "./producer.ts";
 import type { DriverFactory, DriverSetup } from "./run.ts";
@@ -24,7 +24,7 @@ import type { DriverFactory, DriverSetup } from "./run.ts";
 const SCRATCH_FRAGMENTS = 64;
 /** A wish for members is answered after this. */
 const DIRECTORY_MS = 30;
-/** A link that was lost or did not come about is made up for after this. */
+/** A link that was lost or did not come about is made up for after this; so is no answer. */
 const AGAIN_MS = 500;
 
 export const peerDriver: DriverFactory = (setup) => new PeerDriver(setup);
@@ -187,6 +187,24 @@ export class PeerDriver implements Driver {
     this.machine?.overlays.get(this.#overlayId)?.checkInvariants();
   }
 
+  beliefs(): Beliefs | undefined {
+    const overlay = this.machine?.overlays.get(this.#overlayId);
+    if (overlay === undefined) return undefined;
+    const { window } = overlay;
+    const links = overlay.neighbours.map((neighbour) => ({
+      linkId: neighbour.link.id,
+      granted: neighbour.grantedLimit,
+      credit: neighbour.creditLimit,
+      sent: (index: number) => window.test(neighbour.sent, index),
+      advertised: (index: number) => neighbour.holds(index),
+    }));
+    let highest = window.highest;
+    for (const { remoteHighest } of overlay.neighbours) highest = Math.max(highest, remoteHighest);
+    const { origin, mapEnd } = window;
+    const started = overlay.consumer?.started !== false;
+    return { origin, mapEnd, to: Math.min(mapEnd, highest + 1), started, links };
+  }
+
   inspect(): Inspection | undefined {
     const overlay = this.machine?.overlays.get(this.#overlayId);
     if (overlay === undefined) return undefined;
@@ -232,9 +250,13 @@ export class PeerDriver implements Driver {
   }
 
   #dial(count: number): void {
-    const { directory, member, swarm } = this.#setup;
+    const { directory, member, swarm, world } = this.#setup;
     const overlay = this.machine?.overlays.get(this.#overlayId);
     if (overlay === undefined) return;
+    if (directory.goneUntilMs > world.nowMs) {
+      this.#wish(AGAIN_MS);
+      return;
+    }
     const linked = new Set(overlay.neighbours.map(({ peerId }) => peerId));
     // Mostly others than those linked already: two may dial each other at the same time.
     const twice = this.#rng.below(16) === 0;

@@ -7,6 +7,7 @@
 import { ENTRY_BYTES } from "../../src/base/layout.ts";
 import type { Input, Machine, Now, Output, Transmit } from "../../src/base/machine.ts";
 import type { Take } from "../../src/peer/commands.ts";
+import type { Overlay } from "../../src/peer/overlay.ts";
 import type { PeerMachine } from "../../src/peer/peer.ts";
 import type { Member, Swarm } from "../../src/sim/swarm.ts";
 import {
@@ -124,6 +125,46 @@ class ChangesPayload extends Wrapper {
       return frame;
     });
   }
+}
+
+/** Forgets now and then what it sent last over a link. */
+class ForgetsSent extends Wrapper {
+  #inputs = 0;
+  protected override handled(): void {
+    if (++this.#inputs % 50 !== 0) return;
+    for (const { window, neighbours } of overlaysOf(this.inner)) {
+      for (const { sent } of neighbours) window.unmark(sent, window.origin, window.mapEnd);
+    }
+  }
+}
+
+/** Its cursors run ahead of what it pushes. */
+class SkipsPushes extends Wrapper {
+  #inputs = 0;
+  protected override handled(): void {
+    if (++this.#inputs % 50 !== 0) return;
+    for (const { window, neighbours } of overlaysOf(this.inner)) {
+      for (const neighbour of neighbours) neighbour.pushCursor = window.highest;
+    }
+  }
+}
+
+/** Counts a fragment as advertised by whoever is linked to it. */
+class InventsHolders extends Wrapper {
+  #inputs = 0;
+  protected override handled(): void {
+    if (++this.#inputs % 50 !== 0) return;
+    for (const { window, neighbours } of overlaysOf(this.inner)) {
+      for (const neighbour of neighbours) {
+        const first = Math.max(window.start, neighbour.remoteStart);
+        if (window.highest > first) neighbour.advertised(first, 1);
+      }
+    }
+  }
+}
+
+function overlaysOf(machine: AnyMachine): Iterable<Overlay> {
+  return (machine as unknown as PeerMachine).overlays.values();
 }
 
 /** Takes every credit for more than it says. */
@@ -403,6 +444,9 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   planted("takes credit back", "peers", ["credit-kept"], LowersCredit),
   planted("overfills its window", "peers", ["queues-bounded", "invariants"], OverfillsWindow),
   planted("sends what it has sent", "all", ["sent-once"], SendsTwice),
+  planted("forgets what it sent", "all", ["link-state"], ForgetsSent),
+  planted("passes over what it has to push", "all", ["invariants"], SkipsPushes),
+  planted("invents holders", "peers", ["link-state"], InventsHolders),
   planted("never asks for what is missing", "peers", ["completeness"], NeverAsks),
   planted("lets no request expire", "peers", ["completeness"], NeverExpiresRequests),
   planted("lets its start fall", "peers", ["marks-monotone"], StartFalls),

@@ -18,6 +18,7 @@ import { DeliveryChecker } from "./checkers/delivery.ts";
 import { HonestMapsChecker } from "./checkers/honest-maps.ts";
 import { IdenticalFragmentsChecker } from "./checkers/identical-fragments.ts";
 import { InvariantsChecker } from "./checkers/invariants.ts";
+import { LinkStateChecker } from "./checkers/link-state.ts";
 import { MarksMonotoneChecker } from "./checkers/marks-monotone.ts";
 import { QueuesBoundedChecker } from "./checkers/queues-bounded.ts";
 import { SentOnceChecker } from "./checkers/sent-once.ts";
@@ -30,6 +31,7 @@ import { Faults } from "./faults.ts";
 import { drawOptions, type SwarmOptions } from "./options.ts";
 import { Payloads } from "./payloads.ts";
 import { pieceEnd } from "./piece-end.ts";
+import { makeRude } from "./rude.ts";
 import { Traffic } from "./traffic.ts";
 
 /** What a driver is made from. */
@@ -51,6 +53,11 @@ export interface SimulateOptions {
   readonly driver: DriverFactory;
   /** Set by hand, on top of what the seed draws. */
   readonly overrides?: Partial<SwarmOptions>;
+  /**
+   * Invariants are recomputed after so many steps, which costs as much as dozens of them; 97 when
+   * absent. 1: after each.
+   */
+  readonly invariantsEverySteps?: number;
   /** The machine has no credit (toys): that checker stays out. */
   readonly withoutCredit?: boolean;
   readonly log?: (line: string) => void;
@@ -123,6 +130,7 @@ export function simulate(request: SimulateOptions): Report {
     fragmentBytes: options.fragmentBytes,
     delivery: options.delivery,
     swarm,
+    directory,
   };
   const traffic = new Traffic(swarm);
   const delivery = new DeliveryChecker(facts);
@@ -140,7 +148,9 @@ export function simulate(request: SimulateOptions): Report {
   swarm.observe(new MarksMonotoneChecker(facts));
   if (request.withoutCredit !== true) swarm.observe(new CreditKeptChecker(facts));
   if (request.withoutCredit !== true) swarm.observe(new SentOnceChecker(facts));
-  swarm.observe(new InvariantsChecker(facts));
+  const everySteps = request.invariantsEverySteps ?? 97;
+  swarm.observe(new InvariantsChecker(facts, everySteps));
+  if (request.withoutCredit !== true) swarm.observe(new LinkStateChecker(facts, everySteps));
   swarm.observe(queues);
   swarm.observe(contents);
   swarm.observe(delivery);
@@ -170,16 +180,26 @@ export function simulate(request: SimulateOptions): Report {
   const faults = new Faults(swarm, options.faults, {
     join,
     restart: (member) => swarm.boot(member),
+    crashServer: (untilMs) => directory.crash(untilMs),
   });
   request.prepare?.({ options, world, network, swarm, delivery, completeness });
+  const rude = new Set<string>();
+  const { wrap } = swarm;
+  swarm.wrap = (member, machine) => {
+    const wrapped = wrap?.(member, machine) ?? machine;
+    return rude.has(member.name) ? makeRude(world, member, wrapped, options.stuckAtMs) : wrapped;
+  };
   addMember("source", true);
   for (let i = 1; i <= options.peers; i++) {
+    const kind = mannersOf(i, options);
+    if (kind === "rude") rude.add(`peer-${i}`);
     const member = addMember(`peer-${i}`, true);
-    if (i <= options.slowConsumers) member.driver.consumerPauseMs = options.slowConsumerPauseMs;
-    else if (i <= options.slowConsumers + options.stuckConsumers) {
+    if (kind === "slow") member.driver.consumerPauseMs = options.slowConsumerPauseMs;
+    if (kind === "stuck" || kind === "standing") {
       world.at(options.stuckAtMs, () => {
         if (member.ended) return;
-        member.excuses.add("stuck");
+        if (kind === "stuck") member.excuses.add("stuck");
+        else world.after(options.standsMs, () => standUp(member));
         member.driver.consumerPauseMs = Number.POSITIVE_INFINITY;
       });
     }
@@ -239,6 +259,28 @@ export function explain(report: Report): string {
     `faults ${JSON.stringify(report.faultHits)} excuses ${JSON.stringify(report.excuses)}`,
     `replay: MP2P_SIM_SEED=${report.seed}${environment} npx vitest run test/sim/replay.test.ts`,
   ].join("\n");
+}
+
+type Manners = "good" | "slow" | "stuck" | "standing" | "rude";
+
+/** What becomes of the i-th peer, from 1: the first few are those that are not as they should be. */
+function mannersOf(i: number, options: SwarmOptions): Manners {
+  const counts: [Manners, number][] = [
+    ["slow", options.slowConsumers],
+    ["stuck", options.stuckConsumers],
+    ["standing", options.standingConsumers],
+    ["rude", options.rudePeers],
+  ];
+  let first = 1;
+  for (const [kind, count] of counts) {
+    if (i < first + count) return kind;
+    first += count;
+  }
+  return "good";
+}
+
+function standUp({ driver }: Member): void {
+  driver.consumerPauseMs = 0;
 }
 
 function drawNode(

@@ -10,6 +10,9 @@ import type { SwarmFacts } from "../facts.ts";
 import type { FragmentContents } from "./contents.ts";
 import type { DeliveryChecker } from "./delivery.ts";
 
+/** What no neighbour holds for so long is given up, after the directory was asked for others. */
+const REPAIR_MS = 5_000;
+
 export class CompletenessChecker implements SwarmObserver {
   readonly #facts: SwarmFacts;
   readonly #delivery: DeliveryChecker;
@@ -45,17 +48,24 @@ export class CompletenessChecker implements SwarmObserver {
     const excused = this.#excused.get(member) ?? new Set();
     this.#excused.set(member, excused);
     for (let index = gap.from; index <= gap.to; index++) {
-      if (!this.#couldBeHad(index)) excused.add(index);
+      if (!this.#couldBeHad(member, index)) excused.add(index);
       else if (!this.#gaps.has(member)) this.#gaps.set(member, gap);
     }
   }
 
-  /** Rule (d): what only members hold that stand still (their process is stopped) is given up. */
-  #couldBeHad(index: number): boolean {
-    const holders = this.#facts.swarm.members.filter(
+  /**
+   * Rule (d): what only members hold that stand still (their process is stopped) is given up; while
+   * the directory is gone, what only strangers hold.
+   */
+  #couldBeHad(member: Member, index: number): boolean {
+    const { swarm, directory, world } = this.#facts;
+    const holders = swarm.members.filter(
       ({ node, driver }) => node.alive && driver.inspect()?.held(index) === true,
     );
-    return holders.length === 0 || holders.some(({ node }) => !node.paused);
+    if (holders.length === 0) return true;
+    const isNamed = directory.goneUntilMs <= world.nowMs - REPAIR_MS;
+    const linked = new Set([...member.node.ends.values()].map(({ other }) => other?.node));
+    return holders.some(({ node }) => !node.paused && (isNamed || linked.has(node)));
   }
 
   /** Whether everybody who is owed the end has it. */

@@ -4,19 +4,18 @@ import type { NodePort } from "../../../src/sim/border.ts";
 import type { SwarmObserver } from "../../../src/sim/swarm.ts";
 import type { SwarmFacts } from "../facts.ts";
 
-/** Recomputing costs as much as some dozens of steps. */
-const EVERY_STEPS = 97;
-
 export class InvariantsChecker implements SwarmObserver {
   readonly #facts: SwarmFacts;
+  readonly #everySteps: number;
   #steps = 0;
 
-  constructor(facts: SwarmFacts) {
+  constructor(facts: SwarmFacts, everySteps: number) {
     this.#facts = facts;
+    this.#everySteps = everySteps;
   }
 
   onStep(node: NodePort): void {
-    if (++this.#steps % EVERY_STEPS !== 0) return;
+    if (++this.#steps % this.#everySteps !== 0) return;
     const driver = this.#facts.swarm.memberOf(node)?.driver;
     try {
       driver?.checkInvariants?.();
