@@ -126,13 +126,13 @@ const PATIENT_DATA = 280;
 /** Data times peers of one run: bounds its time. */
 const DELIVERIES_MAX = 20_000;
 /** Data that come one by one leave in fragments of their own. */
-const PACED_DELIVERIES_MAX = 2_600;
+const PACED_DELIVERIES_MAX = 1_800;
 
 /** The options that `seed` draws, `overrides` (one level deep) on top. */
 export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {}): SwarmOptions {
   const rng = seededRng(seed ^ 0x6f707473);
   const fragmentBytes = [1 * KIB, 2 * KIB, 4 * KIB][rng.below(3)] ?? KIB;
-  const windowFragments = [64, 128, 256, 1024][rng.below(4)] ?? 64;
+  const windowFragments = [64, 64, 128, 512][rng.below(4)] ?? 64;
   const peers = 8 + rng.below(18);
   const sliced = chance(rng, 0.3);
   const faults = drawFaults(rng);

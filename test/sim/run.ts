@@ -54,7 +54,7 @@ export interface SimulateOptions {
   /** Set by hand, on top of what the seed draws. */
   readonly overrides?: Partial<SwarmOptions>;
   /**
-   * Invariants are recomputed after so many steps, which costs as much as dozens of them; 97 when
+   * Invariants are recomputed after so many steps, which costs as much as dozens of them; 149 when
    * absent. 1: after each.
    */
   readonly invariantsEverySteps?: number;
@@ -148,7 +148,7 @@ export function simulate(request: SimulateOptions): Report {
   swarm.observe(new MarksMonotoneChecker(facts));
   if (request.withoutCredit !== true) swarm.observe(new CreditKeptChecker(facts));
   if (request.withoutCredit !== true) swarm.observe(new SentOnceChecker(facts));
-  const everySteps = request.invariantsEverySteps ?? 97;
+  const everySteps = request.invariantsEverySteps ?? 149;
   swarm.observe(new InvariantsChecker(facts, everySteps));
   if (request.withoutCredit !== true) swarm.observe(new LinkStateChecker(facts, everySteps));
   swarm.observe(queues);

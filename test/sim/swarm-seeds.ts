@@ -10,7 +10,7 @@ import { keep, shrink } from "./shrink.ts";
 /** Half of the seeds on one of two cores: all of them within two minutes. */
 export const CPU_MS_MAX = 120_000;
 /** In one of so many seeds invariants are recomputed after each step. */
-const CLOSELY_EVERY = 25;
+const CLOSELY_EVERY = 50;
 
 export interface SeedsSummary {
   readonly reports: readonly Report[];
@@ -30,7 +30,7 @@ export function runSeeds(from: number, to: number): SeedsSummary {
       seed,
       overrides,
       driver: peerDriver,
-      invariantsEverySteps: seed % CLOSELY_EVERY === 0 ? 1 : 97,
+      invariantsEverySteps: seed % CLOSELY_EVERY === 0 ? 1 : 149,
     });
   const before = process.cpuUsage();
   const reports: Report[] = [];
