@@ -81,7 +81,8 @@ describe("the main job", () => {
     expect(events("verdict")).toMatchObject([{ passed: false }]);
     demo.kill("SIGTERM");
     expect(await demo.exit, demo.said).toBe(1);
-  }, 90_000);
+    // The demo itself waits 30 s for peers to start, and 30 s for them to be done.
+  }, 150_000);
 
   it("stops in order when interrupted", async () => {
     const demo = new Mp2p(["demo", "--peers", "3"]);
