@@ -52,6 +52,8 @@ def receive():
     inbox += data
     while len(inbox) >= 8 and len(inbox) >= struct.unpack_from("<I", inbox)[0]:
         length, kind = struct.unpack_from("<IxxB", inbox)
+        if length < 8:
+            sys.exit("what answers there is no source peer")
         body, inbox = inbox[8:length], inbox[length:]
         if kind == PING:
             link.sendall(frame(PONG, body))

@@ -151,6 +151,7 @@ export class FeedIntake implements RemoteIntake {
         if (!this.#pending.delete(event.sourceId)) break;
         this.#remote.delete(event.sourceId);
         this.#refuse(event.sourceId, event.code, event.detail);
+        this.#look();
         break;
       default:
         break;
@@ -235,6 +236,13 @@ export class FeedIntake implements RemoteIntake {
       case "forgotten":
         this.#forget(event.sourceId);
         return;
+      case "otherRun": {
+        const { sourceId } = event;
+        const pending = this.#pending.get(sourceId);
+        if (pending !== undefined) this.#pending.set(sourceId, { ...pending, numbering: 0 });
+        else this.#session.command({ kind: "forgetNumbering", overlayId, sourceId });
+        return;
+      }
       case "sourceLink":
         this.#say(event.sourceId, event.state, event.detail);
         return;
@@ -276,6 +284,7 @@ export class FeedIntake implements RemoteIntake {
       if (!(error instanceof Mp2pError)) throw error;
       this.#forget(sourceId);
       this.#refuse(sourceId, error.code, error.detail ?? "");
+      this.#look();
       return;
     }
     this.#say(sourceId, "registered", "");
@@ -306,6 +315,11 @@ export class FeedIntake implements RemoteIntake {
       this.#host.command({ kind: "sourceIsOver", sourceId });
       this.#say(sourceId, "ended", "");
     }
+    this.#look();
+  }
+
+  /** Whether the last that came has ended; also when one that was awaited is not to come. */
+  #look(): void {
     if (this.#remote.size < (this.#options.waitSources ?? 1)) return;
     if (this.#over.size < this.#remote.size || !this.#session.localsEnded()) return;
     if (this.#options.end === "last") this.#resolveFinished("last");

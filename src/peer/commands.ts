@@ -71,6 +71,13 @@ export interface UnregisterDataSource {
   readonly sourceId: string;
 }
 
+/** Another run goes on with a data source: its numbers need not stand for the same data any more. */
+export interface ForgetNumbering {
+  readonly kind: "forgetNumbering";
+  readonly overlayId: OverlayId;
+  readonly sourceId: string;
+}
+
 /** Tells with "held", from now on, how far at least `minHolders` neighbours hold what was made. */
 export interface WatchHeld {
   readonly kind: "watchHeld";
@@ -161,6 +168,7 @@ export type PeerCommand =
   | SetListen
   | RegisterDataSource
   | UnregisterDataSource
+  | ForgetNumbering
   | WatchHeld
   | Write
   | EndSource

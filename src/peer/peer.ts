@@ -223,6 +223,9 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       case "unregisterDataSource":
         this.#sourceOf(overlay).unregister(command.sourceId);
         return;
+      case "forgetNumbering":
+        this.#sourceOf(overlay).forgetNumbering(command.sourceId);
+        return;
       case "watchHeld":
         this.#sourceOf(overlay).watchHeld(overlay.neighbours, command.minHolders);
         return;

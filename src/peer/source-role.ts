@@ -110,6 +110,12 @@ export class SourceRole {
     this.#held?.remove(source);
   }
 
+  /** Another run goes on with a data source: its numbers need not stand for the same. */
+  forgetNumbering(sourceId: string): void {
+    const source = this.#sources.find(sourceId);
+    if (source !== undefined) source.numbering = 0;
+  }
+
   /**
    * Tells with the event "held", from now on, how far at least `minHolders` of `neighbours` (the
    * overlay's own list) hold what was made here.

@@ -35,8 +35,8 @@ export interface AssembledSource {
   readonly first: SequenceNumber;
   /** False when this node came amid datum `first`: that one is nobody's loss. */
   begun: boolean;
-  /** What its sequence numbers go by in later epochs; 0: unknown. */
-  readonly numbering: number;
+  /** What its sequence numbers go by in later epochs, as declared last; 0: unknown. */
+  numbering: number;
   ended: boolean;
   /** While fragment `loadedIn` is loaded: what follows its declarations read so far. */
   loadedIn: FragmentIndex;
@@ -91,19 +91,19 @@ export class SourceBook {
     const idBytes = view.getUint16(at + layout.DECLARATION_ID_BYTES, true);
     const typeBytes = view.getUint16(at + layout.DECLARATION_CONTENT_TYPE_BYTES, true);
     const number = view.getUint32(at + layout.DECLARATION_SOURCE_NUMBER, true) & 0xff;
+    const numbering = view.getUint32(idAt + NUMBERING_BEFORE_ID, true);
     let source = this.#byNumber[number];
     if (source === undefined || !matches(bytes, idAt, idBytes, source.idBytes)) {
       const idCopy = bytes.slice(idAt, idAt + idBytes);
       const id = decoder.decode(idCopy);
       source = this.#sources.get(id);
       if (source === undefined) {
-        const numbering = view.getUint32(idAt + NUMBERING_BEFORE_ID, true);
         const before = this.#before.get(id);
         const same = before !== undefined && numbering !== 0 && before.numbering === numbering;
         const last = same || (whole && base > 1) ? before?.last : undefined;
         // Who started at fragment 0 and lost some since is due all of a source it hears of late.
-        let first = due ? 1 : base;
-        if (last !== undefined) first = due || whole ? last + 1 : Math.max(base, last + 1);
+        const anew = due ? 1 : base;
+        const first = last === undefined ? anew : last + 1;
         source = {
           id,
           idBytes: idCopy,
@@ -128,6 +128,7 @@ export class SourceBook {
       }
       this.#byNumber[number] = source;
     }
+    source.numbering = numbering;
     if (!matches(bytes, idAt + idBytes, typeBytes, source.typeBytes)) {
       source.typeBytes = bytes.slice(idAt + idBytes, idAt + idBytes + typeBytes);
       source.typeText = decoder.decode(source.typeBytes);

@@ -228,7 +228,7 @@ describe("mp2p feed", () => {
       await running.event("accepting");
       return running;
     };
-    // Who follows a source peer into its next session can not tell what comes again from what is new.
+    // Each session's data are looked at by themselves here; who follows is in test/peer/restart.
     const alone = ["--format", "ndjson", "--on-restart", "end"];
     const joined = (): Mp2p[] => [0, 1].map(() => join(url, "again", ...alone));
     let running = await begin();

@@ -242,6 +242,35 @@ describe("on the wire", () => {
     expect(intake.status().sources.length).toBe(1);
   });
 
+  it("fragments name the run of a data source, until another run goes on with it", async () => {
+    const { title, tcp } = await scene();
+    const joined = later(await createEngine({ memoryMiB: 32 }));
+    const first = await raw(tcp);
+    first.register("pump", { instance: Buffer.alloc(16, 7) });
+    await first.next(R11.REGISTERED);
+    const peer = await joined.join({ server, title });
+    const fragments = peer.fragments();
+    const numbering = async (): Promise<number> => {
+      const { value } = await fragments.next();
+      // The first record of a fragment declares a data source.
+      const { buffer, byteOffset } = value.bytes;
+      const found = new DataView(buffer, byteOffset).getUint32(40 + 4, true);
+      value.release();
+      return found;
+    };
+    first.send(datumFrame(1, data("one")));
+    expect(await numbering()).toBe(0x07070707);
+    await first.until(R11.ACCEPTED, 1);
+    first.close();
+    const second = await raw(tcp);
+    second.register("pump", { instance: Buffer.alloc(16, 8) });
+    expect((await second.next(R11.REGISTERED)).fields[0]).toBe(2);
+    second.send(datumFrame(2, data("two")));
+    expect(await numbering()).toBe(0);
+    second.message(R11.TERMINATE, [0, 2]);
+    await second.next(R11.TERMINATE);
+  });
+
   it("P3.1: TERMINATE of a data source ends the session, for peers and at the servers", async () => {
     const { source, intake, tcp, data: receive } = await scene();
     const [a, b] = [await raw(tcp), await raw(tcp)];

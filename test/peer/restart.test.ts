@@ -20,12 +20,7 @@ function scene(options: Parameters<typeof startServers>[1] = {}): Scene {
   return { world, servers: startServers(world, { refreshMs: 60_000, ...options }) };
 }
 
-/** `ids`: its own data sources; without any it is found by its title. */
-function source(
-  world: World,
-  more: { keys?: Node["keys"]; delivery?: "live"; ids?: readonly string[] } = {},
-): Node {
-  const ids = more.ids ?? ["s", "t"];
+function source(world: World, more: { keys?: Node["keys"]; delivery?: "live" } = {}): Node {
   const node = world.node(more.keys === undefined ? {} : { keys: more.keys });
   node.command({ kind: "setListen", addresses: [node.address] });
   node.command({
@@ -34,7 +29,12 @@ function source(
     oms: OMS,
     ixs: IXS,
     title: "weather",
-    dataSources: ids.map((sourceId) => dataSource(sourceId)),
+    dataSources: ["s", "t"].map((sourceId) => ({
+      sourceId,
+      dataId: "default",
+      contentType: "",
+      description: "",
+    })),
     fragmentBytes: 4096,
     integrity: "checksum",
     delivery: more.delivery ?? "complete",
@@ -46,12 +46,7 @@ function source(
   });
   world.run(() => node.has("sessionOpen"), 30_000);
   node.overlayId = node.eventsOf("sessionOpen")[0]?.overlayId ?? "";
-  for (const id of ids) node.register(id);
-  return node;
-}
-
-function dataSource(sourceId: string) {
-  return { sourceId, dataId: "default", contentType: "", description: "" };
+  return node.register("s").register("t");
 }
 
 function join(world: World, more: { followsRestarts?: boolean } = {}): Node {
@@ -235,26 +230,6 @@ describe("a source peer that was killed and starts over with its key", () => {
       expect(of("other")).toEqual([...upTo(20), ...upTo(30)]);
       expect(peer.eventsOf("gap")).toEqual([]);
     }
-  });
-
-  it("takes its overlay over by its title when all its data sources have links of their own", () => {
-    const { world } = scene();
-    const add = (owner: Node): void => {
-      owner.command({ kind: "addDataSource", sessionId: 1, dataSource: dataSource("far") });
-      world.run(() => owner.has("dataSourceAdded"), 10_000);
-      const { overlayId } = owner;
-      owner.command({ kind: "registerDataSource", overlayId, sourceId: "far", contentType: "" });
-    };
-    const first = source(world, { ids: [] });
-    add(first);
-    first.crash();
-    world.advance(500);
-    const again = source(world, { keys: first.keys, ids: [] });
-    expect(again.overlayId).toBe(first.overlayId);
-    expect(again.overlay.settings.sessionEpoch).toBe(2);
-    // Somebody else's session of that title is left alone.
-    const other = source(world, { ids: [] });
-    expect(other.overlayId).not.toBe(first.overlayId);
   });
 
   it("a peer whose consumer is behind takes all of the epoch before first", () => {

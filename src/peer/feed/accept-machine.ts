@@ -301,18 +301,9 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
     this.#sources.set(sourceId, source);
     source.link = row.link;
     row.source = source;
-    this.emit({
-      kind: "event",
-      event: {
-        kind: "register",
-        sourceId,
-        dataId,
-        contentType,
-        description,
-        held,
-        numbering: source.numbering,
-      },
-    });
+    const { numbering } = source;
+    const asked = { sourceId, dataId, contentType, description, held, numbering };
+    this.emit({ kind: "event", event: { kind: "register", ...asked } });
   }
 
   /**
@@ -358,7 +349,12 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
       if (old !== undefined) this.#detach(old, "DUPLICATE_LINK");
     }
     source.link = row.link;
-    source.instance = register.instance;
+    if (!bytesEqual(source.instance, register.instance)) {
+      // What one run made anew need not be what the other had sent.
+      source.instance = register.instance;
+      source.numbering = 0;
+      this.emit({ kind: "event", event: { kind: "otherRun", sourceId: source.sourceId } });
+    }
     row.source = source;
     if (source.admitted) this.#welcome(source);
   }

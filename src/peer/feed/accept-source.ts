@@ -32,8 +32,8 @@ export class AcceptSource {
   readonly #counters: AcceptCounters;
   /** Of the run that registered last. */
   instance: Uint8Array;
-  /** Of the run that registered first: its instance in short, u32 above 0. */
-  readonly numbering: number;
+  /** Its instance in short, u32, while there was no other run in this session; else 0. */
+  numbering: number;
   /** False until the source peer has registered it. */
   admitted = false;
   link: FeedLink | undefined;
@@ -66,7 +66,7 @@ export class AcceptSource {
   ) {
     this.sourceId = register.sourceId;
     this.instance = register.instance;
-    this.numbering = new DataView(Uint8Array.from(register.instance).buffer).getUint32(0) || 1;
+    this.numbering = new DataView(Uint8Array.from(register.instance).buffer).getUint32(0);
     this.#options = options;
     this.#counters = counters;
     this.queue = new IntakeQueue(register.sourceId, options.sink, budget);

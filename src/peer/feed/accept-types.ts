@@ -68,7 +68,7 @@ export interface Finish {
 export type AcceptCommand = Admit | Refuse | Writable | HeldUpTo | SourceIsOver | Stop | Finish;
 
 export type AcceptEvent =
-  /** A new data source: answer with admit or refuse. `held`: what need not come again. `numbering`: of its run, u32 above 0.  */
+  /** A new data source: answer with admit or refuse. `held`: what need not come again. `numbering`: of its run, u32; 0: unknown.  */
   | {
       readonly kind: "register";
       readonly sourceId: string;
@@ -80,6 +80,8 @@ export type AcceptEvent =
     }
   /** A data source of which nothing came gave its place to another: as if it had never been. */
   | { readonly kind: "forgotten"; readonly sourceId: string }
+  /** Another run goes on with it: its numbering is unknown from here on. */
+  | { readonly kind: "otherRun"; readonly sourceId: string }
   /** A link of a registered data source is up, or gone (`detail` says why). */
   | {
       readonly kind: "sourceLink";

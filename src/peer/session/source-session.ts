@@ -99,7 +99,7 @@ export class SourceSession extends SessionBase {
 
   override start(): void {
     for (const dataSource of this.#options.dataSources) this.#want(dataSource, false);
-    if (this.#options.resumes === true) this.#findOwn();
+    if (this.#options.resumes === true && this.#wanted.length > 0) this.#findOwn();
     else this.#create();
   }
 
@@ -151,16 +151,15 @@ export class SourceSession extends SessionBase {
     this.leave();
   }
 
-  /** Looks for the overlay that this key left behind under these ids; without any, this title. */
+  /** Looks for the overlay that this key left behind under these ids. */
   #findOwn(): void {
     const { ixs, oms, dataSources } = this.#options;
-    const [first] = dataSources;
-    const title = first === undefined ? this.#options.title : "";
+    const { sourceId: dataSourceId, dataId } = dataSources[0] as SessionDataSource;
     const retry = (failure: ServerFailure): void => this.#retry(failure, () => this.#findOwn());
     this.ask(
       ixs,
       QUERY_INDEX,
-      { version: 0, title, dataSourceId: first?.sourceId ?? "", dataId: first?.dataId ?? "" },
+      { version: 0, title: "", dataSourceId, dataId },
       (answer) => {
         const own = answer.files
           .map((encoded) => decodeIndexFile(encoded).file)
