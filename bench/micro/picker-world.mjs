@@ -9,6 +9,7 @@ import { EngineMemory } from "../../dist/kernel/engine-memory.js";
 import { Picker } from "../../dist/stream/picker.js";
 import { FragmentWindow } from "../../dist/stream/window.js";
 
+export const FRAGMENT_BYTES = 16_384;
 /** Fragments that one sample is about. */
 export const PICKED = 256;
 const HAVE_RUN = 16;
@@ -33,6 +34,17 @@ export function* halfOf(fragments, rng) {
   }
 }
 
+/** A window of that many full fragments, in a memory of its own. */
+export function windowOf(kernel, fragments) {
+  const memory = new EngineMemory(kernel, { segmentBytes: 262_144 });
+  return new FragmentWindow(memory, {
+    start: 0,
+    fragments,
+    bytes: 2 ** 40,
+    fragmentBytes: FRAGMENT_BYTES,
+  });
+}
+
 export class PickerWorld {
   #drained = [];
   #out = new Float64Array(16);
@@ -40,13 +52,7 @@ export class PickerWorld {
 
   constructor(kernel, neighbours, fragments, density) {
     const rng = seededRng(neighbours * fragments);
-    const memory = new EngineMemory(kernel, { segmentBytes: 262_144 });
-    const window = new FragmentWindow(memory, {
-      start: 0,
-      fragments,
-      bytes: 2 ** 40,
-      fragmentBytes: 16_384,
-    });
+    const window = windowOf(kernel, fragments);
     if (density === "sparse") {
       const { words } = window.heldMap;
       kernel.bitsSet(words, 0, fragments);

@@ -3,17 +3,14 @@
 import { FRAME_TYPES } from "../../dist/base/layout.js";
 import { RANGES_PER_FRAME_MAX } from "../../dist/base/limits.js";
 import { seededRng } from "../../dist/base/rng.js";
-import { EngineMemory } from "../../dist/kernel/engine-memory.js";
 import { zeroCounters } from "../../dist/peer/context.js";
 import { Neighbour } from "../../dist/peer/neighbour.js";
 import { Puller } from "../../dist/peer/pull.js";
 import { ROLES } from "../../dist/protocol/common.js";
 import { readFrameHeader, readRanges } from "../../dist/protocol/r10-binary.js";
-import { FragmentWindow } from "../../dist/stream/window.js";
-import { halfOf, PICKED, someOf } from "./picker-world.mjs";
+import { FRAGMENT_BYTES, halfOf, PICKED, someOf, windowOf } from "./picker-world.mjs";
 
 const SUBSTREAMS = 8;
-const FRAGMENT_BYTES = 16_384;
 /** Longer than requests wait: what was asked for before a sample is over. */
 const PAUSE_MS = 10_000;
 
@@ -26,13 +23,8 @@ export class PullWorld {
   /** With `hasSource` the source peer is one more neighbour, and holds all. */
   constructor(kernel, neighbours, fragments, density, hasSource = false) {
     const rng = seededRng(neighbours * fragments);
-    const memory = new EngineMemory(kernel, { segmentBytes: 262_144 });
-    const window = new FragmentWindow(memory, {
-      start: 0,
-      fragments,
-      bytes: 2 ** 40,
-      fragmentBytes: FRAGMENT_BYTES,
-    });
+    const window = windowOf(kernel, fragments);
+    const { memory } = window;
     this.kernel = kernel;
     this.window = window;
     this.context = { memory, rng, counters: zeroCounters(), now: { monoMs: 0, wallMs: 0 } };
