@@ -74,6 +74,7 @@ export const ERRORS = {
   SESSION_LOST: row("The session's overlay ended before its last fragment was seen."),
   NO_PEERS: row("No peer in good standing holds the data; the session held for holdMs."),
   START_GONE: row("The first fragment is held by nobody any more; start from oldest or live."),
+  TERM_PASSED: row("The order is of an earlier start of the overlay server; it counts no more."),
   KEY_REQUIRED: row("This call needs the service key of the server."),
   KEY_FILE_UNUSABLE: row("The file of the service key can not be used; put it right or remove it."),
   INTERNAL: row("The server failed to carry this out; its log says why.", true),

@@ -56,8 +56,12 @@ export interface RunningServers {
 }
 
 const SNAPSHOT_TIMEOUT_MS = 2_000;
-const IXS_REFUSED = "the IXS does not take which overlays ended; it is told again";
-const PAMS_REFUSED = "the PAMS refused R1; the overlay goes on without it and is offered again";
+/** Events between servers that an operator should see. */
+const WARNINGS: Readonly<Record<string, string>> = {
+  ixsRefused: "the IXS does not take which overlays ended; it is told again",
+  pamsRefused: "the PAMS refused R1; the overlay goes on without it and is offered again",
+  cacheFailed: "a cache server could not serve an overlay; others are asked first",
+};
 
 /**
  * Errors: USAGE, PLAINTEXT_REFUSED, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, DATA_DIR_IN_USE, DATA_DIR_UNUSABLE,
@@ -268,9 +272,8 @@ class NodeServers implements RunningServers {
       case "refused":
         break;
       default:
-        if (told.type === "pamsRefused" || told.type === "ixsRefused") {
-          const sentence = told.type === "pamsRefused" ? PAMS_REFUSED : IXS_REFUSED;
-          this.#logger?.warn({ role: role.name, ...told }, sentence);
+        if (WARNINGS[told.type] !== undefined) {
+          this.#logger?.warn({ role: role.name, ...told }, WARNINGS[told.type] ?? "");
           return;
         }
         this.#betweenServers(told);

@@ -7,8 +7,9 @@
  */
 
 import { TITLE_BYTES_MAX } from "../base/limits.ts";
-import { bool, integer, list, maybe, record, text, u32, u53 } from "./codec.ts";
+import { bool, integer, list, maybe, record, text, u16, u32, u53 } from "./codec.ts";
 import { overlayId, peerId, serviceKey, url } from "./common.ts";
+import { CACHE_LABEL_BYTES_MAX } from "./r8.ts";
 import { defineOperation } from "./signalling.ts";
 
 /** Overlays in one answer: within 64 KiB whatever their titles. */
@@ -36,4 +37,26 @@ export const LIST_OVERLAYS = defineOperation({
   answer: { rows: list(overlay, OVERLAY_ROWS_MAX), more: bool, pamsUrl: url },
 });
 
-export const ADMIN_OPERATIONS = [LIST_OVERLAYS] as const;
+/** Cache servers in one answer. */
+export const CACHE_SERVER_ROWS_MAX = 64;
+
+const cacheServer = record({
+  cacheServerId: peerId,
+  label: text(CACHE_LABEL_BYTES_MAX),
+  /** Whether it can be given orders now. */
+  linked: bool,
+  virtualPeers: u16,
+  /** Overlays that its virtual peers can be in, and are assigned to, all together. */
+  places: u16,
+  assigned: u16,
+});
+
+/** Cache servers (R8) by id, from the one behind `after` on. */
+export const LIST_CACHE_SERVERS = defineOperation({
+  name: "admin/cache-servers",
+  type: 0x4e,
+  request: { limit: integer(1, CACHE_SERVER_ROWS_MAX), serviceKey, after: maybe(peerId) },
+  answer: { rows: list(cacheServer, CACHE_SERVER_ROWS_MAX), more: bool },
+});
+
+export const ADMIN_OPERATIONS = [LIST_OVERLAYS, LIST_CACHE_SERVERS] as const;

@@ -10,6 +10,7 @@ import { R1_OPERATIONS } from "./r1.ts";
 import { R2_OPERATIONS } from "./r2.ts";
 import { R5_OPERATIONS } from "./r5.ts";
 import { R6_OPERATIONS } from "./r6.ts";
+import { R8_OPERATIONS } from "./r8.ts";
 import { encodeRequest, FAILURE, type Operation, readEnvelope } from "./signalling.ts";
 
 /** All operations, by reference point. */
@@ -18,6 +19,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...R2_OPERATIONS,
   ...R5_OPERATIONS,
   ...R6_OPERATIONS,
+  ...R8_OPERATIONS,
   ...ADMIN_OPERATIONS,
 ] as readonly Operation[];
 

@@ -21,7 +21,19 @@
 import { assert } from "../base/assert.ts";
 import { PEER_LIST_MAX, TITLE_BYTES_MAX } from "../base/limits.ts";
 import { fromHex } from "../base/units.ts";
-import { bool, integer, list, maybe, oneOf, optional, record, text, u32, u53 } from "./codec.ts";
+import {
+  bool,
+  integer,
+  list,
+  maybe,
+  oneOf,
+  optional,
+  record,
+  text,
+  u16,
+  u32,
+  u53,
+} from "./codec.ts";
 import {
   candidates,
   durationMs,
@@ -36,7 +48,11 @@ import {
   token,
   url,
 } from "./common.ts";
+import { priority } from "./r8.ts";
 import { defineOperation } from "./signalling.ts";
+
+/** Virtual peers that one overlay can ask for. */
+export const VIRTUAL_PEERS_ASKED_MAX = 64;
 
 /** Peer ids that a request may exclude from the list it asks for. */
 export const EXCLUDE_MAX = 64;
@@ -195,6 +211,28 @@ export const LIST_PEERS = defineOperation({
   answer: { members },
 });
 
+/**
+ * P1.3: the source peer asks for virtual peers of cache servers (R8); the number replaces the one
+ * asked for before, 0 gives them back. What there is no room for is assigned when there is.
+ */
+export const ASK_VIRTUAL_PEERS = defineOperation({
+  name: "r5/virtual-peers",
+  type: 0x49,
+  request: {
+    overlayId,
+    ownerToken: token,
+    virtualPeers: integer(0, VIRTUAL_PEERS_ASKED_MAX),
+    /** R8.c: 0 gives way to all others; optional, 0. */
+    priority: optional(priority, 0),
+  },
+  answer: {
+    /** As asked for, at most what the OMS gives one overlay. */
+    virtualPeers: u16,
+    /** Assigned so far. */
+    assigned: u16,
+  },
+});
+
 /** R5.0: leaves. */
 export const LEAVE = defineOperation({
   name: "r5/leave",
@@ -213,6 +251,7 @@ export const R5_OPERATIONS = [
   JOIN,
   MEMBER_REFRESH,
   LIST_PEERS,
+  ASK_VIRTUAL_PEERS,
   LEAVE,
 ] as const;
 

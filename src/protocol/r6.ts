@@ -11,7 +11,7 @@
  */
 
 import { DATA_ID_BYTES_MAX, SOURCE_ID_BYTES_MAX, TITLE_BYTES_MAX } from "../base/limits.ts";
-import { bool, bytes, integer, list, record, text, u53 } from "./codec.ts";
+import { bool, bytes, integer, list, maybe, record, text, u53 } from "./codec.ts";
 import { overlayId, publicKey, serviceKey, signature } from "./common.ts";
 import { INDEX_FILE_BYTES_MAX } from "./index-file.ts";
 import { defineOperation } from "./signalling.ts";
@@ -57,7 +57,7 @@ const gone = record({ dataSourceId, dataId, version, whenUs: u53 });
 
 /**
  * R6.e: all four fields; version = the lowest acceptable (0 = any), the others may be empty, not
- * all of them. `files`: the newest of each key that matches. `gone`: keys that matched and were
+ * all of them, unless an overlay is named. `files`: the newest of each key that matches. `gone`: keys that matched and were
  * removed; by title only while no live file has it. Nothing at all: UNKNOWN_INDEX.
  */
 export const QUERY_INDEX = defineOperation({
@@ -68,6 +68,8 @@ export const QUERY_INDEX = defineOperation({
     title: text(TITLE_BYTES_MAX),
     dataSourceId: text(SOURCE_ID_BYTES_MAX),
     dataId: text(DATA_ID_BYTES_MAX),
+    /** Only of this overlay: what a virtual peer that is ordered into it asks. */
+    overlayId: maybe(overlayId),
   },
   answer: {
     files: list(encodedFile, QUERY_FILES_MAX),

@@ -42,6 +42,7 @@ export interface IndexQuery {
   readonly title: string;
   readonly dataSourceId: string;
   readonly dataId: string;
+  readonly overlayId: string | undefined;
 }
 
 /** Rows by one of their texts. */
@@ -130,6 +131,7 @@ export class IndexCatalogue {
       query.title === "" ? undefined : this.#byTitle.get(query.title),
       query.dataSourceId === "" ? undefined : this.#bySource.get(query.dataSourceId),
       query.dataId === "" ? undefined : this.#byData.get(query.dataId),
+      query.overlayId === undefined ? undefined : this.#byOverlay.get(query.overlayId),
     ].filter((keys) => keys !== undefined);
     let smallest: ReadonlySet<string> = candidates[0] ?? new Set();
     for (const keys of candidates) if (keys.size < smallest.size) smallest = keys;

@@ -263,7 +263,8 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
     request: RequestOf<typeof r6.QUERY_INDEX>,
     reply: Reply<(typeof r6.QUERY_INDEX)["answer"]["fields"]>,
   ): void {
-    if (request.title === "" && request.dataSourceId === "" && request.dataId === "") {
+    const { title, dataSourceId, dataId, overlayId } = request;
+    if (title === "" && dataSourceId === "" && dataId === "" && overlayId === undefined) {
       reply.fail("MESSAGE_MALFORMED", "title, data source id and data id are all empty");
       return;
     }

@@ -4,7 +4,7 @@
  */
 
 import type { Rng } from "../base/rng.ts";
-import { REACH, type Reach, type Role } from "../protocol/common.ts";
+import { REACH, type Reach, ROLES, type Role } from "../protocol/common.ts";
 import type { Member } from "../protocol/r5.ts";
 import type { Reachability } from "./reachability.ts";
 
@@ -65,6 +65,16 @@ export class MemberTable {
     let count = 0;
     for (const row of this.#order) if (row.reachability.reach === reach) count++;
     return count;
+  }
+
+  /** Whether members can not be dialled, and nobody but virtual peers is there for them to dial. */
+  isStranded(): boolean {
+    let waits = false;
+    for (const { role, reachability } of this.#order) {
+      if (reachability.reach === REACH.inbound && role !== ROLES.virtual) return false;
+      if (reachability.reach === REACH.outboundOnly && role === ROLES.peer) waits = true;
+    }
+    return waits;
   }
 
   /** Adds a member or replaces what is known of it. */

@@ -44,6 +44,10 @@ export interface MembershipHost {
   pamsOf(record: OverlayRecord): { pamsUrl: string; reportIntervalMs: number };
   readonly ranking: PeerRanking;
   readonly dialBack: DialBack;
+  /** Whether a virtual peer was ordered into this overlay (R8). */
+  isAssigned(overlayId: string, peerId: string): boolean;
+  /** Members came or went, or it was found out whether one can be dialled. */
+  changed(overlayId: string): void;
 }
 
 export class Membership {
@@ -101,6 +105,7 @@ export class Membership {
           observedHost: reachability?.observedHost ?? "",
           done: (proven) => {
             row.proven = proven;
+            this.#host.changed(overlay.record.overlayId);
           },
         },
         now,
@@ -128,7 +133,9 @@ export class Membership {
       const key = this.#leases.takeEnded(now.monoMs);
       if (key === undefined) return;
       const slash = key.indexOf("/");
-      rowOf(key.slice(0, slash))?.members.delete(key.slice(slash + 1));
+      const overlayId = key.slice(0, slash);
+      rowOf(overlayId)?.members.delete(key.slice(slash + 1));
+      this.#host.changed(overlayId);
     }
   }
 
@@ -160,6 +167,10 @@ export class Membership {
         reply.fail("NOT_OWNER", "the source peer of an overlay is the one that created it");
         return;
       }
+      if (request.role === ROLES.virtual && !this.#host.isAssigned(overlayId, peerId)) {
+        reply.fail("NOT_ADMITTED", "this virtual peer was not ordered here");
+        return;
+      }
       if (!overlay.members.get(peerId) && overlay.members.size >= this.#membersMax) {
         this.#host.counters.overloaded++;
         reply.fail("OVERLOADED", `limit of ${this.#membersMax} members`, {
@@ -183,6 +194,7 @@ export class Membership {
         this.#leases.grant(`${overlayId}/${peerId}`, this.#leaseMs, then.monoMs);
       }
       this.#tryOut(overlay, peerId, then);
+      this.#host.changed(overlayId);
       const row = overlay.members.get(peerId) as MemberRow;
       const without = new Set([...request.exclude, peerId]);
       reply.answer({
@@ -264,6 +276,7 @@ export class Membership {
     if (member.overlay.ownerId !== request.peerId) {
       member.overlay.members.delete(request.peerId);
       this.#leases.drop(`${request.overlayId}/${request.peerId}`);
+      this.#host.changed(request.overlayId);
     }
     reply.answer({});
   }

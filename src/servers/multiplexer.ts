@@ -16,6 +16,8 @@ export function serverOf(messageType: number): ServerName | undefined {
   if (messageType >= 0x10 && messageType <= 0x2f) return "pams";
   if (messageType >= 0x40 && messageType <= 0x4f) return "oms";
   if (messageType >= 0x50 && messageType <= 0x5f) return "ixs";
+  // What cache servers ask (R8).
+  if (messageType >= 0x60 && messageType <= 0x67) return "oms";
   return undefined;
 }
 

@@ -3,6 +3,7 @@
 import type { ErrorCode } from "../base/errors.ts";
 import type { PEER_STATUS } from "../protocol/r1.ts";
 import type { AnswerOf } from "../protocol/signalling.ts";
+import type { CacheServerSnapshot, LendingEvent } from "./cache-lending.ts";
 import type { EndReason } from "./overlay-table.ts";
 import type { ServerCounters, ServerOptions } from "./server-types.ts";
 
@@ -30,11 +31,18 @@ export interface OmsOptions extends ServerOptions {
   readonly overlaysMax?: number;
   /** Members an overlay; 1 KiB each. Default 10,000. */
   readonly membersMax?: number;
+  /** Lease of a cache server's offer (R8). Default 30 s. */
+  readonly cacheLeaseMs?: number;
+  /** Virtual peers that one overlay gets at most. Default 16. */
+  readonly virtualPeersMax?: number;
+  /** Default 256. */
+  readonly cacheServersMax?: number;
   /** Tombstones kept; the oldest go first and are then unknown. Default 10,000. */
   readonly tombstonesMax?: number;
 }
 
 export type OmsEvent =
+  | LendingEvent
   | { readonly type: "overlayCreated"; readonly overlayId: string; readonly title: string }
   | { readonly type: "overlayEnded"; readonly overlayId: string; readonly why: EndReason }
   /**
@@ -90,6 +98,7 @@ export interface OmsSnapshot {
   readonly pamsFailures: number;
   /** Ends of overlays that the IXS of another process has not acknowledged. */
   readonly ixsPending: number;
+  readonly cacheServers: readonly CacheServerSnapshot[];
   readonly dialBack: {
     readonly dialled: number;
     readonly proven: number;

@@ -24,11 +24,13 @@ import {
   type StoreRecord,
 } from "../base/machine.ts";
 import { fromHex, toHex } from "../base/units.ts";
-import { LIST_OVERLAYS } from "../protocol/admin.ts";
+import { LIST_CACHE_SERVERS, LIST_OVERLAYS } from "../protocol/admin.ts";
 import { OVERLAY_ID_BYTES, REACH } from "../protocol/common.ts";
 import type { PEER_STATUS } from "../protocol/r1.ts";
 import * as r5 from "../protocol/r5.ts";
 import type { AnswerOf, RequestOf } from "../protocol/signalling.ts";
+import { CacheLending } from "./cache-lending.ts";
+import { CACHE_RECORD } from "./cache-record.ts";
 import { Challenges } from "./challenges.ts";
 import { DialBack } from "./dial-back.ts";
 import { IxsNotifier } from "./ixs-notifier.ts";
@@ -46,6 +48,7 @@ import { Uplink } from "./uplink.ts";
 
 export const OMS_STORE_PREFIX = "oms/";
 const OVERLAY_PREFIX = `${OMS_STORE_PREFIX}overlay/`;
+const CACHE_PREFIX = `${OMS_STORE_PREFIX}cache/`;
 const TERM_KEY = `${OMS_STORE_PREFIX}term`;
 export const OMS_REQUEST_ID_BASE = 0x1000_0000;
 const TOMBSTONES_MAX = 10_000;
@@ -59,6 +62,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
   readonly #registrar: PamsRegistrar | undefined;
   readonly #notifier: IxsNotifier | undefined;
   readonly #dialBack: DialBack;
+  readonly #lending: CacheLending;
   readonly #refreshMs: number;
   readonly #pamsUrl: string;
   readonly #serviceKey: Uint8Array | undefined;
@@ -74,7 +78,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
         commit: (writes, now, then) => this.commit(writes, now, then),
         ownerIdOf: ({ publicKey }) => toHex(this.#hash(publicKey)),
         stood: (row, now) => this.#stood(row, now),
-        fell: (row) => this.#fell(row),
+        fell: (row, now) => this.#fell(row, now),
         ended: ({ overlayId }, why) => {
           this.#notifier?.ended(overlayId);
           this.report({ type: "overlayEnded", overlayId, why });
@@ -119,6 +123,22 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
       close: (linkId) => this.emit({ kind: "close", linkId, abort: true }),
       verify: (claim, then) => this.proven(claim, { fail: () => then(false) }, () => then(true)),
     });
+    this.#serviceKey = checkedServiceKey(options.serviceKey);
+    this.#lending = new CacheLending({
+      router: this.router,
+      counters: this.counters,
+      commit: (writes, now, then) => this.commit(writes, now, then),
+      keyPrefix: CACHE_PREFIX,
+      leaseMs: options.cacheLeaseMs ?? 30_000,
+      perOverlayMax: options.virtualPeersMax ?? 16,
+      serversMax: options.cacheServersMax ?? 256,
+      isServiceKey: (shown) =>
+        this.#serviceKey !== undefined && isSameServiceKey(this.#serviceKey, shown),
+      term: () => this.#term.value,
+      overlay: (overlayId) => this.#overlays.standing(overlayId),
+      pamsUrlOf: ({ record }) => this.#pamsOf(record).pamsUrl,
+      tell: (event) => this.report(event),
+    });
     this.#membership = new Membership(
       {
         options,
@@ -129,6 +149,8 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
         standing: (overlayId, reply, now) => this.#standing(overlayId, reply, now),
         proven: (claim, reply, then) => this.proven(claim, reply, then),
         pamsOf: (record) => this.#pamsOf(record),
+        isAssigned: (overlayId, peerId) => this.#lending.isAssigned(overlayId, peerId),
+        changed: (overlayId) => this.#lending.membersChanged(overlayId),
       },
       options.memberLeaseMs ?? 30_000,
       options.membersMax ?? 10_000,
@@ -139,6 +161,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
         counters: this.counters,
         overlays: this.#overlays,
         membership: this.#membership,
+        lending: this.#lending,
         answersChallenge: (nonce, reply, now) => this.#answersChallenge(nonce, reply, now),
         standing: (overlayId, reply, now) => this.#standing(overlayId, reply, now),
         proven: (claim, reply, then) => this.proven(claim, reply, then),
@@ -157,8 +180,11 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     );
     this.router.on(r5.RESTART, (request, reply, now) => ownership.restart(request, reply, now));
     this.router.on(r5.TAKE_OVER, (request, reply, now) => ownership.takeOver(request, reply, now));
-    this.#serviceKey = checkedServiceKey(options.serviceKey);
+    this.router.on(r5.ASK_VIRTUAL_PEERS, (request, reply, now) =>
+      ownership.askVirtualPeers(request, reply, now),
+    );
     this.router.on(LIST_OVERLAYS, (request, reply) => this.#listOverlays(request, reply));
+    this.router.on(LIST_CACHE_SERVERS, (request, reply) => this.#listCacheServers(request, reply));
     const membership = this.#membership;
     this.router.on(r5.JOIN, (request, reply, now) => membership.join(request, reply, now));
     this.router.on(r5.MEMBER_REFRESH, (request, reply, now) =>
@@ -202,12 +228,17 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     const { record } = row;
     this.#membership.admitOwner(row, now);
     if (record.pams) this.#registrar?.add(record.overlayId, now);
+    this.#lending.stood(row);
   }
 
-  /** Members, their leases and the registration at the PAMS (P3.3) go with the overlay. */
-  #fell(row: OverlayRow): void {
+  /**
+   * Members, their leases, the registration at the PAMS and the virtual peers of cache servers (P3.3)
+   * go with the overlay.
+   */
+  #fell(row: OverlayRow, now: Now): void {
     this.#membership.forget(row);
     this.#registrar?.remove(row.record.overlayId);
+    this.#lending.fell(row.record.overlayId, now);
   }
 
   /** What a CREATE or JOIN answer says of the PAMS. */
@@ -233,11 +264,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     { after, limit, serviceKey }: RequestOf<typeof LIST_OVERLAYS>,
     reply: Reply<(typeof LIST_OVERLAYS)["answer"]["fields"]>,
   ): void {
-    if (this.#serviceKey === undefined || !isSameServiceKey(this.#serviceKey, serviceKey)) {
-      this.counters.keyRefused++;
-      reply.fail("KEY_REQUIRED", serviceKey.length === 0 ? "none shown" : "another one shown");
-      return;
-    }
+    if (!this.#isOperator(serviceKey, reply)) return;
     const all = [...this.#overlays.rows()]
       .filter(({ record }) => after === undefined || record.overlayId > after)
       .sort((a, b) => (a.record.overlayId < b.record.overlayId ? -1 : 1));
@@ -258,9 +285,33 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     });
   }
 
+  #listCacheServers(
+    { after, limit, serviceKey }: RequestOf<typeof LIST_CACHE_SERVERS>,
+    reply: Reply<(typeof LIST_CACHE_SERVERS)["answer"]["fields"]>,
+  ): void {
+    if (!this.#isOperator(serviceKey, reply)) return;
+    const all = this.#lending
+      .snapshot()
+      .filter(({ cacheServerId }) => after === undefined || cacheServerId > after)
+      .sort((a, b) => (a.cacheServerId < b.cacheServerId ? -1 : 1));
+    reply.answer({ rows: all.slice(0, limit), more: all.length > limit });
+  }
+
+  /** False: refused for want of the service key. */
+  #isOperator(shown: Uint8Array, reply: FailReply): boolean {
+    if (this.#serviceKey !== undefined && isSameServiceKey(this.#serviceKey, shown)) return true;
+    this.counters.keyRefused++;
+    reply.fail("KEY_REQUIRED", shown.length === 0 ? "none shown" : "another one shown");
+    return false;
+  }
+
   // ---------------------------------------------------------------------------------- lifecycle
 
   protected override take(key: string, record: StoreRecord | undefined, now: Now): void {
+    if (key.startsWith(CACHE_PREFIX)) {
+      this.#takeCache(key, record);
+      return;
+    }
     if (key === TERM_KEY) {
       if (record === undefined) return;
       this.#decoded(key, () => {
@@ -281,6 +332,17 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     this.#decoded(key, () => {
       const decoded = OVERLAY_RECORD.decode(record.value);
       this.#overlays.take(overlayId, { revision: record.revision, record: decoded }, now);
+    });
+  }
+
+  #takeCache(key: string, record: StoreRecord | undefined): void {
+    const cacheServerId = key.slice(CACHE_PREFIX.length);
+    if (record === undefined) {
+      this.#lending.take(undefined, cacheServerId, 0);
+      return;
+    }
+    this.#decoded(key, () => {
+      this.#lending.take(CACHE_RECORD.decode(record.value), cacheServerId, record.revision);
     });
   }
 
@@ -307,6 +369,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
       }
       this.#term = { value: term, revision: result.revision };
       this.#overlays.loaded(then);
+      this.#lending.loaded(then);
       this.serve();
       const overlayIds = this.#overlays.goneIds();
       if (overlayIds.length > 0) this.report({ type: "endedBefore", overlayIds });
@@ -344,6 +407,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
 
   protected override onLinkDown(linkId: LinkId, now: Now): void {
     this.#dialBack.linkDown(linkId, now);
+    this.#lending.linkDown(linkId);
     this.#registrar?.linkDown(linkId, now);
     this.#notifier?.linkDown(linkId, now);
   }
@@ -353,6 +417,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
     this.#challenges.onTime(now);
     this.#membership.onTime(now, (overlayId) => this.#overlays.row(overlayId));
     this.#overlays.onTime(now);
+    this.#lending.onTime(now);
     this.#registrar?.onTime(now);
     this.#notifier?.onTime(now);
     this.#dialBack.onTime(now);
@@ -365,6 +430,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
       this.#membership.earliestMs(),
       this.#challenges.earliestMs(),
       this.#dialBack.earliestMs(),
+      this.#lending.earliestMs(),
       this.#notifier?.earliestMs() ?? Number.POSITIVE_INFINITY,
       this.#registrar?.earliestMs() ?? Number.POSITIVE_INFINITY,
     );
@@ -382,6 +448,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
         members: members.size,
       })),
       tombstones: this.#overlays.tombstones,
+      cacheServers: this.#lending.snapshot(),
       pamsRegistrations: this.#registrar?.registered ?? 0,
       pamsFailures: this.#registrar?.failed ?? 0,
       ixsPending: this.#notifier?.pending ?? 0,

@@ -9,6 +9,7 @@ import {
   oneOf,
   optional,
   text,
+  u8,
   u32,
   u53,
 } from "../protocol/codec.ts";
@@ -37,6 +38,9 @@ export const OVERLAY_RECORD = defineMessage({
     goneUs: u53,
     /** Where the OMS saw the source peer; empty in records of before. */
     observedHost: optional(text(255), ""),
+    /** P1.3: virtual peers that the source peer asked for, and with which priority. */
+    virtualPeers: optional(u8, 0),
+    priority: optional(u8, 0),
   },
 });
 export type OverlayRecord = Decoded<typeof OVERLAY_RECORD>;

@@ -53,7 +53,7 @@ export interface OverlayTableHost {
   /** A row came to stand: created, or loaded. */
   stood(row: OverlayRow, now: Now): void;
   /** A row that stood is forgotten. */
-  fell(row: OverlayRow): void;
+  fell(row: OverlayRow, now: Now): void;
   ended(record: OverlayRecord, why: EndReason): void;
 }
 
@@ -97,6 +97,12 @@ export class OverlayTable {
   /** The row of an overlay that has not ended, whatever its lease says. */
   row(overlayId: string): OverlayRow | undefined {
     return this.#rows.get(overlayId);
+  }
+
+  /** The row of an overlay that is not about to end. */
+  standing(overlayId: string): OverlayRow | undefined {
+    const row = this.#rows.get(overlayId);
+    return row?.ending === true ? undefined : row;
   }
 
   look(overlayId: string, now: Now): Standing {
@@ -191,17 +197,17 @@ export class OverlayTable {
         then(result, later);
         return;
       }
-      this.#fall(row);
+      this.#fall(row, later);
       this.#gone.set(overlayId, { revision: result.revision, record });
       this.#host.ended(record, why);
       then(undefined, later);
     });
   }
 
-  #fall(row: OverlayRow): void {
+  #fall(row: OverlayRow, now: Now): void {
     this.#rows.delete(row.record.overlayId);
     this.#leases.drop(row.record.overlayId);
-    this.#host.fell(row);
+    this.#host.fell(row, now);
   }
 
   /** Takes what the store holds: while loading, or after a refused write. */
@@ -216,7 +222,7 @@ export class OverlayTable {
       }
       return;
     }
-    if (row !== undefined) this.#fall(row);
+    if (row !== undefined) this.#fall(row, now);
     this.#gone.delete(overlayId);
     if (found !== undefined) this.#gone.set(overlayId, found);
   }

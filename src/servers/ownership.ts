@@ -11,6 +11,7 @@ import type { Fields, InputOf } from "../protocol/codec.ts";
 import { type Candidate, OVERLAY_ID_BYTES, REACH, TOKEN_BYTES } from "../protocol/common.ts";
 import * as r5 from "../protocol/r5.ts";
 import type { RequestOf } from "../protocol/signalling.ts";
+import type { CacheLending } from "./cache-lending.ts";
 import type { FailReply, Membership, MembershipHost } from "./membership.ts";
 import { OVERLAY_STATES, type OverlayRecord } from "./overlay-record.ts";
 import type { OverlayRow, OverlayTable } from "./overlay-table.ts";
@@ -25,6 +26,7 @@ export interface OwnershipHost
   > {
   readonly overlays: OverlayTable;
   readonly membership: Membership;
+  readonly lending: CacheLending;
   created(overlayId: string, title: string): void;
 }
 
@@ -86,6 +88,8 @@ export class Ownership {
       leaseMs: Math.min(this.#refreshMs, Math.max(1_000, wished)),
       createdUs: Math.floor(now.wallUs),
       goneUs: 0,
+      virtualPeers: 0,
+      priority: 0,
     };
     this.#host.overlays.create(record, now, (result) => {
       if ("code" in result) {
@@ -223,6 +227,26 @@ export class Ownership {
         ...this.#host.pamsOf(record),
       });
       done(later);
+    });
+  }
+
+  /** P1.3: the wish is on disk before it is met. */
+  askVirtualPeers(
+    request: RequestOf<typeof r5.ASK_VIRTUAL_PEERS>,
+    reply: Reply<(typeof r5.ASK_VIRTUAL_PEERS)["answer"]["fields"]>,
+    now: Now,
+  ): void {
+    this.#asOwner(request, reply, now, (row, then, done) => {
+      const { virtualPeers, priority } = request;
+      const answer = (failure: StoreFailure | undefined, later: Now): void => {
+        if (failure === undefined) this.#host.lending.wished(request.overlayId, later);
+        settle(reply, failure, this.#host.lending.standingOf(row));
+        done(later);
+      };
+      const { record } = row;
+      if (record.virtualPeers === virtualPeers && record.priority === priority) {
+        answer(undefined, then);
+      } else this.#host.overlays.change(row, { ...record, virtualPeers, priority }, then, answer);
     });
   }
 

@@ -114,11 +114,17 @@ test("every curl line does what it says", async () => {
   });
   expect((await succeed("r5/list")).members).toHaveLength(1);
   const keyed = ["r1/register-overlay", "r1/remove-overlay", "r1/peer-list", "r1/peer-status"];
-  for (const operation of [...keyed, "r6/overlay-gone", "admin/overlays"]) {
+  const cache = ["r8/register", "r8/give-back", "r8/withdraw", "admin/cache-servers"];
+  for (const operation of [...keyed, ...cache, "r6/overlay-gone", "admin/overlays"]) {
     expect(await curl(operation)).toMatchObject({ code: "KEY_REQUIRED" });
   }
   variables.SERVICE_KEY = serviceKey.toString("hex");
   expect(await succeed("r1/register-overlay")).toEqual({ reportIntervalMs: 10_000 });
+  expect(await succeed("r5/virtual-peers")).toEqual({ virtualPeers: 2, assigned: 0 });
+  expect(await succeed("r8/register")).toEqual({ leaseMs: 30_000, term: 1, assigned: 0 });
+  expect((await succeed("admin/cache-servers")).rows).toMatchObject([{ label: "rack 7" }]);
+  expect(await succeed("r8/give-back")).toEqual({});
+  expect(await succeed("r8/withdraw")).toEqual({});
   await prove(2, "mp2p-r2-register-1", overlayId, "r2/challenge");
   const registered = await succeed("r2/register-peer");
   expect(registered).toMatchObject({ reportIntervalMs: 10_000 });

@@ -187,6 +187,12 @@ const SAMPLES: Readonly<Record<string, unknown>> = {
   title: "t",
   version: 1,
   whenUs: 0,
+  cacheServerId: Buffer.alloc(32),
+  label: "c",
+  linked: true,
+  virtualPeers: 1,
+  places: 4,
+  assigned: 0,
 };
 
 /** A whole status, of the least that each of its rows allows. */

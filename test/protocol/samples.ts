@@ -3,13 +3,14 @@
  * bytes are in golden.json. Byte strings are fills so that a misplaced field shows.
  */
 
-import { LIST_OVERLAYS } from "../../src/protocol/admin.ts";
+import { LIST_CACHE_SERVERS, LIST_OVERLAYS } from "../../src/protocol/admin.ts";
 import type { Field, Fields, Message } from "../../src/protocol/codec.ts";
 import { encodeIndexFile, type IndexFileBody } from "../../src/protocol/index-file.ts";
 import * as r1 from "../../src/protocol/r1.ts";
 import * as r2 from "../../src/protocol/r2.ts";
 import * as r5 from "../../src/protocol/r5.ts";
 import * as r6 from "../../src/protocol/r6.ts";
+import * as r8 from "../../src/protocol/r8.ts";
 import * as r10 from "../../src/protocol/r10.ts";
 import { FAILURE, type Operation } from "../../src/protocol/signalling.ts";
 
@@ -394,8 +395,8 @@ both(
 both(
   r6.QUERY_INDEX,
   [
-    { version: 0, title: "Seattle weather", dataSourceId: "", dataId: "" },
-    [0, "Seattle weather", "", ""],
+    { version: 0, title: "Seattle weather", dataSourceId: "", dataId: "", overlayId },
+    [0, "Seattle weather", "", "", overlay],
   ],
   [
     {
@@ -421,6 +422,73 @@ both(
 );
 
 both(r6.OVERLAY_GONE, [{ overlayIds: [overlayId], serviceKey }, [[overlay], serviceKey]], [{}, []]);
+const cacheServerId = hexFill(0x69, 32);
+const cacheServer = fill(0x69, 32);
+both(
+  r5.ASK_VIRTUAL_PEERS,
+  [{ overlayId, ownerToken: token, virtualPeers: 3, priority: 5 }, [overlay, token, 3, 5]],
+  [{ virtualPeers: 3, assigned: 2 }, [3, 2]],
+);
+both(
+  r8.REGISTER_CACHE,
+  [
+    {
+      serviceKey,
+      cacheServerId,
+      label: "rack 7",
+      virtualPeers: [peerId],
+      overlaysPerPeer: 4,
+      holds: [{ overlayId, peerId }],
+    },
+    [serviceKey, cacheServer, "rack 7", [peer], 4, [[overlay, peer]]],
+  ],
+  [{ leaseMs: 30_000, term: 12, assigned: 300 }, [30_000, 12, 300]],
+);
+both(
+  r8.GIVE_BACK,
+  [
+    { serviceKey, cacheServerId, overlayId, peerId, code: "ENGINE_MEMORY", detail: "set 96" },
+    [serviceKey, cacheServer, overlay, peer, "ENGINE_MEMORY", "set 96"],
+  ],
+  [{}, []],
+);
+both(r8.WITHDRAW_CACHE, [{ serviceKey, cacheServerId }, [serviceKey, cacheServer]], [{}, []]);
+both(
+  r8.ALLOCATE,
+  [
+    {
+      term: 12,
+      overlayId,
+      peerId,
+      title: "weather",
+      pamsUrl: "ws://192.0.2.1:7900",
+      priority: 5,
+    },
+    [12, overlay, peer, "weather", "ws://192.0.2.1:7900", 5],
+  ],
+  [{}, []],
+);
+both(r8.RELEASE, [{ term: 12, overlayId, peerId, reason: 1 }, [12, overlay, peer, 1]], [{}, []]);
+both(
+  LIST_CACHE_SERVERS,
+  [{ limit: 20, serviceKey, after: peerId }, [20, serviceKey, peer]],
+  [
+    {
+      rows: [
+        {
+          cacheServerId,
+          label: "rack 7",
+          linked: true,
+          virtualPeers: 4,
+          places: 16,
+          assigned: 300,
+        },
+      ],
+      more: false,
+    },
+    [[[cacheServer, "rack 7", true, 4, 16, 300]], false],
+  ],
+);
 both(
   LIST_OVERLAYS,
   [{ limit: 20, serviceKey, after: overlayId }, [20, serviceKey, overlay]],
