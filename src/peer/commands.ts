@@ -23,7 +23,7 @@ import type { OverlaySettings, StartFrom } from "./settings.ts";
 export interface OpenOverlay {
   readonly kind: "openOverlay";
   readonly settings: OverlaySettings;
-  readonly role: "source" | "peer";
+  readonly role: "source" | "peer" | "virtual";
   /** Source, complete: nothing is freed before so many members were seen. */
   readonly waitPeers?: number;
   /** Source, complete: nothing is freed until no new member came for so long. Default 0. */

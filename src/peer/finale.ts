@@ -111,7 +111,17 @@ export class Finale {
     if (this.#membersSeen.size < this.#waitPeers) return false;
     if (this.#view.settings.delivery === "live") return this.#hasAudience();
     if (this.#isGathering()) return false;
-    return this.#view.neighbours.some((neighbour) => !neighbour.lagging);
+    return this.#view.neighbours.some((neighbour) => this.#listens(neighbour));
+  }
+
+  /** Whether what a neighbour in good standing has is had by somebody who reads it. */
+  #listens(neighbour: Neighbour): boolean {
+    return !neighbour.lagging && this.#counts(neighbour);
+  }
+
+  /** Virtual peers only lend their upload: they count once there was a member to give to. */
+  #counts({ role }: Neighbour): boolean {
+    return role !== ROLES.virtual || this.#membersSeen.size > 0;
   }
 
   #hasAudience(): boolean {
@@ -140,7 +150,7 @@ export class Finale {
   }
 
   memberCame(neighbour: Neighbour): void {
-    if (neighbour.role === ROLES.source || this.#membersSeen.size >= MEMBERS_COUNTED) return;
+    if (neighbour.role !== ROLES.peer || this.#membersSeen.size >= MEMBERS_COUNTED) return;
     if (this.#membersSeen.has(neighbour.peerId)) return;
     this.#membersSeen.add(neighbour.peerId);
     this.#newMemberMs = this.#context.now.monoMs;
@@ -149,6 +159,7 @@ export class Finale {
 
   /** Called before the neighbour is closed; `leaving`: because this node goes. */
   memberWent(neighbour: Neighbour, leaving: boolean): void {
+    if (neighbour.role === ROLES.virtual) return;
     if (neighbour.lostSome) this.#membersBehind.add(neighbour.peerId);
     else if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
     else if (leaving) this.#membersBehind.add(neighbour.peerId);
@@ -215,7 +226,7 @@ export class Finale {
     const waiting = window.highest > window.start || source.isStarved;
     const alone =
       settings.delivery === "complete" &&
-      !neighbours.some((neighbour) => !neighbour.lagging) &&
+      !neighbours.some((neighbour) => this.#listens(neighbour)) &&
       this.#membersCompleted.size === 0;
     if (!alone || !waiting || this.#hasEnded || this.#isVoid(source)) {
       this.#holdSinceMs = undefined;
@@ -265,7 +276,8 @@ export class Finale {
       this.#hasEnded = true;
       return { kind: "leave" };
     }
-    const someone = this.#membersCompleted.size > 0 || neighbours.some((n) => n.ackedTo > end);
+    const hasAll = (n: Neighbour) => n.ackedTo > end && this.#counts(n);
+    const someone = this.#membersCompleted.size > 0 || neighbours.some(hasAll);
     const served =
       settings.delivery === "live" ||
       this.#isVoid(source) ||

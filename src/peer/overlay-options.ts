@@ -9,7 +9,7 @@ import type { OverlaySettings, StartFrom } from "./settings.ts";
 export interface OverlayOptions {
   readonly settings: OverlaySettings;
   readonly tag: Uint8Array;
-  readonly role: "source" | "peer";
+  readonly role: "source" | "peer" | "virtual";
   readonly waitPeers: number;
   /** Source, complete: nothing is freed until no new member came for so long. */
   readonly gatherMs: number;

@@ -57,7 +57,7 @@ export class Overlay extends OverlayParts {
   }
 
   get role(): Role {
-    return this.source === undefined ? ROLES.peer : ROLES.source;
+    return ROLES[this.options.role];
   }
   get hasLeft(): boolean {
     return this.#hasLeft;

@@ -17,6 +17,7 @@ export class ServerNode implements Messenger {
   readonly disk = new Disk();
   readonly events: { readonly type: string; readonly [name: string]: unknown }[] = [];
   isAlive = false;
+  onEvent: (event: { readonly type: string }) => void = () => undefined;
   deadlineMs = Number.POSITIVE_INFINITY;
   readonly #world: World;
   readonly #build: (options: ServerOptions) => unknown;
@@ -88,6 +89,7 @@ export class ServerNode implements Messenger {
         return;
       case "event":
         this.events.push(output.event as never);
+        this.onEvent(output.event);
         return;
       case "job": {
         const { jobId, job } = output;
@@ -121,15 +123,19 @@ export function startServers(
     readonly refreshMs?: number;
     readonly memberLeaseMs?: number;
     readonly reportIntervalMs?: number;
+    readonly serviceKey?: Uint8Array;
+    readonly withoutPams?: boolean;
   } = {},
 ): Servers {
+  const key = options.serviceKey === undefined ? {} : { serviceKey: options.serviceKey };
   const pams = new ServerNode(world, PAMS.port, (base) =>
-    createPams({ ...base, reportIntervalMs: options.reportIntervalMs ?? 1_000 }),
+    createPams({ ...base, ...key, reportIntervalMs: options.reportIntervalMs ?? 1_000 }),
   );
   const oms = new ServerNode(world, OMS.port, (base) =>
     createOms({
       ...base,
-      pamsUrl: "ws://pams:3",
+      ...key,
+      pamsUrl: options.withoutPams === true ? "" : "ws://pams:3",
       omsUrl: "ws://oms:1",
       refreshMs: options.refreshMs ?? 6_000,
       memberLeaseMs: options.memberLeaseMs ?? 6_000,

@@ -14,7 +14,7 @@
 import { type Address, parseAddress } from "../../base/machine.ts";
 import type { PeerId } from "../../base/units.ts";
 import { toHex } from "../../base/units.ts";
-import { ROLES } from "../../protocol/common.ts";
+import { ROLES, type Role } from "../../protocol/common.ts";
 import {
   decodeIndexFile,
   type IndexFile,
@@ -41,8 +41,6 @@ const SOURCE_GONE_MS = 300;
 const REFRESH_SOON_MS = 1_000;
 const REFRESH_AGAIN_MS = 2_000;
 const MEMBERS_AGAIN_MS = 2_000;
-/** A member that could not be reached is tried again after this. */
-const DIAL_AGAIN_MS = 4_000;
 const TERMINATION_MS = 3_000;
 
 export class JoiningSession extends SessionBase {
@@ -74,6 +72,10 @@ export class JoiningSession extends SessionBase {
     super(context, outlet, options.sessionId);
     this.#options = options;
     this.#next = new Successor(context, this.#lookOutlet());
+  }
+
+  get #role(): Role {
+    return this.#options.virtualIn === undefined ? ROLES.peer : ROLES.virtual;
   }
 
   override start(): void {
@@ -143,12 +145,12 @@ export class JoiningSession extends SessionBase {
   // ------------------------------------------------------------------------------ R6
 
   #query(): void {
-    const { ixs, title, dataSourceId, dataId } = this.#options;
+    const { ixs, title, dataSourceId, dataId, virtualIn: overlayId } = this.#options;
     const version = this.#highestVersion;
     this.ask(
       ixs,
       QUERY_INDEX,
-      { version, title, dataSourceId, dataId },
+      { version, title, dataSourceId, dataId, overlayId },
       (answer) => {
         const received = answer.files.map((encoded) => decodeIndexFile(encoded));
         const overlays = new Map(received.map((entry) => [entry.file.overlayId, entry.file]));
@@ -159,7 +161,10 @@ export class JoiningSession extends SessionBase {
           return;
         }
         const [newest] = received.sort((a, b) => b.file.version - a.file.version);
-        if (newest !== undefined && newest.file.version >= version) this.#verify(newest);
+        if (overlayId !== undefined && newest?.file.overlayId !== overlayId) {
+          // An index server of before does not know how to look for an overlay.
+          this.#wait({ code: "UNKNOWN_INDEX", detail: overlayId, retryAfterMs: QUERY_AGAIN_MS });
+        } else if (newest !== undefined && newest.file.version >= version) this.#verify(newest);
         else this.#wait({ code: "UNKNOWN_INDEX", detail: title, retryAfterMs: QUERY_AGAIN_MS });
       },
       (failure) => this.#wait(failure),
@@ -232,7 +237,7 @@ export class JoiningSession extends SessionBase {
           publicKey: this.context.identity.publicKey,
           signature,
           candidates: [...this.outlet.listen()],
-          role: ROLES.peer,
+          role: this.#role,
         };
         this.ask(
           oms,
@@ -247,7 +252,7 @@ export class JoiningSession extends SessionBase {
             else this.#open(file, answer.sessionEpoch, this.#options.from);
             if (this.isOver) return;
             this.#scheduleRefresh(answer.leaseMs);
-            if (!again) this.startReports(answer.pamsUrl, oms, ROLES.peer);
+            if (!again) this.startReports(answer.pamsUrl, oms, this.#role);
             this.#listed(answer.members);
           },
           failed,
@@ -264,7 +269,7 @@ export class JoiningSession extends SessionBase {
     this.#sourcePeerId = sourcePeerId;
     const opened = this.openOverlay({
       kind: "openOverlay",
-      role: "peer",
+      role: this.#options.virtualIn === undefined ? "peer" : "virtual",
       from,
       consume: this.#options.consume ?? true,
       before: this.#next.taken,
@@ -376,7 +381,8 @@ export class JoiningSession extends SessionBase {
   /** Another key may hold these ids by now: its data are not what this session was joined for. */
   #startedOver(file: IndexFile, sameKey: boolean): void {
     const overlayId = this.overlayId as string;
-    const movesOn = sameKey && (this.#options.followsRestarts ?? true);
+    const { followsRestarts = true, virtualIn = file.overlayId } = this.#options;
+    const movesOn = sameKey && followsRestarts && virtualIn === file.overlayId;
     if (movesOn) this.#successor = file;
     const where = file.overlayId === overlayId ? `epoch ${file.sessionEpoch}` : "another overlay";
     this.note(`the source started over in ${where}`);
@@ -438,27 +444,13 @@ export class JoiningSession extends SessionBase {
   #dialMore(): void {
     const overlay = this.overlayId === undefined ? undefined : this.outlet.overlay(this.overlayId);
     if (overlay === undefined || this.#leaving || overlay.consumer?.ended === true) return;
-    const nowMs = this.context.now.monoMs;
     const linked = new Set(overlay.neighbours.map((neighbour) => neighbour.peerId));
-    let wanted = this.#linksWanted - linked.size;
-    for (const member of known.membersInDialOrder(
-      this.#members,
-      linked,
-      this.#options.dial,
-      this.context.rng,
-    )) {
-      if (nowMs - member.dialledMs < DIAL_AGAIN_MS) {
-        wanted--;
-        continue;
-      }
-      // A source that waits for members counts those it has met: each meets it once.
-      if (wanted <= 0 && !(member.isSource && !this.#metSource)) break;
-      wanted--;
-      member.dialledMs = nowMs;
-      const address = member.candidates[member.next % member.candidates.length] as Address;
-      member.next++;
-      const { overlayId } = overlay.settings;
-      this.outlet.command({ kind: "dial", overlayId, address, peerId: member.peerId });
+    const { dial } = this.#options;
+    const wish = { linked, links: this.#linksWanted, dial, metSource: this.#metSource };
+    const { rng, now } = this.context;
+    const { overlayId } = overlay.settings;
+    for (const { peerId, address } of known.toDial(this.#members, wish, rng, now.monoMs)) {
+      this.outlet.command({ kind: "dial", overlayId, address, peerId });
     }
     this.#listSoon((linked.size >= LINKS_MIN ? 5 : 1) * MEMBERS_AGAIN_MS, undefined);
   }

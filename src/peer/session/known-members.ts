@@ -68,6 +68,44 @@ export function failedAt(known: Map<PeerId, KnownMember>, address: Address): voi
   }
 }
 
+/** A member that could not be reached is tried again after this. */
+const DIAL_AGAIN_MS = 4_000;
+
+export interface DialWish {
+  readonly linked: ReadonlySet<PeerId>;
+  /** Links wanted in all. */
+  readonly links: number;
+  /** Only these, if given. */
+  readonly dial: readonly PeerId[] | undefined;
+  /** Was linked to the source peer, or refused because it has links enough. */
+  readonly metSource: boolean;
+}
+
+/** Members to dial now, with the candidate of each to be tried; they count as dialled. */
+export function toDial(
+  known: ReadonlyMap<PeerId, KnownMember>,
+  { linked, links, dial, metSource }: DialWish,
+  rng: Rng,
+  nowMs: MonoMs,
+): { peerId: PeerId; address: Address }[] {
+  const dials: { peerId: PeerId; address: Address }[] = [];
+  let wanted = links - linked.size;
+  for (const member of membersInDialOrder(known, linked, dial, rng)) {
+    if (nowMs - member.dialledMs < DIAL_AGAIN_MS) {
+      wanted--;
+      continue;
+    }
+    // A source that waits for members counts those it has met: each meets it once.
+    if (wanted <= 0 && !(member.isSource && !metSource)) break;
+    wanted--;
+    member.dialledMs = nowMs;
+    const address = member.candidates[member.next % member.candidates.length] as Address;
+    member.next++;
+    dials.push({ peerId: member.peerId, address });
+  }
+  return dials;
+}
+
 /**
  * Members to open links to, in the order to try them: the source peer first, it always has what is
  * newest, then whoever, by lot. Not those linked already; only those of `dial` if it is given.

@@ -18,6 +18,7 @@ import type { PeerContext } from "../context.ts";
 import type { Overlay } from "../overlay.ts";
 import { ActivityReporter, type ReporterHost, type ReportTimer } from "./activity-reporter.ts";
 import type { ServerClient, ServerFailure } from "./server-client.ts";
+import type { WishHost } from "./virtual-peers.ts";
 
 const BACKOFF_MIN_MS = 250;
 const BACKOFF_MAX_MS = 30_000;
@@ -31,7 +32,7 @@ export interface SessionOutlet {
   closed(session: SessionBase): void;
 }
 
-export type TimerName = "step" | "refresh" | "members" | "end" | ReportTimer;
+export type TimerName = "step" | "refresh" | "members" | "end" | "wish" | ReportTimer;
 
 export abstract class SessionBase {
   readonly sessionId: number;
@@ -187,6 +188,16 @@ export abstract class SessionBase {
 
   /** What else a session has with a server whose link went down. */
   protected lost(_server: Address): void {}
+
+  /** For what this session would have of the OMS and can do without. */
+  protected wishHost(): WishHost {
+    return {
+      ask: (...request) => this.ask(...request),
+      again: (retryAfterMs, action) => this.after("wish", this.backoffMs(retryAfterMs), action),
+      isRetryable: (failure) => SessionBase.isRetryable(failure),
+      note: (text) => this.note(text),
+    };
+  }
 
   // ------------------------------------------------------------------------------ addresses
 

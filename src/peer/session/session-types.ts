@@ -40,6 +40,8 @@ export interface CreateSession {
    */
   readonly resumes?: boolean;
   readonly gatherMs?: number;
+  /** P1.3: virtual peers of cache servers that the OMS is asked for. Default none. */
+  readonly virtualPeers?: { readonly count: number; readonly priority: number };
   readonly node: NodeSettings;
 }
 
@@ -76,6 +78,8 @@ export interface JoinSession {
   readonly consume?: boolean;
   /** Goes on when the source peer starts over with the same key. Default true; else SESSION_LOST. */
   readonly followsRestarts?: boolean;
+  /** As a virtual peer that was ordered into this overlay (R8): no other is joined. */
+  readonly virtualIn?: OverlayId;
   /** Opens links to these members only. Default: to any. */
   readonly dial?: readonly PeerId[];
   readonly node: NodeSettings;

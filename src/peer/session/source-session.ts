@@ -38,6 +38,7 @@ import { ownIndex } from "./own-index.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet } from "./session-base.ts";
 import type { CreateSession, SessionDataSource } from "./session-types.ts";
+import { askVirtualPeers } from "./virtual-peers.ts";
 
 /** Termination does not wait for servers longer than this. */
 const TERMINATION_MS = 5_000;
@@ -246,7 +247,9 @@ export class SourceSession extends SessionBase {
     });
     if (!opened) return;
     this.#scheduleRefresh(answer.refreshMs);
-    this.startReports(answer.pamsUrl, this.#options.oms, ROLES.source);
+    const { oms, virtualPeers } = this.#options;
+    this.startReports(answer.pamsUrl, oms, ROLES.source);
+    if (virtualPeers !== undefined) askVirtualPeers(this.wishHost(), oms, answer, virtualPeers);
     this.#registerNext();
   }
 
