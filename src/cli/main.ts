@@ -25,6 +25,7 @@ const code = await runProgram(
     source: async (options) => (await import("./run-source.ts")).runSource(options),
     feed: async (options) => (await import("./run-feed.ts")).runFeed(options),
     join: async (options) => (await import("./run-join.ts")).runJoin(options),
+    cache: async (options) => (await import("./run-cache.ts")).runCache(options),
     demo: async (options) => (await import("./demo/run-demo.ts")).runDemo(options),
     demoPeer: async (options) => (await import("./demo/run-demo-peer.ts")).runDemoPeer(options),
     status: async (options) => (await import("./run-status.ts")).runStatus(options),

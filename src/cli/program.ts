@@ -4,6 +4,7 @@
  */
 
 import { Command, CommanderError } from "commander";
+import { type CacheOptions, cacheCommand } from "./cache-command.ts";
 import type { Run } from "./command-kit.ts";
 import {
   type DemoOptions,
@@ -26,6 +27,7 @@ export interface Actions {
   readonly source: Run<SourceOptions>;
   readonly feed: Run<FeedOptions>;
   readonly join: Run<JoinOptions>;
+  readonly cache: Run<CacheOptions>;
   readonly demo: Run<DemoOptions>;
   readonly demoPeer: Run<DemoPeerOptions>;
   readonly key: Run<KeyOptions>;
@@ -65,6 +67,7 @@ export async function runProgram(
     .addCommand(sourceCommand(actions.source))
     .addCommand(feedCommand(actions.feed))
     .addCommand(joinCommand(actions.join))
+    .addCommand(cacheCommand(actions.cache))
     .addCommand(demoCommand(actions.demo))
     .addCommand(simCommand(actions.sim))
     .addCommand(statusCommand(actions.status))

@@ -5,7 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import { LocalUsageError, OperationError } from "../base/errors.ts";
-import type { Engine, Logger, ServerUrls } from "../host/engine-types.ts";
+import type { Engine, EngineOptions, Logger, ServerUrls } from "../host/engine-types.ts";
 import type { CommonOptions, PeerOptions } from "./command-kit.ts";
 import { Reporter } from "./reporter.ts";
 import { Signals } from "./signals.ts";
@@ -46,9 +46,14 @@ export function serverUrls(options: PeerOptions): ServerUrls {
 
 export async function openEngine(options: PeerOptions, context: RunContext): Promise<Engine> {
   const { createEngine } = await import("../host/node-engine.ts");
+  return createEngine(engineOptions(options, context));
+}
+
+/** What the flags of a command that runs an engine say to it. Reads the key file. */
+export function engineOptions(options: PeerOptions, context: RunContext): EngineOptions {
   const { listen, advertise, maxLinks, uploadLimit, downloadLimit, memoryMib, workers } = options;
   const { identity, allowPlaintext } = options;
-  return createEngine({
+  return {
     listen,
     workers,
     allowPlaintext,
@@ -59,7 +64,7 @@ export async function openEngine(options: PeerOptions, context: RunContext): Pro
     ...(memoryMib === undefined ? {} : { memoryMiB: memoryMib }),
     ...(identity === undefined ? {} : { identitySeed: readIdentity(identity) }),
     ...(context.logger === undefined ? {} : { logger: context.logger }),
-  });
+  };
 }
 
 function readIdentity(path: string): Uint8Array {

@@ -76,6 +76,9 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
           delivery: options.delivery,
           ...(options.maxLagMs === undefined ? {} : { maxLagMs: options.maxLagMs }),
           ...(options.waitPeers === undefined ? {} : { waitPeers: options.waitPeers }),
+          ...(options.virtualPeers === undefined
+            ? {}
+            : { virtualPeers: { count: options.virtualPeers, priority: options.priority } }),
           gatherMs: options.gatherMs ?? (options.waitPeers === undefined ? GATHER_MS : 0),
           node: {
             maxDelayMs: options.maxDelayMs,
@@ -101,7 +104,13 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
 }
 
 /** Throws USAGE for what was asked for and would do nothing. */
-function refuseIdleFlags({ accept, end, waitSources, delivery, holdMs }: SourceOptions): void {
+function refuseIdleFlags(options: SourceOptions): void {
+  const { accept, end, waitSources, delivery, holdMs, priority, virtualPeers } = options;
+  if (priority > 0 && virtualPeers === undefined) {
+    throw new LocalUsageError("USAGE", {
+      detail: "--priority is about virtual peers: say how many, --virtual-peers N",
+    });
+  }
   if (accept === undefined && (end !== "last" || waitSources !== 1)) {
     const flag = end === "last" ? "--wait-sources" : "--end";
     throw new LocalUsageError("USAGE", {

@@ -21,6 +21,8 @@ import { type AcceptAt, acceptAts, integer, positive, word } from "./values.ts";
 
 const INPUT_FORMATS = ["lines", "ndjson", "csv", "raw", "framed"] as const;
 const PEERS_MAX = 10_000;
+const VIRTUAL_PEERS_MAX = 64;
+const PRIORITY_MAX = 7;
 
 export interface SourceOptions extends PeerOptions {
   readonly title?: string;
@@ -37,6 +39,8 @@ export interface SourceOptions extends PeerOptions {
   readonly maxLagMs?: number;
   readonly gatherMs?: number;
   readonly lateJoinMs?: number;
+  readonly virtualPeers?: number;
+  readonly priority: number;
   readonly rate?: number;
   readonly waitMs: number;
   readonly accept?: readonly AcceptAt[];
@@ -150,6 +154,16 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
       "--late-join-ms <n>",
       "after the end, stay until no peer came for so long (default 3000, live 0)",
       integer(0, MS_MAX),
+    )
+    .option(
+      "--virtual-peers <n>",
+      "virtual peers of cache servers to ask for (mp2p cache)",
+      integer(0, VIRTUAL_PEERS_MAX),
+    )
+    .addOption(
+      new Option("--priority <n>", "with --virtual-peers, whose need goes first where they are few")
+        .argParser(integer(0, PRIORITY_MAX))
+        .default(0),
     )
     .option("--rate <n>", "data per second at most", positive)
     .addOption(

@@ -7,6 +7,8 @@ import { InvalidArgumentError } from "commander";
 import { RATE_LIMIT_MAX, RATE_LIMIT_MIN } from "../base/limits.ts";
 import { type Address, parseAddress } from "../base/machine.ts";
 
+const LABEL_BYTES_MAX = 128;
+
 /** A whole number from `low` to `high`. */
 export function integer(low: number, high: number): (text: string) => number {
   return (text) => {
@@ -150,6 +152,14 @@ export const peerIds = (text: string): string[] => words(text).map(peerId);
 /** Text that must not be empty. */
 export function word(text: string): string {
   if (text === "") throw new InvalidArgumentError("It can not be empty.");
+  return text;
+}
+
+/** A name for people, short enough for the servers. */
+export function label(text: string): string {
+  if (text === "" || Buffer.byteLength(text) > LABEL_BYTES_MAX) {
+    throw new InvalidArgumentError(`Give a name of 1 to ${LABEL_BYTES_MAX} bytes.`);
+  }
   return text;
 }
 

@@ -91,6 +91,11 @@ export interface SourceOptions extends ServerUrls {
    * same program without identitySeed; then NOT_OWNER. Default 0.
    */
   readonly waitMs?: number;
+  /**
+   * P1.3: virtual peers of cache servers that the OMS is asked for: 0 to 64, and a priority from 0
+   * (gives way to all others) to 7. They do not count as members. Default none.
+   */
+  readonly virtualPeers?: { readonly count: number; readonly priority: number };
   /** What the session waits for until it is open, for people. */
   readonly onNote?: (text: string) => void;
   readonly node?: NodeSettings;
@@ -186,6 +191,11 @@ export interface JoinOptions extends ServerUrls {
   readonly consume?: boolean;
   /** How long an unknown title is waited for. Default 60,000. */
   readonly waitMs?: number;
+  /**
+   * Joins this very overlay as a virtual peer that was ordered into it; anybody else is
+   * NOT_ADMITTED. What startCacheServer does.
+   */
+  readonly virtualIn?: OverlayId;
   /** Links up with these members only; others may link up with this one all the same. */
   readonly dial?: readonly PeerId[];
   /** Goes on when the source peer starts over with the same key. Default true; else SESSION_LOST. */

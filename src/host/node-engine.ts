@@ -8,7 +8,7 @@
 import { readFile } from "node:fs/promises";
 import { LocalUsageError, OperationError } from "../base/errors.ts";
 import * as limits from "../base/limits.ts";
-import { type Address, formatAddress, parseAddress } from "../base/machine.ts";
+import { type Address, formatAddress } from "../base/machine.ts";
 import { seededRng } from "../base/rng.ts";
 import { MIB } from "../base/units.ts";
 import { EngineMemory } from "../kernel/engine-memory.ts";
@@ -50,6 +50,7 @@ import { anyFamily, candidatesOf } from "./node-candidates.ts";
 import { NodeIdentity, sha256, systemEntropy, verifySignature } from "./node-identity.ts";
 import { checkPlaintext, LISTEN_HOST } from "./plaintext.ts";
 import { linksReport, overlayReport } from "./report.ts";
+import { serverAddresses } from "./server-urls.ts";
 
 const WASM_URL = new URL("../../build/kernel.wasm", import.meta.url);
 const CLOSE_GRACE_MS = 5_000;
@@ -227,6 +228,7 @@ class NodeEngine implements Engine {
       waitMs: options.waitMs ?? 0,
       resumes: this.#options.identitySeed !== undefined,
       waitPeers: options.waitPeers ?? (delivery === "complete" ? 1 : 0),
+      ...(options.virtualPeers === undefined ? {} : { virtualPeers: options.virtualPeers }),
       node: options.node ?? {},
     });
     const session = await opened;
@@ -246,7 +248,8 @@ class NodeEngine implements Engine {
     const title = options.title ?? "";
     const sourceId = options.sourceId ?? "";
     const dataId = options.dataId ?? "";
-    if (title === "" && sourceId === "" && dataId === "") {
+    const { virtualIn } = options;
+    if (title === "" && sourceId === "" && dataId === "" && virtualIn === undefined) {
       throw new LocalUsageError("USAGE", { detail: "name a title, a source id or a data id" });
     }
     const sessionId = this.#nextSession++;
@@ -263,6 +266,7 @@ class NodeEngine implements Engine {
       waitMs: options.waitMs ?? 60_000,
       followsRestarts: options.followRestarts ?? true,
       ...(options.dial === undefined ? {} : { dial: options.dial }),
+      ...(virtualIn === undefined ? {} : { virtualIn }),
       node: options.node ?? {},
     });
     const session = await opened;
@@ -440,26 +444,6 @@ class NodeEngine implements Engine {
       });
     }
   }
-}
-
-/** The servers' addresses from URLs. Throws LocalUsageError USAGE naming what is wrong. */
-function serverAddresses(urls: ServerUrls): { oms: Address; ixs: Address } {
-  const read = (role: "oms" | "ixs"): Address => {
-    const text = urls[role] ?? urls.server;
-    if (text === undefined) {
-      throw new LocalUsageError("USAGE", {
-        detail: `no URL for the ${role}: give server or ${role}`,
-      });
-    }
-    const address = parseAddress(text.replace(/^http:/, "ws:"));
-    if (address === undefined || address.transport !== "ws") {
-      throw new LocalUsageError("USAGE", {
-        detail: `${text} is no server URL; it looks like ws://127.0.0.1:7900`,
-      });
-    }
-    return address;
-  };
-  return { oms: read("oms"), ixs: read("ixs") };
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -39,6 +39,7 @@ async function run(line: string, fail?: Error): Promise<Outcome> {
     source: note("source"),
     feed: note("feed"),
     join: note("join"),
+    cache: note("cache"),
     demo: note("demo"),
     demoPeer: note("demoPeer"),
     key: note("key"),

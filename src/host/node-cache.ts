@@ -1,0 +1,288 @@
+/**
+ * startCacheServer: virtual peers that an OMS sends into overlays (R8).
+ *
+ * Each virtual peer is an engine of its own, with a key made from the cache server's; the machine
+ * (servers/cs.ts) speaks with the OMS, and what it says is carried out here. A virtual peer only
+ * forwards: it holds what its neighbours may want, and nothing is read from it.
+ */
+
+import { createHash } from "node:crypto";
+import { LocalUsageError } from "../base/errors.ts";
+import { MEMORY_MIB_DEFAULT, WINDOW_BYTES_DEFAULT } from "../base/limits.ts";
+import type { Address } from "../base/machine.ts";
+import { seededRng } from "../base/rng.ts";
+import { MIB } from "../base/units.ts";
+import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
+import * as r8 from "../protocol/r8.ts";
+import { type CsCommand, type CsEvent, type CsSnapshot, createCs } from "../servers/cs.ts";
+import type { ServerCommand, ServerEvent } from "../servers/server-types.ts";
+import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
+import { LoopbackOnly } from "../transport/loopback-only.ts";
+import type { Transport } from "../transport/transport.ts";
+import { WsClientTransport } from "../transport/ws-client.ts";
+import { JobRunner } from "./job-runner.ts";
+import { Listeners } from "./listeners.ts";
+import { MachineHost } from "./machine-host.ts";
+import type {
+  CacheServerEvents,
+  CacheServerOptions,
+  CacheServerReport,
+  RunningCacheServer,
+} from "./node-cache-types.ts";
+import { createEngine } from "./node-engine.ts";
+import {
+  NodeIdentity,
+  SEED_BYTES,
+  sha256,
+  systemEntropy,
+  verifySignature,
+} from "./node-identity.ts";
+import { checkPlaintext } from "./plaintext.ts";
+import { serverAddresses } from "./server-urls.ts";
+import { VirtualPeer } from "./virtual-peer.ts";
+
+export type * from "./node-cache-types.ts";
+
+export const VIRTUAL_PEERS_DEFAULT = 4;
+export const OVERLAYS_PER_PEER_DEFAULT = 4;
+const LABEL_DEFAULT = "cache server";
+/** A window, tables, and segments for the links of one overlay. */
+const OVERLAY_MIB = Math.ceil(WINDOW_BYTES_DEFAULT / MIB) + 2;
+/** Keys of virtual peers are made from the cache server's by this. */
+const SEED_DOMAIN = "mp2p-virtual-peer-1";
+
+/**
+ * Starts a cache server: its virtual peers listen when this resolves; `registered` says when the OMS
+ * has its offer. Errors: USAGE, PLAINTEXT_REFUSED, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE.
+ */
+export async function startCacheServer(options: CacheServerOptions): Promise<RunningCacheServer> {
+  checkOptions(options);
+  const { oms } = serverAddresses(options);
+  checkPlaintext(options.allowPlaintext, [["the server at", oms.host]]);
+  const server = new NodeCacheServer(options, oms);
+  try {
+    await server.start();
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+  return server;
+}
+
+function checkOptions(options: CacheServerOptions): void {
+  const { virtualPeers = VIRTUAL_PEERS_DEFAULT, serviceKey } = options;
+  const { overlaysPerPeer = OVERLAYS_PER_PEER_DEFAULT, memoryMiB = MEMORY_MIB_DEFAULT } = options;
+  const usage = (detail: string) => new LocalUsageError("USAGE", { detail });
+  const within = (name: string, value: number, most: number): void => {
+    if (Number.isInteger(value) && value >= 1 && value <= most) return;
+    throw usage(`${name} is a whole number from 1 to ${most}`);
+  };
+  within("virtualPeers", virtualPeers, r8.VIRTUAL_PEERS_MAX);
+  within("overlaysPerPeer", overlaysPerPeer, r8.OVERLAYS_PER_VIRTUAL_PEER_MAX);
+  if (virtualPeers * overlaysPerPeer > r8.ASSIGNMENTS_MAX) {
+    throw usage(`virtualPeers times overlaysPerPeer is at most ${r8.ASSIGNMENTS_MAX}`);
+  }
+  if (overlaysPerPeer * OVERLAY_MIB > memoryMiB) {
+    throw usage(
+      `${overlaysPerPeer} overlays need memoryMiB ${overlaysPerPeer * OVERLAY_MIB}, not ${memoryMiB}`,
+    );
+  }
+  if (serviceKey.length < SERVICE_KEY_BYTES_MIN || serviceKey.length > SERVICE_KEY_BYTES_MAX) {
+    throw usage(`a service key has ${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`);
+  }
+  const last = (options.listen?.port ?? 0) + virtualPeers - 1;
+  if (last > 65_535) throw usage(`virtual peers would listen up to port ${last}`);
+}
+
+class NodeCacheServer implements RunningCacheServer {
+  readonly cacheServerId: string;
+  readonly #options: CacheServerOptions;
+  readonly #oms: Address;
+  readonly #seed: Uint8Array;
+  readonly #peers = new Map<string, VirtualPeer>();
+  readonly #listeners = new Listeners<CacheServerEvents>();
+  readonly #transport: Transport;
+  readonly #abort: () => void;
+  #host: MachineHost<ServerCommand | CsCommand, ServerEvent<CsSnapshot> | CsEvent> | undefined;
+  #registered = false;
+  #withdrawn: () => void = () => undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: CacheServerOptions, oms: Address) {
+    this.#options = options;
+    this.#oms = oms;
+    this.#seed = options.identitySeed ?? systemEntropy.bytes(SEED_BYTES);
+    this.cacheServerId = new NodeIdentity(this.#seed).peerId;
+    const transport = new WsClientTransport();
+    this.#transport = options.allowPlaintext ? transport : new LoopbackOnly(transport);
+    this.#abort = () => void this.close();
+    options.signal?.addEventListener("abort", this.#abort, { once: true });
+  }
+
+  get virtualPeers(): RunningCacheServer["virtualPeers"] {
+    return [...this.#peers.values()].map(({ engine }) => ({
+      peerId: engine.peerId,
+      listening: engine.listening,
+    }));
+  }
+
+  async start(): Promise<void> {
+    const { virtualPeers = VIRTUAL_PEERS_DEFAULT } = this.#options;
+    for (let i = 0; i < virtualPeers; i++) await this.#startPeer(i, virtualPeers);
+    this.#options.signal?.throwIfAborted();
+    const { serviceKey, label = LABEL_DEFAULT } = this.#options;
+    const { overlaysPerPeer = OVERLAYS_PER_PEER_DEFAULT } = this.#options;
+    const machine = createCs({
+      rng: seededRng(new DataView(systemEntropy.bytes(4).buffer).getUint32(0)),
+      entropy: systemEntropy,
+      sha256,
+      oms: this.#oms,
+      serviceKey,
+      label,
+      cacheServerId: this.cacheServerId,
+      virtualPeers: [...this.#peers.keys()],
+      overlaysPerPeer,
+    });
+    const host = new MachineHost<ServerCommand | CsCommand, ServerEvent<CsSnapshot> | CsEvent>(
+      machine,
+      {
+        transports: [this.#transport],
+        jobs: new JobRunner({ signatures: { sign: undefined, verify: verifySignature } }),
+        onEvent: (event) => this.#event(event),
+        onCrash: (error) => this.#crashed(error),
+      },
+    );
+    this.#host = host;
+    host.command({ type: "start" });
+  }
+
+  async #startPeer(i: number, count: number): Promise<void> {
+    const { listen, advertise, memoryMiB, workers, allowPlaintext, maxLinks } = this.#options;
+    const { uploadLimitBytesPerSecond: upload, logger } = this.#options;
+    const { downloadLimitBytesPerSecond: download } = this.#options;
+    const next = (port: number) => (port === 0 ? 0 : port + i);
+    const engine = await createEngine({
+      listen: { ...listen, port: next(listen?.port ?? 0) },
+      identitySeed: this.#seedOf(i),
+      ...(advertise === undefined
+        ? {}
+        : { advertise: advertise.map(({ host, port }) => ({ host, port: next(port) })) }),
+      ...(memoryMiB === undefined ? {} : { memoryMiB }),
+      ...(workers === undefined ? {} : { workers }),
+      ...(allowPlaintext === undefined ? {} : { allowPlaintext }),
+      ...(maxLinks === undefined ? {} : { maxLinks }),
+      ...(upload === undefined ? {} : { uploadLimitBytesPerSecond: Math.floor(upload / count) }),
+      ...(download === undefined
+        ? {}
+        : { downloadLimitBytesPerSecond: Math.floor(download / count) }),
+      ...(logger === undefined ? {} : { logger }),
+    });
+    const { server, oms, ixs, node } = this.#options;
+    const servers = {
+      ...(node === undefined ? {} : { node }),
+      ...(server === undefined ? {} : { server }),
+      ...(oms === undefined ? {} : { oms }),
+      ...(ixs === undefined ? {} : { ixs }),
+    };
+    const peer = new VirtualPeer(
+      engine,
+      servers,
+      (place) => this.#listeners.emit("joined", place),
+      (place, code, detail) => {
+        this.#listeners.emit("left", { ...place, code, detail });
+        const { overlayId, peerId } = place;
+        if (this.#closing === undefined) {
+          this.#host?.command({ type: "out", overlayId, peerId, code, detail });
+        }
+      },
+    );
+    this.#peers.set(engine.peerId, peer);
+  }
+
+  /** P0.5: each virtual peer has a key of its own, the same over restarts with the same identity. */
+  #seedOf(i: number): Uint8Array {
+    const hash = createHash("sha256").update(SEED_DOMAIN).update(this.#seed);
+    return new Uint8Array(hash.update(Uint8Array.of(i)).digest());
+  }
+
+  status(): CacheServerReport {
+    const { label = LABEL_DEFAULT, overlaysPerPeer = OVERLAYS_PER_PEER_DEFAULT } = this.#options;
+    return {
+      cacheServerId: this.cacheServerId,
+      label,
+      registered: this.#registered,
+      places: this.#peers.size * overlaysPerPeer,
+      virtualPeers: [...this.#peers.values()].map((peer) => peer.report()),
+    };
+  }
+
+  on<K extends keyof CacheServerEvents>(
+    event: K,
+    listener: (value: CacheServerEvents[K]) => void,
+  ): () => void {
+    return this.#listeners.on(event, listener);
+  }
+
+  #event(event: ServerEvent<CsSnapshot> | CsEvent): void {
+    switch (event.type) {
+      case "registered":
+        this.#registered = true;
+        this.#listeners.emit("registered", { leaseMs: event.leaseMs });
+        break;
+      case "unregistered":
+        this.#registered = false;
+        this.#listeners.emit("unregistered", { code: event.code, detail: event.detail });
+        break;
+      case "omsAway":
+        this.#registered = false;
+        this.#listeners.emit("omsAway", undefined);
+        break;
+      case "enter": {
+        const { overlayId, peerId, title, priority, pamsUrl } = event.order;
+        this.#listeners.emit("ordered", { overlayId, peerId, title, priority, pamsUrl });
+        void this.#peers.get(peerId)?.enter(overlayId, title);
+        break;
+      }
+      case "leave":
+        this.#peers.get(event.order.peerId)?.leave(event.order.overlayId, event.order.reason);
+        break;
+      case "withdrawn":
+        this.#withdrawn();
+        break;
+      default:
+        break;
+    }
+    this.#options.logger?.debug({ ...event }, event.type);
+  }
+
+  #crashed(error: unknown): void {
+    this.#registered = false;
+    // It takes no command any more.
+    this.#host = undefined;
+    this.#options.logger?.error({ err: error }, "cache server failed");
+    this.#withdrawn();
+    const detail = String(error);
+    this.#listeners.emit("unregistered", { code: "INTERNAL", detail });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#options.signal?.removeEventListener("abort", this.#abort);
+    const host = this.#host;
+    if (host !== undefined) {
+      const withdrawn = new Promise<void>((resolve) => {
+        this.#withdrawn = resolve;
+      });
+      // The OMS hears of it first, so that it sends others while these still serve.
+      host.command({ type: "withdraw" });
+      await withdrawn;
+      host.close();
+    }
+    await Promise.all([...this.#peers.values()].map((peer) => peer.close()));
+    await this.#transport.shutdown();
+  }
+}
