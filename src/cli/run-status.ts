@@ -71,12 +71,14 @@ async function show(
     return;
   }
   const overlays = await client.overlays();
+  const cacheServers = await client.cacheServers();
   if (options.json) {
     for (const each of overlays) tell(each, reporter);
+    for (const each of cacheServers) reporter.result("cacheServer", { ...each }, "");
     return;
   }
   const isLive = options.watch && process.stdout.isTTY;
-  reporter.result("status", {}, `${isLive ? CLEAR : ""}${statusText(overlays)}`);
+  reporter.result("status", {}, `${isLive ? CLEAR : ""}${statusText(overlays, cacheServers)}`);
 }
 
 function tell(

@@ -31,7 +31,8 @@ export interface StatusCommandOptions extends CommonOptions {
 const HELP = `
 For each session: how many members it has and how many of them others can dial, then its peers as
 they reported last: what they do, how far they lag, what they hold (from..to, and how many fragments
-are missing), what they take and give a second, and how much they gave for what they took.
+are missing), what they take and give a second, and how much they gave for what they took. Then the
+cache servers: how many virtual peers each has, and how many of its places in sessions are taken.
 
 The servers tell it to who shows their service key: service.key in the data directory of mp2p serve,
 which is read from ./mp2p-data unless --service-key-file names it. Copy it (mode 0600) to look from
@@ -45,7 +46,8 @@ Examples:
               --allow-plaintext
   mp2p status --server ws://127.0.0.1:7900 --peer 1f0c...  one peer, asked for its status now
 
-With --json each session is a line {"event":"overlay",...} and each peer one {"event":"peer",...}.
+With --json each session is a line {"event":"overlay",...}, each peer one {"event":"peer",...} and
+each cache server one {"event":"cacheServer",...}.
 Servers that can not be reached, or refuse the key, are exit 1; with --watch they are asked again.`;
 
 export function statusCommand(run: Run<StatusCommandOptions>): Command {

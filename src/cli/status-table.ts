@@ -1,6 +1,6 @@
 /** What `mp2p status` shows to people: a heading and a table for each session. */
 
-import type { OverlayStatus, PeerStatusFound } from "../host/status-client.ts";
+import type { CacheServerStatus, OverlayStatus, PeerStatusFound } from "../host/status-client.ts";
 import { bytesText, count, countText, secondsText } from "./units.ts";
 
 const ID_DIGITS = 12;
@@ -34,9 +34,20 @@ export function activityText(activity: number): string {
   return ACTIVITIES[activity] ?? String(activity);
 }
 
-export function statusText(overlays: readonly OverlayStatus[]): string {
-  if (overlays.length === 0) return "no sessions";
-  return overlays.map(overlayText).join("\n\n");
+export function statusText(
+  overlays: readonly OverlayStatus[],
+  cacheServers: readonly CacheServerStatus[],
+): string {
+  const sessions = overlays.length === 0 ? ["no sessions"] : overlays.map(overlayText);
+  const caches = cacheServers.map(cacheText).join("\n");
+  return [...sessions, ...(caches === "" ? [] : [caches])].join("\n\n");
+}
+
+function cacheText({ label, cacheServerId, linked, ...cache }: CacheServerStatus): string {
+  const { virtualPeers, assigned, places } = cache;
+  const id = cacheServerId.slice(0, ID_DIGITS);
+  const away = linked ? "" : ", away";
+  return `cache server "${label}" ${id}: ${count(virtualPeers, "virtual peer", "virtual peers")}, ${countText(assigned)} of ${count(places, "place", "places")} taken${away}`;
 }
 
 function overlayText({ overlay, activity, trouble }: OverlayStatus): string {

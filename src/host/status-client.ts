@@ -8,7 +8,12 @@ import { isErrorCode, OperationError } from "../base/errors.ts";
 import { hostKind } from "../base/hosts.ts";
 import { type Address, parseAddress } from "../base/machine.ts";
 import { toHex } from "../base/units.ts";
-import { LIST_OVERLAYS, OVERLAY_ROWS_MAX } from "../protocol/admin.ts";
+import {
+  CACHE_SERVER_ROWS_MAX,
+  LIST_CACHE_SERVERS,
+  LIST_OVERLAYS,
+  OVERLAY_ROWS_MAX,
+} from "../protocol/admin.ts";
 import type { Fields, InputOf, MessageOf } from "../protocol/codec.ts";
 import {
   ACTIVITIES,
@@ -52,6 +57,8 @@ export interface PeerStatusFound {
   readonly status: AnswerOf<typeof PEER_STATUS>;
 }
 
+export type CacheServerStatus = AnswerOf<typeof LIST_CACHE_SERVERS>["rows"][number];
+
 export class StatusClient {
   readonly #options: StatusOptions;
   readonly #oms: Address;
@@ -74,6 +81,24 @@ export class StatusClient {
     const { rows, pams } = await this.#list();
     const found: OverlayStatus[] = [];
     for (const overlay of rows) found.push(await this.#overlay(overlay, pams));
+    return found;
+  }
+
+  /** Cache servers by id; none of an OMS that does not know the operation. Throws as overlays(). */
+  async cacheServers(): Promise<CacheServerStatus[]> {
+    const found: CacheServerStatus[] = [];
+    for (let page = 0; page < PAGES_MAX; page++) {
+      const after = found.at(-1)?.cacheServerId;
+      const request = { limit: CACHE_SERVER_ROWS_MAX, after };
+      try {
+        const { rows, more } = await this.#ask(this.#oms, LIST_CACHE_SERVERS, request);
+        found.push(...rows);
+        if (!more || rows.length === 0) break;
+      } catch (error) {
+        if (error instanceof OperationError && error.code === "MESSAGE_UNKNOWN") break;
+        throw error;
+      }
+    }
     return found;
   }
 
