@@ -74,6 +74,8 @@ export interface SwarmOptions {
   readonly standsMs: number;
   /** Members that are rude from stuckAtMs on: see rude.ts. */
   readonly rudePeers: number;
+  /** The first so many peers take part as virtual peers; their consumers are judged all the same. */
+  readonly virtualPeers: number;
   readonly driftPpmMax: number;
   readonly timerLateMsMax: number;
   readonly jobDelayMsMax: number;
@@ -120,6 +122,9 @@ const SCARCE_RATE = 0.06;
 const SCARCE_STREAM_S = 10;
 /** Longer than repairMs: what only strangers hold is given up meanwhile. */
 const SERVER_DOWN_MS_MAX = 15_000;
+/** Share of swarms with virtual peers, and how many of them at most. */
+const VIRTUAL_RATE = 0.2;
+const VIRTUAL_MAX = 3;
 /** Share of swarms that last long, and how much is sent in their time. */
 const PATIENT_RATE = 0.05;
 const PATIENT_DATA = 280;
@@ -198,6 +203,7 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     standingConsumers: 0,
     standsMs: 0,
     rudePeers: 0,
+    virtualPeers: drawVirtualPeers(seed),
     driftPpmMax: maybe(rng, 0.7, 200),
     timerLateMsMax: maybe(rng, 0.5, 20),
     jobDelayMsMax: betweenLog(rng, 0.01, 20),
@@ -213,6 +219,11 @@ export function drawOptions(seed: number, overrides: Partial<SwarmOptions> = {})
     ...drawPatience(options),
     ...overrides,
   };
+}
+
+function drawVirtualPeers(seed: number): number {
+  const rng = seededRng(seed ^ 0x76697274);
+  return chance(rng, VIRTUAL_RATE) ? 1 + rng.below(VIRTUAL_MAX) : 0;
 }
 
 /**

@@ -109,7 +109,7 @@ export class PeerDriver implements Driver {
     this.#command({
       kind: "openOverlay",
       settings: this.#settings(),
-      role: member.role,
+      role: this.#isVirtual() ? "virtual" : member.role,
       waitPeers: 1,
     });
     if (this.#producer !== undefined) {
@@ -119,6 +119,12 @@ export class PeerDriver implements Driver {
     this.#consumer.start();
     if (options.links === undefined) this.#dial(options.degree);
     else this.#dialOnly(options.links);
+  }
+
+  #isVirtual(): boolean {
+    const { member, options } = this.#setup;
+    const number = /^peer-(\d+)$/.exec(member.name)?.[1];
+    return number !== undefined && Number(number) <= options.virtualPeers;
   }
 
   event(event: unknown): void {
