@@ -7,7 +7,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { LocalUsageError } from "../base/errors.ts";
+import { LocalUsageError, OperationError } from "../base/errors.ts";
 import { MEMORY_MIB_DEFAULT, WINDOW_BYTES_DEFAULT } from "../base/limits.ts";
 import type { Address } from "../base/machine.ts";
 import { seededRng } from "../base/rng.ts";
@@ -53,7 +53,7 @@ const SEED_DOMAIN = "mp2p-virtual-peer-1";
 
 /**
  * Starts a cache server: its virtual peers listen when this resolves; `registered` says when the OMS
- * has its offer. Errors: USAGE, PLAINTEXT_REFUSED, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE.
+ * has its offer. Errors: USAGE, PLAINTEXT_REFUSED, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, ABORTED.
  */
 export async function startCacheServer(options: CacheServerOptions): Promise<RunningCacheServer> {
   checkOptions(options);
@@ -117,6 +117,7 @@ class NodeCacheServer implements RunningCacheServer {
     this.#transport = options.allowPlaintext ? transport : new LoopbackOnly(transport);
     this.#abort = () => void this.close();
     options.signal?.addEventListener("abort", this.#abort, { once: true });
+    if (options.signal?.aborted === true) this.#abort();
   }
 
   get virtualPeers(): RunningCacheServer["virtualPeers"] {
@@ -129,7 +130,6 @@ class NodeCacheServer implements RunningCacheServer {
   async start(): Promise<void> {
     const { virtualPeers = VIRTUAL_PEERS_DEFAULT } = this.#options;
     for (let i = 0; i < virtualPeers; i++) await this.#startPeer(i, virtualPeers);
-    this.#options.signal?.throwIfAborted();
     const { serviceKey, label = LABEL_DEFAULT } = this.#options;
     const { overlaysPerPeer = OVERLAYS_PER_PEER_DEFAULT } = this.#options;
     const machine = createCs({
@@ -177,6 +177,10 @@ class NodeCacheServer implements RunningCacheServer {
         : { downloadLimitBytesPerSecond: Math.floor(download / count) }),
       ...(logger === undefined ? {} : { logger }),
     });
+    if (this.#closing !== undefined) {
+      await engine.close();
+      throw new OperationError("ABORTED", { detail: "the cache server was closed" });
+    }
     const { server, oms, ixs, node } = this.#options;
     const servers = {
       ...(node === undefined ? {} : { node }),

@@ -18,7 +18,9 @@ interface Stay {
   readonly place: VirtualPeerPlace;
   readonly abort: AbortController;
   peer: EnginePeer | undefined;
-  /** Ordered to leave. */
+  /** Ordered out, and so how its session ends is no news ... */
+  isOrdered: boolean;
+  /** ... or leaving at once. */
   isLeaving: boolean;
   timer: ReturnType<typeof setTimeout> | undefined;
 }
@@ -51,7 +53,14 @@ export class VirtualPeer {
   async enter(overlayId: string, title: string): Promise<void> {
     const place = { peerId: this.engine.peerId, overlayId, title };
     const abort = new AbortController();
-    const stay: Stay = { place, abort, peer: undefined, isLeaving: false, timer: undefined };
+    const stay: Stay = {
+      place,
+      abort,
+      peer: undefined,
+      isOrdered: false,
+      isLeaving: false,
+      timer: undefined,
+    };
     this.#stays.set(overlayId, stay);
     let failure: { code: ErrorCode; detail: string } | undefined;
     try {
@@ -72,8 +81,9 @@ export class VirtualPeer {
       if (stay.isLeaving) void peer.leave();
       await peer.closed;
     } catch (error) {
-      if (!stay.isLeaving) failure = failureOf(error);
+      failure = failureOf(error);
     }
+    if (stay.isOrdered) failure = undefined;
     clearTimeout(stay.timer);
     this.#stays.delete(overlayId);
     this.#out(place, failure?.code ?? "", failure?.detail ?? "");
@@ -84,6 +94,7 @@ export class VirtualPeer {
     const stay = this.#stays.get(overlayId);
     if (stay === undefined) return;
     clearTimeout(stay.timer);
+    stay.isOrdered = true;
     const go = (): void => {
       stay.isLeaving = true;
       if (stay.peer === undefined) stay.abort.abort();
@@ -96,7 +107,7 @@ export class VirtualPeer {
   async close(): Promise<void> {
     for (const stay of this.#stays.values()) {
       clearTimeout(stay.timer);
-      stay.isLeaving = true;
+      stay.isOrdered = true;
       if (stay.peer === undefined) stay.abort.abort();
     }
     await this.engine.close();
