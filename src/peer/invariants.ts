@@ -72,9 +72,22 @@ export function checkFeed(
   }
   assert(fed.length <= CHILDREN_MAX, "no more are fed than may be");
   assert(fed.length === 0 || least <= depth, "nearest to the source since it feeds somebody");
+  for (const each of all) {
+    const pushes = (each.pullMask & bit) !== 0;
+    assert(pushes === (each === partner), "a partner, and no other, said that it pushes");
+  }
   if (partner === undefined) return;
   assert(all.includes(partner), "a partner is a neighbour");
   assert(!fed.includes(partner), "nobody is fed a substream by whom it feeds in it");
-  assert((partner.pullMask & bit) !== 0, "a partner said that it pushes");
   assert(depth > 0 && depth < DEPTH_MAX, "hops to the source");
+}
+
+/** Whose ACCEPT is awaited, against what is noted at each of `all` neighbours. */
+export function checkAwaited(awaited: ReadonlySet<Neighbour>, all: readonly Neighbour[]): void {
+  const waits = all.filter(({ awaitingAccept }) => awaitingAccept);
+  assert(waits.length === awaited.size, "as many ACCEPTs are awaited as were not answered");
+  assert(
+    waits.every((each) => awaited.has(each)),
+    "an ACCEPT that is to come is awaited",
+  );
 }

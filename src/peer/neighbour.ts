@@ -25,6 +25,7 @@ export class Neighbour {
   readonly lane: Lane;
   readonly peerId: PeerId;
   readonly role: Role;
+  readonly isSource: boolean;
   readonly sinceMs: MonoMs;
   readonly have: WindowMap;
   readonly sent: WindowMap;
@@ -128,6 +129,7 @@ export class Neighbour {
     this.lane = link.openLane();
     this.peerId = peerId;
     this.role = role;
+    this.isSource = role === ROLES.source;
     this.sinceMs = nowMs;
     this.mapsSinceMs = nowMs;
     this.advancedMs = nowMs;
@@ -136,10 +138,6 @@ export class Neighbour {
     this.creditAdvancedMs = nowMs;
     this.have = window.createMap();
     this.sent = window.createMap();
-  }
-
-  get isSource(): boolean {
-    return this.role === ROLES.source;
   }
 
   /** PARTNER: what it is not pushed yet it wants from `from` on, what it drops until `until`. */

@@ -310,6 +310,7 @@ export class Overlay extends OverlayParts {
     puller.run({
       neighbours: this.neighbours,
       partners: this.partners.partners,
+      awaited: this.partners.awaited,
       head: consumer.consumedTo,
       to: Math.min(knownTo(window, this.neighbours), window.limit),
       overdue: (s) => this.partners.overdue(s),

@@ -21,8 +21,10 @@ import type { PeerContext } from "./context.ts";
 import { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { substreamOf } from "./settings.ts";
+import { Soonest } from "./soonest.ts";
 import { firstMissingOf, nextRun, turnMs } from "./substreams.ts";
-import { Supplier } from "./supplier.ts";
+import type { Supplier } from "./supplier.ts";
+import { Suppliers } from "./suppliers.ts";
 
 /** What only the source peer holds is left to its pushes for this long, or as partners are late. */
 const SOURCE_GRACE_MS = 2_000;
@@ -51,6 +53,8 @@ export interface PullView {
   readonly neighbours: readonly Neighbour[];
   /** partners[s] pushes substream s; undefined = nobody. */
   readonly partners: readonly (Neighbour | undefined)[];
+  /** Whose answer to being asked to push is still to come. */
+  readonly awaited: Iterable<Neighbour>;
   /** What the consumer takes next. */
   readonly head: FragmentIndex;
   /** Ask for nothing from here on. */
@@ -72,8 +76,9 @@ export class Puller {
   readonly #patienceMs: number;
   /** Below it nothing is waited for. */
   #start: FragmentIndex = 0;
-  readonly #suppliers = new Map<Neighbour, Supplier>();
-  /** Requests to be taken back. */
+  readonly #suppliers = new Suppliers();
+  /** Requests to be made, and to be taken back. */
+  readonly #asks = new Map<Neighbour, FragmentIndex[]>();
   readonly #cancels = new Map<Neighbour, FragmentIndex[]>();
   /** Asked for, or under verification. */
   readonly #underWay: WindowMap;
@@ -85,6 +90,8 @@ export class Puller {
   readonly #owedIndex: Float64Array;
   readonly #owedMs: Float64Array;
   readonly #picked = new Float64Array(CHUNK);
+  /** Empty between runs. */
+  readonly #able: Soonest;
   #seconds = 0;
   #due = false;
 
@@ -107,6 +114,7 @@ export class Puller {
     this.#bounds = new Float64Array(substreams);
     this.#owedIndex = new Float64Array(substreams);
     this.#owedMs = new Float64Array(substreams);
+    this.#able = new Soonest(context.rng);
   }
 
   /** Whether run() has something to do before the next tick. */
@@ -115,23 +123,23 @@ export class Puller {
   }
 
   add(neighbour: Neighbour): void {
-    this.#suppliers.set(neighbour, new Supplier(neighbour));
+    this.#suppliers.add(neighbour);
   }
 
   remove(neighbour: Neighbour): void {
     this.lost(neighbour, 0, Number.POSITIVE_INFINITY);
-    this.#suppliers.delete(neighbour);
+    this.#suppliers.remove(neighbour);
     this.#cancels.delete(neighbour);
   }
 
   /** DATA with fragment `index` came from `from`, whether it is of use or not. */
   came(index: FragmentIndex, from: Neighbour): void {
-    const supplier = this.#suppliers.get(from);
+    const supplier = this.#suppliers.of(from);
     if (supplier === undefined) return;
     const nowMs = this.#context.now.monoMs;
-    if (supplier.answered(index, nowMs)) this.#due = true;
+    if (this.#suppliers.answered(supplier, index, nowMs)) this.#due = true;
     else if ((from.pullMask & (1 << substreamOf(index, this.#substreams))) !== 0) {
-      supplier.pushed();
+      this.#suppliers.pushed(supplier);
       supplier.pushes.pushed(index, this.#times.ageMs(index, nowMs), nowMs);
     }
   }
@@ -152,13 +160,15 @@ export class Puller {
 
   /** A neighbour can't send [first, end): it withdrew it, or is gone. */
   lost(neighbour: Neighbour, first: FragmentIndex, end: FragmentIndex): void {
-    this.#suppliers.get(neighbour)?.forget(first, end, (index) => this.#release(index));
+    const supplier = this.#suppliers.of(neighbour);
+    if (supplier === undefined) return;
+    this.#suppliers.forget(supplier, first, end, (index) => this.#release(index));
   }
 
   /** BUSY: it does not send [first, end) now. */
   busy(neighbour: Neighbour, first: FragmentIndex, end: FragmentIndex, retryAfterMs: number): void {
     this.lost(neighbour, first, end);
-    this.#suppliers.get(neighbour)?.busy(this.#context.now.monoMs + retryAfterMs);
+    this.#suppliers.of(neighbour)?.busy(this.#context.now.monoMs + retryAfterMs);
   }
 
   /** Notes how far the stream was known at this time, as far as it has room here. */
@@ -169,10 +179,10 @@ export class Puller {
   /** What lies below the window's `start` is waited for no more. */
   forgetBelow(start: FragmentIndex): void {
     if (start === this.#start) return;
+    this.#suppliers.forgetWithin(this.#start, start, ({ neighbour }, index) =>
+      this.#cancel(neighbour, index),
+    );
     this.#start = start;
-    for (const [neighbour, supplier] of this.#suppliers) {
-      supplier.forget(0, start, (index) => this.#cancel(neighbour, index));
-    }
   }
 
   /** Asks for what is missing and advertised by someone. */
@@ -180,13 +190,12 @@ export class Puller {
     this.#due = false;
     const nowMs = this.#context.now.monoMs;
     this.#expire(nowMs);
-    const asks = new Map<Neighbour, FragmentIndex[]>();
-    this.#setBounds(view.partners, nowMs);
-    this.#askPeers(view, asks, nowMs);
-    this.#askSource(view, asks, nowMs);
-    this.#hurry(view, asks, nowMs);
+    this.#setBounds(view, nowMs);
+    this.#askPeers(view, nowMs);
+    this.#askSource(view, nowMs);
+    this.#hurry(view, nowMs);
     this.#flushCancels();
-    for (const [neighbour, indices] of asks) this.#send(neighbour, indices);
+    this.#flushAsks();
   }
 
   close(): void {
@@ -196,50 +205,36 @@ export class Puller {
   }
 
   checkInvariants(neighbours: readonly Neighbour[]): void {
-    assert(this.#suppliers.size === neighbours.length, "a supplier for each neighbour");
-    for (const supplier of this.#suppliers.values()) {
-      supplier.checkInvariants();
-      for (const index of supplier.asked) {
-        assert(this.#window.test(this.#underWay, index), "what is asked for is under way");
-        assert(!this.#window.holds(index), "what is held is asked for no more");
-      }
+    this.#suppliers.checkInvariants(neighbours, this.#context.now.monoMs);
+    for (const index of this.#suppliers.asked) {
+      assert(this.#window.test(this.#underWay, index), "what is asked for is under way");
+      assert(!this.#window.holds(index), "what is held is asked for no more");
     }
+    assert(this.#asks.size === 0, "what is asked for has been sent");
     this.picker.checkInvariants(neighbours.filter((n) => !n.isSource).map((n) => n.have));
   }
 
   // ------------------------------------------------------------------------------ whom to ask
 
-  #askPeers(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
+  #askPeers(view: PullView, nowMs: MonoMs): void {
     if (this.picker.candidates === 0) return;
-    const able: { supplier: Supplier; room: number }[] = [];
-    const hasSource = view.neighbours.some((neighbour) => neighbour.isSource);
-    for (const supplier of this.#suppliers.values()) {
-      if (supplier.neighbour.isSource) continue;
+    const hasSource = this.#suppliers.source !== undefined;
+    const able = this.#able;
+    for (const supplier of this.#suppliers.open) {
       // Where there is another way, what would be asked of it in vain is not held up by that.
       if (hasSource && supplier.isDoubtful(nowMs)) continue;
-      const room = supplier.room(nowMs);
-      if (room > 0) able.push({ supplier, room });
+      if (supplier.room(nowMs) > 0) able.add(supplier);
     }
-    while (able.length > 0) {
-      let best = 0;
-      let bestMs = Number.POSITIVE_INFINITY;
-      let ties = 1;
-      for (const [i, { supplier }] of able.entries()) {
-        const expectedMs = supplier.expectedMs();
-        if (expectedMs > bestMs) continue;
-        ties = expectedMs < bestMs ? 1 : ties + 1;
-        if (ties > 1 && this.#context.rng.below(ties) !== 0) continue;
-        best = i;
-        bestMs = expectedMs;
-      }
-      const { supplier, room } = able[best] as { supplier: Supplier; room: number };
+    while (!able.isEmpty) {
+      const place = able.find();
+      const supplier = able.at(place);
       // It serves nothing that it was not granted.
       const end = Math.min(view.to, supplier.neighbour.grantedLimit);
       const count = this.picker.pick(
         {
           urgentEnd: Math.min(view.head + URGENT_FRAGMENTS, end),
           end,
-          max: Math.min(room, CHUNK),
+          max: Math.min(supplier.spare, CHUNK),
           random: Math.floor(this.#context.rng.next() * 0x1_0000_0000),
           have: supplier.neighbour.have,
         },
@@ -247,7 +242,7 @@ export class Puller {
       );
       for (let i = 0; i < count; i++) {
         const index = this.#picked[i] as FragmentIndex;
-        this.#ask(supplier, index, asks, nowMs);
+        this.#ask(supplier, index, nowMs);
         const s = substreamOf(index, this.#substreams);
         const partner = view.partners[s];
         if (partner === undefined) continue;
@@ -256,32 +251,43 @@ export class Puller {
         // Who was to push it would send it a second time.
         const pusher = isOwed ? partner : partner.tookOver[s];
         if (pusher === undefined || pusher === supplier.neighbour) continue;
-        if (this.#suppliers.has(pusher)) this.#cancel(pusher, index);
+        if (this.#suppliers.of(pusher) !== undefined) this.#cancel(pusher, index);
       }
-      (able[best] as { room: number }).room -= count;
-      if (count < CHUNK || room === count) able.splice(best, 1);
+      if (count < CHUNK || supplier.spare === 0) able.drop(place);
+      else able.asked(place);
     }
   }
 
   /** What nobody that answers but the source peer holds, once pushed in vain; all, if it is alone. */
-  #askSource(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
-    const { neighbours } = view;
-    const source = neighbours.find((neighbour) => neighbour.isSource);
-    const supplier = source === undefined ? undefined : this.#suppliers.get(source);
-    if (source === undefined || supplier === undefined) return;
+  #askSource(view: PullView, nowMs: MonoMs): void {
+    const { neighbours, partners } = view;
+    const supplier = this.#suppliers.source;
+    if (supplier === undefined) return;
+    const source = supplier.neighbour;
     // Its ACCEPT is on its way and says what it pushes: that would come twice.
     if (source.awaitingAccept && nowMs - source.askedMs < SOURCE_GRACE_MS) return;
     let room = supplier.room(nowMs);
     const window = this.#window;
     const alone = neighbours.length === 1;
     const end = Math.min(view.to, source.grantedLimit);
-    const to = alone ? end : Math.min(end, this.#times.knownBefore(this.#graceMs(nowMs), nowMs));
-    const isDoubtful = (each: Neighbour) => this.#suppliers.get(each)?.isDoubtful(nowMs) === true;
-    const reliable = without(neighbours, isDoubtful);
-    let index = window.firstMissing(window.start, to);
+    const to = alone
+      ? end
+      : Math.min(end, this.#times.knownBefore(this.#graceMs(partners, nowMs), nowMs));
+    const isDoubtful = (each: Neighbour) => this.#suppliers.of(each)?.isDoubtful(nowMs) === true;
+    const reliable = this.#suppliers.areSomeDoubtful(nowMs)
+      ? without(neighbours, isDoubtful)
+      : neighbours;
+    // What others are or would be asked for is passed over at once.
+    const next = (from: FragmentIndex): FragmentIndex => {
+      if (reliable !== neighbours) return window.firstMissing(from, to);
+      const known = this.#underWay;
+      const other = this.picker.nextOther(source.have, known, this.#letDown, from, to);
+      return window.firstMissing(other, to);
+    };
+    let index = next(window.start);
     while (index < to && room > 0) {
       if (index >= (this.#bounds[substreamOf(index, this.#substreams)] as FragmentIndex)) {
-        index = window.firstMissing(nextRun(index), to);
+        index = next(nextRun(index));
         continue;
       }
       const isHeld =
@@ -290,40 +296,32 @@ export class Puller {
         (reliable === neighbours || reliable.some((each) => !each.isSource && each.holds(index)));
       const isWanted = !isHeld && !this.#window.test(this.#underWay, index);
       if (isWanted && source.mayBeAskedFor(index)) {
-        this.#ask(supplier, index, asks, nowMs);
+        this.#ask(supplier, index, nowMs);
         room--;
       }
-      const next = index + 1;
-      index = window.firstMissing(next, to);
-      // Of a run, what others are or would be asked for is passed over at once.
-      if (index === next && reliable === neighbours) {
-        index = this.picker.nextOther(source.have, this.#underWay, this.#letDown, next, to);
-        index = window.firstMissing(index, to);
-      }
+      index = next(index + 1);
     }
   }
 
   /** `neighbours` without those that hold nothing, whatever they say: they never answer. */
   withoutMute(neighbours: readonly Neighbour[]): readonly Neighbour[] {
     const { monoMs } = this.#context.now;
-    return without(neighbours, (each) => this.#suppliers.get(each)?.isMute(monoMs) === true);
+    return without(neighbours, (each) => this.#suppliers.of(each)?.isMute(monoMs) === true);
   }
 
   /** Asks a second supplier for what holds the consumer up. */
-  #hurry(view: PullView, asks: Map<Neighbour, FragmentIndex[]>, nowMs: MonoMs): void {
+  #hurry(view: PullView, nowMs: MonoMs): void {
     if (this.#seconds < 1) return;
     const index = this.#window.firstMissing(view.head, view.to);
     if (index >= view.to) return;
+    const first = this.#suppliers.onlyAsked(index);
+    if (first === undefined) return;
+    const dueMs = Math.max(HURRY_MS_MIN, HURRY_ROUND_TRIPS * first.roundTripMs);
+    if (first.waitedMs(index, nowMs) <= dueMs) return;
     let second: Supplier | undefined;
-    let waitedMs = 0;
-    let waits = 0;
-    for (const supplier of this.#suppliers.values()) {
-      if (supplier.asked.includes(index)) {
-        waits++;
-        const due = Math.max(HURRY_MS_MIN, HURRY_ROUND_TRIPS * supplier.roundTripMs);
-        waitedMs = Math.max(waitedMs, supplier.waitedMs(index, nowMs) - due);
-      } else if (
-        !supplier.neighbour.isSource &&
+    for (const supplier of this.#suppliers.open) {
+      if (
+        supplier !== first &&
         supplier.room(nowMs) > 0 &&
         supplier.neighbour.mayBeAskedFor(index) &&
         (second === undefined || supplier.expectedMs() < second.expectedMs())
@@ -331,23 +329,16 @@ export class Puller {
         second = supplier;
       }
     }
-    if (waits !== 1 || waitedMs <= 0 || second === undefined) return;
+    if (second === undefined) return;
     this.#seconds--;
     this.#context.counters.requestsDoubled++;
-    this.#ask(second, index, asks, nowMs);
+    this.#ask(second, index, nowMs);
   }
 
-  #ask(
-    supplier: Supplier,
-    index: FragmentIndex,
-    asks: Map<Neighbour, FragmentIndex[]>,
-    nowMs: MonoMs,
-  ): void {
-    supplier.ask(index, nowMs);
+  #ask(supplier: Supplier, index: FragmentIndex, nowMs: MonoMs): void {
+    this.#suppliers.ask(supplier, index, nowMs);
     this.#take(index);
-    const indices = asks.get(supplier.neighbour);
-    if (indices === undefined) asks.set(supplier.neighbour, [index]);
-    else indices.push(index);
+    note(this.#asks, supplier.neighbour, index);
   }
 
   /** What is missing first of substream s, if `partner` holds it and so could push it; else -1. */
@@ -360,24 +351,25 @@ export class Puller {
   }
 
   /** How long the source peer's pushes may take on their way here. */
-  #graceMs(nowMs: MonoMs): number {
+  #graceMs(partners: PullView["partners"], nowMs: MonoMs): number {
     let graceMs = SOURCE_GRACE_MS;
     const turn = turnMs(this.#times, this.#substreams, nowMs);
-    for (const { neighbour, pushes } of this.#suppliers.values()) {
-      if (neighbour.pullMask === 0) continue;
+    for (const partner of partners) {
+      if (partner === undefined) continue;
+      const { pushes } = this.#suppliers.of(partner) as Supplier;
       graceMs = Math.max(graceMs, pushes.lateMs(turn, this.#patienceMs));
     }
     return Math.min(graceMs, SOURCE_GRACE_MS_MAX);
   }
 
   /** What partners are to push is not asked for. */
-  #setBounds(partners: readonly (Neighbour | undefined)[], nowMs: MonoMs): void {
+  #setBounds({ partners, awaited }: PullView, nowMs: MonoMs): void {
     const turn = turnMs(this.#times, this.#substreams, nowMs);
     for (let s = 0; s < this.#substreams; s++) {
       const partner = partners[s];
       let bound = Number.POSITIVE_INFINITY;
       if (partner !== undefined) {
-        const { pushes } = this.#suppliers.get(partner) as Supplier;
+        const { pushes } = this.#suppliers.of(partner) as Supplier;
         const activeMs = Math.max(partner.lastDataMs, partner.pullSinceMs);
         const isActive = nowMs - partner.advancedMs < QUIET_MS;
         let waitMs = pushes.lateMs(
@@ -399,7 +391,7 @@ export class Puller {
         // What it was not asked for it does not push, nor what it passed over.
         // Who pushed it before goes on with what lies behind.
         const before = partner.tookOver[s];
-        const hasTail = before !== undefined && this.#suppliers.has(before);
+        const hasTail = before !== undefined && this.#suppliers.of(before) !== undefined;
         bound = Math.max(
           this.#times.knownBefore(waitMs, nowMs),
           hasTail ? 0 : (partner.pullFrom[s] as FragmentIndex),
@@ -407,7 +399,7 @@ export class Puller {
           passedOver,
         );
       } else {
-        const from = this.#askedToPush(s, nowMs);
+        const from = this.#askedToPush(s, awaited, nowMs);
         if (from >= 0) bound = Math.max(this.#times.knownBefore(ACCEPT_GRACE_MS, nowMs), from);
       }
       this.#bounds[s] = bound;
@@ -416,33 +408,31 @@ export class Puller {
   }
 
   /** From which index on a member was just asked to push substream s; -1 = none was. */
-  #askedToPush(s: number, nowMs: MonoMs): FragmentIndex {
-    for (const neighbour of this.#suppliers.keys()) {
-      const { awaitingAccept, askedMask, askedMs, isSource } = neighbour;
-      if (!awaitingAccept || isSource || (askedMask & (1 << s)) === 0) continue;
-      if (nowMs - askedMs < ACCEPT_GRACE_MS) return neighbour.pullFrom[s] as FragmentIndex;
+  #askedToPush(s: number, awaited: PullView["awaited"], nowMs: MonoMs): FragmentIndex {
+    let first: Supplier | undefined;
+    for (const neighbour of awaited) {
+      const { askedMask, askedMs, isSource } = neighbour;
+      if (isSource || (askedMask & (1 << s)) === 0 || nowMs - askedMs >= ACCEPT_GRACE_MS) continue;
+      const supplier = this.#suppliers.of(neighbour) as Supplier;
+      if (first === undefined || supplier.order < first.order) first = supplier;
     }
-    return -1;
+    return first === undefined ? -1 : (first.neighbour.pullFrom[s] as FragmentIndex);
   }
 
   // ------------------------------------------------------------------------------ taking back
 
   #expire(nowMs: MonoMs): void {
-    for (const supplier of this.#suppliers.values()) {
-      if (supplier.dueMs() > nowMs) continue;
-      supplier.expire(nowMs, (index) => {
-        this.#context.counters.requestTimeouts++;
-        this.#window.mark(this.#letDown, index, index + 1);
-        this.#cancel(supplier.neighbour, index);
-        this.#release(index);
-      });
-    }
+    this.#suppliers.expire(nowMs, ({ neighbour }, index) => {
+      this.#context.counters.requestTimeouts++;
+      this.#window.mark(this.#letDown, index, index + 1);
+      this.#cancel(neighbour, index);
+      this.#release(index);
+    });
   }
 
   /** Nobody is asked for `index` any more, unless a second request is under way. */
   #release(index: FragmentIndex): void {
-    for (const supplier of this.#suppliers.values()) if (supplier.asked.includes(index)) return;
-    this.failed(index);
+    if (!this.#suppliers.isAsked(index)) this.failed(index);
   }
 
   #take(index: FragmentIndex): void {
@@ -451,19 +441,16 @@ export class Puller {
   }
 
   #takeBack(index: FragmentIndex): void {
-    for (const [neighbour, supplier] of this.#suppliers) {
-      supplier.forget(index, index + 1, () => this.#cancel(neighbour, index));
-    }
+    this.#suppliers.forgetAll(index, ({ neighbour }) => this.#cancel(neighbour, index));
   }
 
   #cancel(neighbour: Neighbour, index: FragmentIndex): void {
-    const indices = this.#cancels.get(neighbour);
-    if (indices === undefined) this.#cancels.set(neighbour, [index]);
-    else indices.push(index);
+    note(this.#cancels, neighbour, index);
     this.#due = true;
   }
 
   #flushCancels(): void {
+    if (this.#cancels.size === 0) return;
     for (const [neighbour, indices] of this.#cancels) {
       this.#context.counters.requestsCancelled += indices.length;
       const ranges = rangesOf(indices);
@@ -472,15 +459,29 @@ export class Puller {
     this.#cancels.clear();
   }
 
-  #send(neighbour: Neighbour, indices: FragmentIndex[]): void {
-    this.#context.counters.requestsSent += indices.length;
-    // The source peer's upload is everybody's: what it just gave another comes from there.
-    const flags = neighbour.isSource && this.#suppliers.size > 1 ? GET_FLAG_PATIENT : 0;
-    const ranges = rangesOf(indices);
-    neighbour.link.transmit(
-      encodeRanges(FRAME_TYPES.GET, this.#tag, 0, ranges, ranges.length / 2, flags),
-    );
+  #flushAsks(): void {
+    if (this.#asks.size === 0) return;
+    for (const [neighbour, indices] of this.#asks) {
+      this.#context.counters.requestsSent += indices.length;
+      // The source peer's upload is everybody's: what it just gave another comes from there.
+      const flags = neighbour.isSource && this.#suppliers.size > 1 ? GET_FLAG_PATIENT : 0;
+      const ranges = rangesOf(indices);
+      neighbour.link.transmit(
+        encodeRanges(FRAME_TYPES.GET, this.#tag, 0, ranges, ranges.length / 2, flags),
+      );
+    }
+    this.#asks.clear();
   }
+}
+
+function note(
+  indicesOf: Map<Neighbour, FragmentIndex[]>,
+  neighbour: Neighbour,
+  index: FragmentIndex,
+): void {
+  const indices = indicesOf.get(neighbour);
+  if (indices === undefined) indicesOf.set(neighbour, [index]);
+  else indices.push(index);
 }
 
 /** `all` itself when none of them `is`. */

@@ -31,16 +31,24 @@ const DOUBTFUL_MS = 30_000;
 /** Without an answer for longer than a dead link stands (LINK_DEAD_MS), it holds nothing. */
 const MUTE_MS = 30_000;
 
+interface Request {
+  readonly index: FragmentIndex;
+  readonly sentMs: MonoMs;
+  readonly dueMs: MonoMs;
+  /** It found nothing before it. */
+  readonly isAlone: boolean;
+}
+
 export class Supplier {
   readonly neighbour: Neighbour;
+  /** Of two suppliers the one that came first has the lower one. */
+  readonly order: number;
   /** As a partner. */
   readonly pushes = new Punctuality();
-  /** Asked for and not there yet, in the order in which it was asked; with the time of each. */
-  readonly asked: FragmentIndex[] = [];
-  readonly #sentMs: MonoMs[] = [];
-  readonly #dueMs: MonoMs[] = [];
-  /** Whether a request found nothing before it. */
-  readonly #alone: boolean[] = [];
+  /** Under way, in the order in which it was asked. */
+  readonly #requests: Request[] = [];
+  /** As many may be, unless it is busy. */
+  #requestsMax = IN_FLIGHT_FIRST;
   #roundTripMs = ROUND_TRIP_MS_FIRST;
   #varianceMs = ROUND_TRIP_MS_FIRST / 2;
   #serviceMs = SERVICE_MS_FIRST;
@@ -52,8 +60,14 @@ export class Supplier {
   #struckMs: MonoMs = 0;
   #notBeforeMs: MonoMs = 0;
 
-  constructor(neighbour: Neighbour) {
+  constructor(neighbour: Neighbour, order = 0) {
     this.neighbour = neighbour;
+    this.order = order;
+  }
+
+  /** What it was asked for and did not send yet. */
+  get asked(): FragmentIndex[] {
+    return this.#requests.map(({ index }) => index);
   }
 
   /** It let several requests in a row lie: what it advertises may not be there to be had. */
@@ -68,7 +82,9 @@ export class Supplier {
 
   /** It pushed something: it is there. */
   pushed(): void {
+    if (this.#strikes === 0) return;
     this.#strikes = 0;
+    this.#requestsMax = this.#countRequestsMax();
   }
 
   get roundTripMs(): number {
@@ -77,34 +93,34 @@ export class Supplier {
 
   /** How many more fragments it may be asked for now. */
   room(nowMs: MonoMs): number {
-    if (!this.neighbour.mapKnown || nowMs < this.#notBeforeMs) return 0;
-    let most = Math.floor(IN_FLIGHT_SPAN_MS / this.#serviceMs);
-    most = Math.max(IN_FLIGHT_MIN, Math.min(REQUESTS_IN_FLIGHT_MAX, most));
-    if (this.#answers < IN_FLIGHT_FIRST) most = Math.min(most, IN_FLIGHT_FIRST);
-    if (this.#strikes > 0) most = this.#strikes >= STRIKES_MAX ? 1 : most >> this.#strikes;
-    return Math.max(1, most) - this.asked.length;
+    return !this.neighbour.mapKnown || nowMs < this.#notBeforeMs ? 0 : this.spare;
+  }
+
+  /** And when it is not busy, and what it holds is known. */
+  get spare(): number {
+    return this.#requestsMax - this.#requests.length;
   }
 
   /** In how long one more request would be answered. */
   expectedMs(): number {
-    return (this.#roundTripMs + this.#serviceMs * this.asked.length) * (1 + this.#strikes);
+    return (this.#roundTripMs + this.#serviceMs * this.#requests.length) * (1 + this.#strikes);
   }
 
-  ask(index: FragmentIndex, nowMs: MonoMs): void {
+  /** Returns when the request is over. */
+  ask(index: FragmentIndex, nowMs: MonoMs): MonoMs {
     const waitMs = 3 * this.expectedMs() + 4 * this.#varianceMs;
-    this.#alone.push(this.asked.length === 0);
-    this.asked.push(index);
-    this.#sentMs.push(nowMs);
-    this.#dueMs.push(nowMs + Math.min(TIMEOUT_MS_MAX, Math.max(TIMEOUT_MS_MIN, waitMs)));
-    this.neighbour.requestsInFlight = this.asked.length;
+    const dueMs = nowMs + Math.min(TIMEOUT_MS_MAX, Math.max(TIMEOUT_MS_MIN, waitMs));
+    this.#requests.push({ index, sentMs: nowMs, dueMs, isAlone: this.#requests.length === 0 });
+    this.neighbour.requestsInFlight = this.#requests.length;
+    return dueMs;
   }
 
   /** Fragment `index` came from it. Returns whether it was asked for it. */
   answered(index: FragmentIndex, nowMs: MonoMs): boolean {
-    const at = this.asked.indexOf(index);
+    const at = this.#placeOf(index);
     if (at < 0) return false;
-    const sentMs = this.#sentMs[at] as number;
-    if (this.#alone[at] === true) {
+    const { sentMs, isAlone } = this.#requests[at] as Request;
+    if (isAlone) {
       const sampleMs = nowMs - sentMs;
       const errorMs = Math.abs(sampleMs - this.#roundTripMs);
       this.#varianceMs += (errorMs - this.#varianceMs) / 4;
@@ -117,14 +133,15 @@ export class Supplier {
     this.#answeredMs = nowMs;
     this.#answers++;
     this.#strikes = 0;
+    this.#requestsMax = this.#countRequestsMax();
     this.#removeAt(at);
     return true;
   }
 
   /** Nothing is waited for any more in [first, end). Calls `dropped` for each. */
   forget(first: FragmentIndex, end: FragmentIndex, dropped: (index: FragmentIndex) => void): void {
-    for (let at = this.asked.length - 1; at >= 0; at--) {
-      const index = this.asked[at] as number;
+    for (let at = this.#requests.length - 1; at >= 0; at--) {
+      const { index } = this.#requests[at] as Request;
       if (index < first || index >= end) continue;
       this.#removeAt(at);
       dropped(index);
@@ -134,9 +151,9 @@ export class Supplier {
   /** Requests whose time is over are forgotten: `dropped` is called for each. */
   expire(nowMs: MonoMs, dropped: (index: FragmentIndex) => void): void {
     let any = false;
-    for (let at = this.asked.length - 1; at >= 0; at--) {
-      if (nowMs < (this.#dueMs[at] as number)) continue;
-      const index = this.asked[at] as number;
+    for (let at = this.#requests.length - 1; at >= 0; at--) {
+      const { index, dueMs } = this.#requests[at] as Request;
+      if (nowMs < dueMs) continue;
       this.#removeAt(at);
       dropped(index);
       any = true;
@@ -144,19 +161,20 @@ export class Supplier {
     if (!any) return;
     if (this.#strikes++ === 0) this.#firstStrikeMs = nowMs;
     this.#struckMs = nowMs;
+    this.#requestsMax = this.#countRequestsMax();
   }
 
   /** When the first of its requests is over; Infinity when none is under way. */
   dueMs(): MonoMs {
-    let dueMs = Number.POSITIVE_INFINITY;
-    for (const each of this.#dueMs) if (each < dueMs) dueMs = each;
-    return dueMs;
+    let firstMs = Number.POSITIVE_INFINITY;
+    for (const { dueMs } of this.#requests) if (dueMs < firstMs) firstMs = dueMs;
+    return firstMs;
   }
 
   /** How long ago it was asked for `index`; 0 when it was not. */
   waitedMs(index: FragmentIndex, nowMs: MonoMs): number {
-    const at = this.asked.indexOf(index);
-    return at < 0 ? 0 : nowMs - (this.#sentMs[at] as number);
+    const at = this.#placeOf(index);
+    return at < 0 ? 0 : nowMs - (this.#requests[at] as Request).sentMs;
   }
 
   /** It said BUSY: nothing is asked of it before then. */
@@ -165,16 +183,33 @@ export class Supplier {
   }
 
   checkInvariants(): void {
-    assert(this.asked.length <= REQUESTS_IN_FLIGHT_MAX, "requests under way within the limit");
-    assert(new Set(this.asked).size === this.asked.length, "a fragment is asked for once a link");
-    assert(this.neighbour.requestsInFlight === this.asked.length, "requests in flight");
+    const { asked } = this;
+    assert(asked.length <= REQUESTS_IN_FLIGHT_MAX, "requests under way within the limit");
+    assert(new Set(asked).size === asked.length, "a fragment is asked for once a link");
+    assert(this.neighbour.requestsInFlight === asked.length, "requests in flight");
+    assert(this.#requestsMax === this.#countRequestsMax(), "as many as it answers well");
+  }
+
+  #countRequestsMax(): number {
+    let most = Math.floor(IN_FLIGHT_SPAN_MS / this.#serviceMs);
+    most = Math.max(IN_FLIGHT_MIN, Math.min(REQUESTS_IN_FLIGHT_MAX, most));
+    if (this.#answers < IN_FLIGHT_FIRST) most = Math.min(most, IN_FLIGHT_FIRST);
+    if (this.#strikes > 0) most = this.#strikes >= STRIKES_MAX ? 1 : most >> this.#strikes;
+    return Math.max(1, most);
+  }
+
+  /** Of the request for `index`; -1 when there is none. Most answers come in order. */
+  #placeOf(index: FragmentIndex): number {
+    const requests = this.#requests;
+    for (let at = 0; at < requests.length; at++) {
+      if ((requests[at] as Request).index === index) return at;
+    }
+    return -1;
   }
 
   #removeAt(at: number): void {
-    this.asked.splice(at, 1);
-    this.#sentMs.splice(at, 1);
-    this.#dueMs.splice(at, 1);
-    this.#alone.splice(at, 1);
-    this.neighbour.requestsInFlight = this.asked.length;
+    if (at === 0) this.#requests.shift();
+    else this.#requests.splice(at, 1);
+    this.neighbour.requestsInFlight = this.#requests.length;
   }
 }

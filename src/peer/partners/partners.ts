@@ -28,7 +28,7 @@ import {
 } from "../../protocol/r10.ts";
 import type { FragmentWindow } from "../../stream/window.ts";
 import type { PeerContext } from "../context.ts";
-import { checkFeed } from "../invariants.ts";
+import { checkAwaited, checkFeed } from "../invariants.ts";
 import type { KnownTimes } from "../known-times.ts";
 import type { Neighbour } from "../neighbour.ts";
 import { allSubstreams } from "../settings.ts";
@@ -85,6 +85,8 @@ export class Partners {
   readonly #feeds: Feed[];
   /** Who pushes each substream to us. */
   readonly #partners: (Neighbour | undefined)[];
+  /** Whose ACCEPT is still to come. */
+  readonly #awaited = new Set<Neighbour>();
   #improveMs: MonoMs = 0;
 
   constructor(
@@ -125,6 +127,10 @@ export class Partners {
     return this.#partners;
   }
 
+  get awaited(): ReadonlySet<Neighbour> {
+    return this.#awaited;
+  }
+
   /** Copies of a substream that this node bears; 0 at the source peer. */
   get copiesMax(): number {
     return this.#grants?.copiesMax ?? 0;
@@ -141,6 +147,7 @@ export class Partners {
       assert(feed.partner === this.#partners[s], "one partner for a substream");
       checkFeed(feed, s, all, this.#shares !== undefined);
     }
+    checkAwaited(this.#awaited, all);
   }
 
   // ------------------------------------------------------------------------------ granting
@@ -174,6 +181,7 @@ export class Partners {
     for (let s = 0; s < this.#substreams; s++) {
       if (this.#partners[s] === neighbour) this.#lose(s);
     }
+    this.#awaited.delete(neighbour);
     if (this.#shares !== undefined) this.#share(all, undefined);
   }
 
@@ -236,7 +244,7 @@ export class Partners {
     neighbour.pullMask = granted;
     neighbour.openMask = accept.open ?? 0xffff_ffff;
     neighbour.spareCopies = accept.spare ?? 0;
-    if (answers) neighbour.awaitingAccept = false;
+    if (answers) this.#awaits(neighbour, false);
     for (let s = 0; s < this.#substreams; s++) {
       const bit = 1 << s;
       const depth = accept.depths[s] ?? DEPTH_NOT_GRANTED;
@@ -416,7 +424,7 @@ export class Partners {
       if (this.#partners[s] === neighbour) this.#lose(s);
     }
     neighbour.pullMask = (neighbour.pullMask & ~mask) >>> 0;
-    neighbour.awaitingAccept = false;
+    this.#awaits(neighbour, false);
     this.#askFor(neighbour, this.#servedBy(neighbour));
   }
 
@@ -425,7 +433,7 @@ export class Partners {
     const adds = (mask & ~neighbour.pullMask) !== 0;
     neighbour.askedMask = mask;
     neighbour.askedMs = this.#context.now.monoMs;
-    neighbour.awaitingAccept = adds;
+    this.#awaits(neighbour, adds);
     neighbour.pullMask = (neighbour.pullMask & mask) >>> 0;
     const window = this.#window;
     // A member pushes what is new, what lies behind is pulled from many; the source peer may be the
@@ -436,6 +444,12 @@ export class Partners {
       if ((mask & ~neighbour.pullMask & (1 << s)) !== 0) neighbour.pullFrom[s] = from;
     }
     neighbour.link.transmit(encodeFrame(PARTNER, { tag: this.#tag, mask, from, until }));
+  }
+
+  #awaits(neighbour: Neighbour, isAwaited: boolean): void {
+    neighbour.awaitingAccept = isAwaited;
+    if (isAwaited) this.#awaited.add(neighbour);
+    else this.#awaited.delete(neighbour);
   }
 
   #servedBy(neighbour: Neighbour): number {

@@ -1,0 +1,214 @@
+/**
+ * All suppliers of one overlay, and of whom what is asked. What is looked for at every fragment is
+ * kept, so that nobody has to look at all of them: of whom one fragment is asked, who may be asked
+ * for more, when the first request is over. It is what a fragment costs among many neighbours.
+ */
+
+import { assert } from "../base/assert.ts";
+import type { FragmentIndex, MonoMs } from "../base/units.ts";
+import type { Neighbour } from "./neighbour.ts";
+import { Requests } from "./requests.ts";
+import { Supplier } from "./supplier.ts";
+
+export class Suppliers {
+  readonly #of = new Map<Neighbour, Supplier>();
+  /** In the order in which they came. */
+  #all: readonly Supplier[] = [];
+  #source: Supplier | undefined;
+  /** Members that have room for requests, unless they are busy; in that order. */
+  readonly #open: Supplier[] = [];
+  readonly #requests = new Requests();
+  /** No request is over before. */
+  #dueMs: MonoMs = Number.POSITIVE_INFINITY;
+  /** False: none of them is doubtful. */
+  #doubts = false;
+  #came = 0;
+
+  get size(): number {
+    return this.#all.length;
+  }
+
+  /** The source peer, when it is a neighbour. */
+  get source(): Supplier | undefined {
+    return this.#source;
+  }
+
+  of(neighbour: Neighbour): Supplier | undefined {
+    return this.#of.get(neighbour);
+  }
+
+  add(neighbour: Neighbour): void {
+    const supplier = new Supplier(neighbour, this.#came++);
+    this.#of.set(neighbour, supplier);
+    this.#setAll([...this.#all, supplier]);
+    this.#settle(supplier);
+  }
+
+  /** Its requests have been forgotten. */
+  remove(neighbour: Neighbour): void {
+    const supplier = this.#of.get(neighbour);
+    if (supplier === undefined) return;
+    this.#of.delete(neighbour);
+    this.#setAll(this.#all.filter((each) => each !== supplier));
+    const at = this.#placeOf(supplier);
+    if (this.#open[at] === supplier) this.#open.splice(at, 1);
+  }
+
+  // ------------------------------------------------------------------------ requests under way
+
+  ask(supplier: Supplier, index: FragmentIndex, nowMs: MonoMs): void {
+    this.#dueMs = Math.min(this.#dueMs, supplier.ask(index, nowMs));
+    this.#requests.add(index, supplier);
+    this.#settle(supplier);
+  }
+
+  /** Fragment `index` came from it. Returns whether it was asked for it. */
+  answered(supplier: Supplier, index: FragmentIndex, nowMs: MonoMs): boolean {
+    if (!this.#requests.isAsked(index, supplier)) return false;
+    supplier.answered(index, nowMs);
+    this.#requests.remove(index, supplier);
+    this.#settle(supplier);
+    return true;
+  }
+
+  /** It pushed something. */
+  pushed(supplier: Supplier): void {
+    supplier.pushed();
+    this.#settle(supplier);
+  }
+
+  /** It is asked for nothing in [first, end) any more. Calls `dropped` for each. */
+  forget(
+    supplier: Supplier,
+    first: FragmentIndex,
+    end: FragmentIndex,
+    dropped: (index: FragmentIndex) => void,
+  ): void {
+    supplier.forget(first, end, (index) => {
+      this.#requests.remove(index, supplier);
+      dropped(index);
+    });
+    this.#settle(supplier);
+  }
+
+  /** Nobody is asked for fragment `index` any more. Calls `dropped` for who was, in order. */
+  forgetAll(index: FragmentIndex, dropped: (supplier: Supplier) => void): void {
+    const first = this.#requests.firstOf(index);
+    if (first === undefined) return;
+    const second = this.#requests.secondOf(index);
+    this.forget(first, index, index + 1, () => dropped(first));
+    if (second !== undefined) this.forget(second, index, index + 1, () => dropped(second));
+  }
+
+  /** Nobody is asked for anything in [first, end) any more. Calls `dropped` for who was, in order. */
+  forgetWithin(
+    first: FragmentIndex,
+    end: FragmentIndex,
+    dropped: (supplier: Supplier, index: FragmentIndex) => void,
+  ): void {
+    const asked = new Set<Supplier>();
+    for (const index of this.#requests.within(first, end)) {
+      asked.add(this.#requests.firstOf(index) as Supplier);
+      const second = this.#requests.secondOf(index);
+      if (second !== undefined) asked.add(second);
+    }
+    for (const supplier of [...asked].sort((a, b) => a.order - b.order)) {
+      this.forget(supplier, first, end, (index) => dropped(supplier, index));
+    }
+  }
+
+  /** Requests whose time is over are forgotten. Calls `dropped` for each, in order of suppliers. */
+  expire(nowMs: MonoMs, dropped: (supplier: Supplier, index: FragmentIndex) => void): void {
+    if (nowMs < this.#dueMs) return;
+    this.#dueMs = Number.POSITIVE_INFINITY;
+    for (const supplier of this.#all) {
+      if (supplier.dueMs() <= nowMs) {
+        supplier.expire(nowMs, (index) => {
+          this.#requests.remove(index, supplier);
+          dropped(supplier, index);
+        });
+        if (supplier.isDoubtful(nowMs)) this.#doubts = true;
+        this.#settle(supplier);
+      }
+      this.#dueMs = Math.min(this.#dueMs, supplier.dueMs());
+    }
+  }
+
+  /** What is under way, in no order. */
+  get asked(): Iterable<FragmentIndex> {
+    return this.#requests.indices();
+  }
+
+  isAsked(index: FragmentIndex): boolean {
+    return this.#requests.firstOf(index) !== undefined;
+  }
+
+  /** Who alone is asked for fragment `index`; undefined when nobody is, or two are. */
+  onlyAsked(index: FragmentIndex): Supplier | undefined {
+    return this.#requests.secondOf(index) === undefined ? this.#requests.firstOf(index) : undefined;
+  }
+
+  // ---------------------------------------------------------------------------- whom to ask
+
+  /** Members that may have room for requests: those that are not here have none. */
+  get open(): readonly Supplier[] {
+    return this.#open;
+  }
+
+  /** Whether any of them let several requests in a row lie. */
+  areSomeDoubtful(nowMs: MonoMs): boolean {
+    if (this.#doubts) this.#doubts = this.#all.some((supplier) => supplier.isDoubtful(nowMs));
+    return this.#doubts;
+  }
+
+  checkInvariants(neighbours: readonly Neighbour[], nowMs: MonoMs): void {
+    const all = this.#all;
+    assert(all.length === neighbours.length, "a supplier for each neighbour");
+    for (const neighbour of neighbours) {
+      assert(this.#of.get(neighbour)?.neighbour === neighbour, "a neighbour's own supplier");
+    }
+    for (const supplier of all) {
+      supplier.checkInvariants();
+      assert(this.#dueMs <= supplier.dueMs(), "no request is over unnoticed");
+      assert(this.#doubts || !supplier.isDoubtful(nowMs), "no doubt is overlooked");
+    }
+    assert(this.#source === all.find(({ neighbour }) => neighbour.isSource), "the source peer");
+    const open = all.filter(isOpen);
+    assert(open.length === this.#open.length, "as many are open as have room");
+    assert(
+      open.every((supplier, at) => supplier === this.#open[at]),
+      "who has room is open",
+    );
+    this.#requests.checkInvariants(all);
+  }
+
+  #setAll(all: readonly Supplier[]): void {
+    this.#all = all;
+    this.#source = all.find(({ neighbour }) => neighbour.isSource);
+  }
+
+  /** What it was asked for, or how much it may be, changed. */
+  #settle(supplier: Supplier): void {
+    const at = this.#placeOf(supplier);
+    const wasOpen = this.#open[at] === supplier;
+    if (wasOpen === isOpen(supplier)) return;
+    if (wasOpen) this.#open.splice(at, 1);
+    else this.#open.splice(at, 0, supplier);
+  }
+
+  /** Where it is among those that are open, or would be. */
+  #placeOf({ order }: Supplier): number {
+    let low = 0;
+    let high = this.#open.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#open[middle] as Supplier).order < order) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+function isOpen({ neighbour, spare }: Supplier): boolean {
+  return spare > 0 && !neighbour.isSource;
+}
