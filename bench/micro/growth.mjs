@@ -1,6 +1,6 @@
 // How the cost of one fragment grows with the number of neighbours and with the window.
 import { ADVERTISED, PICKED, PickerWorld } from "./picker-world.mjs";
-import { PullWorld } from "./pull-world.mjs";
+import { LITTLE, PullWorld } from "./pull-world.mjs";
 
 export const NEIGHBOURS = [4, 16, 64, 256];
 export const WINDOWS = [1024, 8192, 65_536];
@@ -15,8 +15,10 @@ const SAMPLES_A_TURN = 4;
  * - Picks of each neighbour in turn. Half of them lack what is looked at, so that more is; and each of
  *   their maps is read seldom: 64 of 64 Ki are 640 KiB, which the nearest cache does not hold.
  * - HAVE in larger windows: two nanoseconds, of which the cache is the most.
- * - Pulling among more neighbours: whom to ask is found by comparing all of them. Beside the source
- *   peer, what was asked of others is also stepped over in each window.
+ * - Pulling in larger windows that lack all: picks go all over the picker's table, which the nearest
+ *   cache holds of a small window only.
+ * - Pulling beside the source peer in larger windows: what was asked of others is stepped over.
+ * - Pulling when there is less to ask for than suppliers would answer: each of them is looked at in vain.
  */
 export const WAYS = [
   {
@@ -60,19 +62,38 @@ export const WAYS = [
     perSample: PICKED,
     create: (...args) => new PullWorld(...args),
     run: (world) => world.drain(),
-    restore: (world) => world.restore(),
     roundsShare: 1 / 2,
+    mostByNeighbours: GROWTH_MAX,
     mostByWindow: GROWTH_MAX,
+  },
+  {
+    name: "pull",
+    densities: ["dense"],
+    neighbours: [4, 16, 64],
+    perSample: PICKED,
+    create: (...args) => new PullWorld(...args),
+    run: (world) => world.drain(),
+    roundsShare: 1 / 2,
+    mostByNeighbours: GROWTH_MAX,
   },
   {
     name: "pull beside the source",
     densities: ["dense"],
     neighbours: [4, 16, 64],
     perSample: PICKED,
-    create: (...args) => new PullWorld(...args, true),
+    create: (...args) => new PullWorld(...args, { hasSource: true }),
     run: (world) => world.drain(),
-    restore: (world) => world.restore(),
-    roundsShare: 1 / 5,
+    roundsShare: 1 / 2,
+    mostByNeighbours: GROWTH_MAX,
+  },
+  {
+    name: "pull of little",
+    densities: ["sparse"],
+    neighbours: [4, 16, 64],
+    perSample: PICKED,
+    create: (...args) => new PullWorld(...args, { missing: LITTLE }),
+    run: (world) => world.drain(),
+    roundsShare: 1 / 10,
   },
 ];
 
@@ -115,7 +136,7 @@ function sample(setting) {
     const startedNs = process.hrtime.bigint();
     way.run(world);
     const ns = Number(process.hrtime.bigint() - startedNs) / way.perSample;
-    way.restore(world);
+    way.restore?.(world);
     if (n > 0) setting.bestNs = Math.min(setting.bestNs, ns);
   }
 }

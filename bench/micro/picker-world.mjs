@@ -17,10 +17,10 @@ const HAVE_RUN = 16;
 const HAVE_RUNS = 64;
 export const ADVERTISED = HAVE_RUN * HAVE_RUNS;
 
-/** PICKED indices below `fragments`. */
-export function someOf(fragments, rng) {
+/** So many indices below `fragments`. */
+export function someOf(fragments, rng, count = PICKED) {
   const some = new Set();
-  while (some.size < PICKED) some.add(rng.below(fragments));
+  while (some.size < count) some.add(rng.below(fragments));
   return some;
 }
 

@@ -16,12 +16,10 @@ export const pull = {
         prepare: (kernel) => {
           world = new PullWorld(kernel, neighbours, fragments, density);
         },
-        restore: () => world.restore(),
         call: () => world.drain(),
         check: () => {
           const sum = world.drain();
           const { requestsSent } = world.context.counters;
-          world.restore();
           return [sum, requestsSent, world.puller.picker.candidates];
         },
       })),
