@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { compare, evidenceOf, type TestResult } from "./compare.ts";
 import type { Row } from "./rows.ts";
 
-const file = "test/servers/oms.test.ts";
+const file = "test/servers/pams.test.ts";
 const row = (id: string, status: Row["status"]): Row => ({
   id,
   level: "M",

@@ -11,7 +11,7 @@ import type { Row } from "./rows.ts";
 export interface TestResult {
   /** The test's own title, without those around it. */
   readonly title: string;
-  /** As `test/servers/oms.test.ts`. */
+  /** As `test/servers/pams.test.ts`. */
   readonly file: string;
   readonly passed: boolean;
 }

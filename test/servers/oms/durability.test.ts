@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import * as r5 from "../../src/protocol/r5.ts";
-import { createOms } from "../../src/servers/oms.ts";
-import type { OmsSnapshot } from "../../src/servers/oms-types.ts";
-import { Identity, ServerDriver } from "./driver.ts";
+import * as r5 from "../../../src/protocol/r5.ts";
+import { createOms } from "../../../src/servers/oms.ts";
+import type { OmsSnapshot } from "../../../src/servers/oms-types.ts";
+import { Identity, ServerDriver } from "../driver.ts";
 
 /**
  * The model keeps only what the owner of each overlay was told: its tokens, the highest session
