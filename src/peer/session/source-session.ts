@@ -1,7 +1,7 @@
 /**
  * A source peer's session: initiation (P1.2), keeping it alive (R5.d), termination (P3.2).
  *
- *     CREATE overlay -> open it -> an index file per data source, signed -> open
+ *     CREATE overlay -> open it -> an index file per data source (index-files.ts) -> open
  *     ... refresh at a third of the expiration time, report to the PAMS ...
  *     remove index files -> remove overlay -> leave
  *
@@ -9,19 +9,15 @@
  * it takes over the one that its index file names, in the next session epoch. Whoever still runs
  * with the tokens of before has lost the session.
  *
- * Where another key holds the same data source id and data id, most often this very source before it
- * was killed, the session waits up to waitMs for that overlay to expire. A session that fails before
- * it is open takes back at the servers what it had made there.
+ * A session that fails before it is open takes back at the servers what it had made there.
  *
  * Servers that are away for a while disturb no data: everything is retried with jitter. An overlay
  * that the OMS says is gone ends the session for newcomers, not for those who are linked already.
  */
 
-import { type Address, formatAddress } from "../../base/machine.ts";
-import { bytesEqual, type MonoMs, type OverlayId } from "../../base/units.ts";
+import type { OverlayId } from "../../base/units.ts";
 import type { MessageOf } from "../../protocol/codec.ts";
 import { ROLES } from "../../protocol/common.ts";
-import { decodeIndexFile, encodeIndexFile, indexFileBytes } from "../../protocol/index-file.ts";
 import {
   CREATE,
   createProof,
@@ -30,11 +26,12 @@ import {
   TAKE_OVER,
   takeOverProof,
 } from "../../protocol/r5.ts";
-import { QUERY_INDEX, REGISTER_INDEX, REMOVE_INDEX, removeProof } from "../../protocol/r6.ts";
+import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import { nodeSettings } from "../settings.ts";
-import { ownIndex } from "./own-index.ts";
+import { type Failure, IndexFiles, type IndexFilesHost } from "./index-files.ts";
+import { filesOfKey } from "./own-index.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet } from "./session-base.ts";
 import type { CreateSession, SessionDataSource } from "./session-types.ts";
@@ -42,11 +39,6 @@ import { askVirtualPeers } from "./virtual-peers.ts";
 
 /** Termination does not wait for servers longer than this. */
 const TERMINATION_MS = 5_000;
-/** While another key holds the ids: asked again after this, up to twice as long. */
-const HELD_AGAIN_MS = 1_000;
-/** The last try comes so long before the end of waitMs, so that its answer is in time. */
-const LAST_TRY_MS = 500;
-
 /** Members of the epoch before find this one within so long: until then it keeps all for them. */
 const RESTART_GATHER_MS = 5_000;
 /** What says that there is no overlay to take over. */
@@ -62,70 +54,36 @@ type Owned = Pick<
   MessageOf<(typeof CREATE)["answer"]["fields"]>,
   "overlayId" | "sessionEpoch" | "ownerToken" | "refreshMs" | "pamsUrl"
 >;
-type Failure = Pick<ServerFailure, "code" | "detail">;
-
-/** A data source whose index file is to be registered. */
-interface Wanted {
-  readonly dataSource: SessionDataSource;
-  /** Until when ids that another key holds are waited for. */
-  readonly untilMs: MonoMs;
-  /** It came when the session was open: what becomes of it is its own matter. */
-  readonly late: boolean;
-}
-
-interface RegisteredFile {
-  readonly dataSource: SessionDataSource;
-  version: number;
-}
 
 export class SourceSession extends SessionBase {
   readonly #options: CreateSession;
-  readonly #files: RegisteredFile[] = [];
-  /** To be removed before anything else is registered. */
-  readonly #gone: RegisteredFile[] = [];
-  /** In the order they came; the first is at work. */
-  readonly #wanted: Wanted[] = [];
-  #isOpen = false;
+  readonly #files: IndexFiles;
   #ownerToken: Uint8Array = new Uint8Array(0);
   #sessionEpoch = 0;
   #ending = false;
-  #saidHeld = false;
   /** Why the session failed, told once the servers know. */
   #failure: Failure | undefined;
 
   constructor(context: PeerContext, outlet: SessionOutlet, options: CreateSession) {
     super(context, outlet, options.sessionId);
     this.#options = options;
+    this.#files = new IndexFiles(this.#filesHost(), options);
   }
 
   override start(): void {
-    for (const dataSource of this.#options.dataSources) this.#want(dataSource, false);
-    if (this.#options.resumes === true && this.#wanted.length > 0) this.#findOwn();
+    const { dataSources, resumes } = this.#options;
+    if (resumes === true && dataSources.length > 0) this.#findOwn();
     else this.#create();
   }
 
   /** A data source that came when the session was open. */
   add(dataSource: SessionDataSource): void {
-    this.#want(dataSource, true);
-    this.#goOn();
+    this.#files.add(dataSource);
   }
 
   /** A data source that gave its place back. */
   remove(sourceId: string): void {
-    const at = this.#files.findIndex(({ dataSource }) => dataSource.sourceId === sourceId);
-    if (at < 0) return;
-    this.#gone.push(...this.#files.splice(at, 1));
-    this.#goOn();
-  }
-
-  /** Begins with what has just come, unless something is at work. */
-  #goOn(): void {
-    if (this.#wanted.length + this.#gone.length === 1 && this.#isOpen) this.#registerNext();
-  }
-
-  #want(dataSource: SessionDataSource, late: boolean): void {
-    const untilMs = this.context.now.monoMs + (this.#options.waitMs ?? 0);
-    this.#wanted.push({ dataSource, untilMs, late });
+    this.#files.remove(sourceId);
   }
 
   override observe(event: PeerEvent): void {
@@ -138,8 +96,7 @@ export class SourceSession extends SessionBase {
     this.cancel("refresh");
     this.cancel("step");
     this.after("end", TERMINATION_MS, () => this.#left());
-    this.#files.push(...this.#gone.splice(0));
-    this.#removeFiles();
+    this.#files.removeAll(() => this.#removeOverlay());
   }
 
   /** With an overlay at the OMS: takes that back first, for as long as termination may last. */
@@ -162,13 +119,9 @@ export class SourceSession extends SessionBase {
       QUERY_INDEX,
       { version: 0, title: "", dataSourceId, dataId },
       (answer) => {
-        const own = answer.files
-          .map((encoded) => decodeIndexFile(encoded).file)
-          .find(({ sourcePublicKey, omsAddress, overlayId }) => {
-            const mine = bytesEqual(sourcePublicKey, this.context.identity.publicKey);
-            const here = omsAddress === formatAddress(oms);
-            return mine && here && this.outlet.overlay(overlayId) === undefined;
-          });
+        const own = filesOfKey(this.context, answer.files, oms).find(
+          ({ overlayId }) => this.outlet.overlay(overlayId) === undefined,
+        );
         if (own === undefined) this.#create();
         else this.#takeOver(own.overlayId);
       },
@@ -250,7 +203,7 @@ export class SourceSession extends SessionBase {
     const { oms, virtualPeers } = this.#options;
     this.startReports(answer.pamsUrl, oms, ROLES.source);
     if (virtualPeers !== undefined) askVirtualPeers(this.wishHost(), oms, answer, virtualPeers);
-    this.#registerNext();
+    this.#files.next();
   }
 
   /** Another process with this key took the overlay over: nothing at the servers is ours any more. */
@@ -264,136 +217,59 @@ export class SourceSession extends SessionBase {
     });
   }
 
-  #retry(failure: ServerFailure, action: () => void): void {
+  #retry(
+    failure: ServerFailure,
+    action: () => void,
+    giveUp: (failure: Failure) => void = (final) => this.fail(final),
+  ): void {
     if (this.#ending) return;
     if (!SessionBase.isRetryable(failure)) {
-      this.#giveUp(failure);
+      giveUp(failure);
       return;
     }
     this.note(`${failure.code} ${failure.detail}: trying again`);
     this.after("step", this.backoffMs(failure.retryAfterMs), action);
   }
 
-  /** The session fails, or if it is open, only the data source that was to be added. */
-  #giveUp(failure: Failure): void {
-    const wanted = this.#wanted[0];
-    if (!this.#isOpen || wanted?.late !== true) {
-      this.fail(failure);
-      return;
-    }
-    this.#wanted.shift();
-    const { sessionId } = this;
-    const { sourceId } = wanted.dataSource;
-    const { code, detail } = failure;
-    this.outlet.event({ kind: "dataSourceRefused", sessionId, sourceId, code, detail });
-    this.#registerNext();
-  }
-
-  /** Waits for the overlay of the other key to expire, as long as it was told to. */
-  #held(wanted: Wanted): void {
-    if (this.#ending) return;
-    const { dataSource, untilMs, late } = wanted;
-    const { sourceId, dataId } = dataSource;
-    const detail =
-      `another key holds data source id "${sourceId}" and data id "${dataId}" until its overlay ` +
-      "expires: wait, use the same key (--identity), or name another data id (--data-id)";
-    const leftMs = untilMs - LAST_TRY_MS - this.context.now.monoMs;
-    if (leftMs <= 0) {
-      this.#giveUp({ code: "NOT_OWNER", detail });
-      return;
-    }
-    if (!this.#saidHeld) {
-      this.#saidHeld = true;
-      this.note(`NOT_OWNER ${detail}; trying again for ${Math.ceil(leftMs / 1_000)} s`);
-    }
-    const delayMs = HELD_AGAIN_MS * (1 + this.context.rng.next());
-    // Others that came late do not wait for this one.
-    if (late) this.#wanted.push(this.#wanted.shift() as Wanted);
-    this.after("step", Math.min(delayMs, leftMs), () => this.#registerNext());
-  }
-
   // ------------------------------------------------------------------------------ R6
 
-  #registerNext(): void {
-    if (this.#gone.length > 0 && !this.#ending) {
-      this.#remove(this.#gone, () => this.#registerNext());
-      return;
-    }
-    const wanted = this.#wanted[0];
-    const overlayId = this.overlayId as string;
-    if (wanted === undefined) {
-      if (this.#isOpen) return;
-      this.#isOpen = true;
-      this.outlet.event({
-        kind: "sessionOpen",
-        sessionId: this.sessionId,
-        overlayId,
-        sourcePeerId: this.context.identity.peerId,
-        title: this.#options.title,
-      });
-      return;
-    }
-    if (this.#ending) return;
-    const { ixs } = this.#options;
-    const { dataSource } = wanted;
-    const retry = (failure: ServerFailure): void =>
-      this.#retry(failure, () => this.#registerNext());
-    // The version rises over all that the key ever had, removals included (R6.c).
-    this.ask(
-      ixs,
-      QUERY_INDEX,
-      { version: 0, title: "", dataSourceId: dataSource.sourceId, dataId: dataSource.dataId },
-      (answer) => {
-        let version = 0;
-        for (const encoded of answer.files) {
-          version = Math.max(version, decodeIndexFile(encoded).file.version);
-        }
-        for (const row of answer.gone) version = Math.max(version, row.version);
-        this.#register(ixs, wanted, version + 1, retry);
-      },
-      (failure) => {
-        if (failure.code === "UNKNOWN_INDEX") this.#register(ixs, wanted, 1, retry);
-        else retry(failure);
-      },
-    );
+  #filesHost(): IndexFilesHost {
+    const { sessionId } = this;
+    return {
+      context: this.context,
+      overlay: () => ({
+        overlayId: this.overlayId as string,
+        sessionEpoch: this.#sessionEpoch,
+      }),
+      isEnding: () => this.#ending,
+      askIxs: (operation, request, done, failed) =>
+        this.ask(this.#options.ixs, operation, request, done, failed),
+      sign: (bytes, done) => this.sign(bytes, done),
+      after: (delayMs, action) => this.after("step", delayMs, action),
+      backoffMs: (retryAfterMs) => this.backoffMs(retryAfterMs),
+      isRetryable: (failure) => SessionBase.isRetryable(failure),
+      retry: (failure, action, giveUp) => this.#retry(failure, action, giveUp),
+      note: (text) => this.note(text),
+      fail: (failure) => this.fail(failure),
+      opened: () => this.#opened(),
+      added: ({ sourceId }) => this.outlet.event({ kind: "dataSourceAdded", sessionId, sourceId }),
+      refused: (dataSource, failure) => this.#refused(dataSource, failure),
+    };
   }
 
-  #register(
-    ixs: Address,
-    wanted: Wanted,
-    version: number,
-    retry: (failure: ServerFailure) => void,
-  ): void {
-    const { dataSource } = wanted;
-    const overlay = {
+  #opened(): void {
+    this.outlet.event({
+      kind: "sessionOpen",
+      sessionId: this.sessionId,
       overlayId: this.overlayId as string,
-      sessionEpoch: this.#sessionEpoch,
-    };
-    const body = ownIndex(this.context, this.#options, overlay, dataSource, version);
-    this.sign(indexFileBytes(body), (signature) => {
-      this.ask(
-        ixs,
-        REGISTER_INDEX,
-        { indexFile: encodeIndexFile(body, signature) },
-        () => {
-          this.#files.push({ dataSource, version });
-          this.#wanted.shift();
-          if (wanted.late) {
-            const { sessionId } = this;
-            const { sourceId } = dataSource;
-            this.outlet.event({ kind: "dataSourceAdded", sessionId, sourceId });
-          }
-          this.#registerNext();
-        },
-        (failure) => {
-          // Somebody was faster with this version: ask again which is the newest.
-          if (failure.code === "VERSION_NOT_RISING") {
-            this.after("step", this.backoffMs(0), () => this.#registerNext());
-          } else if (failure.code === "NOT_OWNER") this.#held(wanted);
-          else retry(failure);
-        },
-      );
+      sourcePeerId: this.context.identity.peerId,
+      title: this.#options.title,
     });
+  }
+
+  #refused({ sourceId }: SessionDataSource, { code, detail }: Failure): void {
+    const { sessionId } = this;
+    this.outlet.event({ kind: "dataSourceRefused", sessionId, sourceId, code, detail });
   }
 
   // ------------------------------------------------------------------------------ R5
@@ -428,41 +304,6 @@ export class SourceSession extends SessionBase {
   }
 
   // ------------------------------------------------------------------------------ termination
-
-  #removeFiles(): void {
-    if (this.#files.length === 0) this.#removeOverlay();
-    else this.#remove(this.#files, () => this.#removeFiles());
-  }
-
-  /** Removes the first of `files` there and here, then goes on. */
-  #remove(files: RegisteredFile[], goOn: () => void): void {
-    const { dataSource, version } = files[0] as RegisteredFile;
-    const statement = {
-      version,
-      dataSourceId: dataSource.sourceId,
-      dataId: dataSource.dataId,
-    };
-    const next = (): void => {
-      files.shift();
-      goOn();
-    };
-    this.sign(removeProof(statement), (signature) => {
-      const { publicKey } = this.context.identity;
-      this.ask(
-        this.#options.ixs,
-        REMOVE_INDEX,
-        { ...statement, publicKey, signature },
-        next,
-        (failure) => {
-          // Termination has taken over what was to be removed.
-          if (this.#ending && files === this.#gone) return;
-          if (SessionBase.isRetryable(failure)) {
-            this.after("step", this.backoffMs(failure.retryAfterMs), goOn);
-          } else next();
-        },
-      );
-    });
-  }
 
   #removeOverlay(): void {
     const { overlayId } = this;

@@ -1,0 +1,239 @@
+/**
+ * The index files of a source peer's session (R6): registered one after the other, those of data
+ * sources that come later too, and removed when a data source or the session ends.
+ *
+ * Where another key holds the same data source id and data id, most often this very source before it
+ * was killed, it waits up to waitMs for that overlay to expire.
+ */
+
+import type { MonoMs, OverlayId } from "../../base/units.ts";
+import type { Fields, InputOf, MessageOf } from "../../protocol/codec.ts";
+import { encodeIndexFile, indexFileBytes } from "../../protocol/index-file.ts";
+import { QUERY_INDEX, REGISTER_INDEX, REMOVE_INDEX, removeProof } from "../../protocol/r6.ts";
+import type { Operation } from "../../protocol/signalling.ts";
+import type { PeerContext } from "../context.ts";
+import { newestVersion, ownIndex } from "./own-index.ts";
+import type { ServerFailure } from "./server-client.ts";
+import type { CreateSession, SessionDataSource } from "./session-types.ts";
+
+/** While another key holds the ids: asked again after this, up to twice as long. */
+const HELD_AGAIN_MS = 1_000;
+/** The last try comes so long before the end of waitMs, so that its answer is in time. */
+const LAST_TRY_MS = 500;
+
+export type Failure = Pick<ServerFailure, "code" | "detail">;
+
+/** What the index files need of their session. */
+export interface IndexFilesHost {
+  readonly context: PeerContext;
+  /** Where the data are. */
+  overlay(): { readonly overlayId: OverlayId; readonly sessionEpoch: number };
+  isEnding(): boolean;
+  askIxs<Q extends Fields, A extends Fields>(
+    operation: Operation<Q, A>,
+    request: InputOf<Q>,
+    done: (answer: MessageOf<A>) => void,
+    failed: (failure: ServerFailure) => void,
+  ): void;
+  sign(bytes: Uint8Array, done: (signature: Uint8Array) => void): void;
+  /** The one step that waits. */
+  after(delayMs: number, action: () => void): void;
+  backoffMs(retryAfterMs: number): number;
+  isRetryable(failure: ServerFailure): boolean;
+  /** Later again, if that is of use; else `giveUp`. */
+  retry(failure: ServerFailure, action: () => void, giveUp: (failure: Failure) => void): void;
+  note(text: string): void;
+  fail(failure: Failure): void;
+  /** All that the session began with are registered. */
+  opened(): void;
+  added(dataSource: SessionDataSource): void;
+  refused(dataSource: SessionDataSource, failure: Failure): void;
+}
+
+/** A data source whose index file is to be registered. */
+interface Wanted {
+  readonly dataSource: SessionDataSource;
+  /** Until when ids that another key holds are waited for. */
+  readonly untilMs: MonoMs;
+  /** It came when the session was open: what becomes of it is its own matter. */
+  readonly late: boolean;
+}
+
+interface RegisteredFile {
+  readonly dataSource: SessionDataSource;
+  readonly version: number;
+}
+
+export class IndexFiles {
+  readonly #host: IndexFilesHost;
+  readonly #options: CreateSession;
+  readonly #files: RegisteredFile[] = [];
+  /** To be removed before anything else is registered. */
+  readonly #gone: RegisteredFile[] = [];
+  /** In the order they came; the first is at work. */
+  readonly #wanted: Wanted[] = [];
+  #isOpen = false;
+  #saidHeld = false;
+
+  constructor(host: IndexFilesHost, options: CreateSession) {
+    this.#host = host;
+    this.#options = options;
+    for (const dataSource of options.dataSources) this.#want(dataSource, false);
+  }
+
+  /** A data source that came when the session was open. */
+  add(dataSource: SessionDataSource): void {
+    this.#want(dataSource, true);
+    this.#goOn();
+  }
+
+  /** A data source that gave its place back. */
+  remove(sourceId: string): void {
+    const at = this.#files.findIndex(({ dataSource }) => dataSource.sourceId === sourceId);
+    if (at < 0) return;
+    this.#gone.push(...this.#files.splice(at, 1));
+    this.#goOn();
+  }
+
+  /** The session ends: `done` once the IXS has none of them. */
+  removeAll(done: () => void): void {
+    this.#files.push(...this.#gone.splice(0));
+    this.#removeRest(done);
+  }
+
+  /** Removes and registers what is to be, one at a time. */
+  next(): void {
+    if (this.#host.isEnding()) return;
+    if (this.#gone.length > 0) {
+      this.#remove(this.#gone, () => this.next());
+      return;
+    }
+    const wanted = this.#wanted[0];
+    if (wanted !== undefined) {
+      this.#registerNewest(wanted);
+      return;
+    }
+    if (this.#isOpen) return;
+    this.#isOpen = true;
+    this.#host.opened();
+  }
+
+  /** Begins with what has just come, unless something is at work. */
+  #goOn(): void {
+    if (this.#wanted.length + this.#gone.length === 1 && this.#isOpen) this.next();
+  }
+
+  #want(dataSource: SessionDataSource, late: boolean): void {
+    const untilMs = this.#host.context.now.monoMs + (this.#options.waitMs ?? 0);
+    this.#wanted.push({ dataSource, untilMs, late });
+  }
+
+  /** The version rises over all that the key ever had, removals included (R6.c). */
+  #registerNewest(wanted: Wanted): void {
+    const { sourceId: dataSourceId, dataId } = wanted.dataSource;
+    this.#host.askIxs(
+      QUERY_INDEX,
+      { version: 0, title: "", dataSourceId, dataId },
+      (answer) => this.#register(wanted, newestVersion(answer) + 1),
+      (failure) => {
+        if (failure.code === "UNKNOWN_INDEX") this.#register(wanted, 1);
+        else this.#retry(failure);
+      },
+    );
+  }
+
+  #register(wanted: Wanted, version: number): void {
+    const { dataSource, late } = wanted;
+    const host = this.#host;
+    const body = ownIndex(host.context, this.#options, host.overlay(), dataSource, version);
+    host.sign(indexFileBytes(body), (signature) => {
+      host.askIxs(
+        REGISTER_INDEX,
+        { indexFile: encodeIndexFile(body, signature) },
+        () => {
+          this.#files.push({ dataSource, version });
+          this.#wanted.shift();
+          if (late) host.added(dataSource);
+          this.next();
+        },
+        (failure) => {
+          // Somebody was faster with this version: ask again which is the newest.
+          if (failure.code === "VERSION_NOT_RISING") {
+            host.after(host.backoffMs(0), () => this.next());
+          } else if (failure.code === "NOT_OWNER") this.#held(wanted);
+          else this.#retry(failure);
+        },
+      );
+    });
+  }
+
+  #retry(failure: ServerFailure): void {
+    this.#host.retry(
+      failure,
+      () => this.next(),
+      (final) => this.#giveUp(final),
+    );
+  }
+
+  /** The session fails, or if it is open, only the data source that was to be added. */
+  #giveUp(failure: Failure): void {
+    const wanted = this.#wanted[0];
+    if (!this.#isOpen || wanted?.late !== true) {
+      this.#host.fail(failure);
+      return;
+    }
+    this.#wanted.shift();
+    this.#host.refused(wanted.dataSource, failure);
+    this.next();
+  }
+
+  /** Waits for the overlay of the other key to expire, as long as it was told to. */
+  #held(wanted: Wanted): void {
+    const host = this.#host;
+    if (host.isEnding()) return;
+    const { dataSource, untilMs, late } = wanted;
+    const { sourceId, dataId } = dataSource;
+    const detail =
+      `another key holds data source id "${sourceId}" and data id "${dataId}" until its overlay ` +
+      "expires: wait, use the same key (--identity), or name another data id (--data-id)";
+    const leftMs = untilMs - LAST_TRY_MS - host.context.now.monoMs;
+    if (leftMs <= 0) {
+      this.#giveUp({ code: "NOT_OWNER", detail });
+      return;
+    }
+    if (!this.#saidHeld) {
+      this.#saidHeld = true;
+      host.note(`NOT_OWNER ${detail}; trying again for ${Math.ceil(leftMs / 1_000)} s`);
+    }
+    const delayMs = HELD_AGAIN_MS * (1 + host.context.rng.next());
+    // Others that came late do not wait for this one.
+    if (late) this.#wanted.push(this.#wanted.shift() as Wanted);
+    host.after(Math.min(delayMs, leftMs), () => this.next());
+  }
+
+  #removeRest(done: () => void): void {
+    if (this.#files.length === 0) done();
+    else this.#remove(this.#files, () => this.#removeRest(done));
+  }
+
+  /** Removes the first of `files` there and here, then goes on. */
+  #remove(files: RegisteredFile[], goOn: () => void): void {
+    const host = this.#host;
+    const { dataSource, version } = files[0] as RegisteredFile;
+    const { sourceId: dataSourceId, dataId } = dataSource;
+    const statement = { version, dataSourceId, dataId };
+    const next = (): void => {
+      files.shift();
+      goOn();
+    };
+    host.sign(removeProof(statement), (signature) => {
+      const { publicKey } = host.context.identity;
+      host.askIxs(REMOVE_INDEX, { ...statement, publicKey, signature }, next, (failure) => {
+        // Termination has taken over what was to be removed.
+        if (host.isEnding() && files === this.#gone) return;
+        if (host.isRetryable(failure)) host.after(host.backoffMs(failure.retryAfterMs), goOn);
+        else next();
+      });
+    });
+  }
+}
