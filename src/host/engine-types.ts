@@ -71,7 +71,8 @@ export interface SourceOptions extends ServerUrls {
   readonly title: string;
   /**
    * Data sources of this process; the session is found by their ids and its title. None: it is found
-   * once a data source has come over a link (acceptDataSources).
+   * once a data source has come over a link (acceptDataSources). Source id and data id together are
+   * those of one session of this engine at a time; else SOURCE_REGISTERED.
    */
   readonly dataSources: readonly DataSourceOptions[];
   readonly fragmentBytes?: number;

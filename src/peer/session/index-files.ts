@@ -14,6 +14,7 @@ import type { Operation } from "../../protocol/signalling.ts";
 import type { PeerContext } from "../context.ts";
 import { newestVersion, ownIndex } from "./own-index.ts";
 import type { ServerFailure } from "./server-client.ts";
+import { sameAddress } from "./session-base.ts";
 import type { CreateSession, SessionDataSource } from "./session-types.ts";
 
 /** While another key holds the ids: asked again after this, up to twice as long. */
@@ -79,6 +80,16 @@ export class IndexFiles {
     this.#host = host;
     this.#options = options;
     for (const dataSource of options.dataSources) this.#want(dataSource, false);
+  }
+
+  /** Whether the file of these ids at this IXS is here, or is to be. */
+  has(ixs: CreateSession["ixs"], { sourceId, dataId }: SessionDataSource): boolean {
+    return (
+      sameAddress(ixs, this.#options.ixs) &&
+      [...this.#wanted, ...this.#files].some(
+        ({ dataSource: own }) => own.sourceId === sourceId && own.dataId === dataId,
+      )
+    );
   }
 
   /** A data source that came when the session was open. */

@@ -30,6 +30,8 @@ export interface SessionOutlet {
   event(event: PeerEvent): void;
   listen(): readonly Address[];
   closed(session: SessionBase): void;
+  /** All of this peer, the asking one too. */
+  sessions(): Iterable<SessionBase>;
 }
 
 export type TimerName = "step" | "refresh" | "members" | "end" | "wish" | ReportTimer;

@@ -75,6 +75,7 @@ export class Sessions {
       event: (event: PeerEvent) => this.#outlet.event(event),
       listen: () => this.#outlet.listen(),
       closed: (session: SessionBase) => this.#closed(session),
+      sessions: () => this.#sessions.values(),
     };
     const session =
       command.kind === "createSession"

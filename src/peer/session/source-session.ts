@@ -9,7 +9,8 @@
  * it takes over the one that its index file names, in the next session epoch. Whoever still runs
  * with the tokens of before has lost the session.
  *
- * A session that fails before it is open takes back at the servers what it had made there.
+ * A session that fails before it is open takes back at the servers what it had made there. Of one
+ * peer no two sessions have data sources of the same ids: the second is refused.
  *
  * Servers that are away for a while disturb no data: everything is retried with jitter. An overlay
  * that the OMS says is gone ends the session for newcomers, not for those who are linked already.
@@ -18,6 +19,7 @@
 import type { OverlayId } from "../../base/units.ts";
 import type { MessageOf } from "../../protocol/codec.ts";
 import { ROLES } from "../../protocol/common.ts";
+import type { IndexFile } from "../../protocol/index-file.ts";
 import {
   CREATE,
   createProof,
@@ -55,9 +57,16 @@ type Owned = Pick<
   "overlayId" | "sessionEpoch" | "ownerToken" | "refreshMs" | "pamsUrl"
 >;
 
+const takenIds = ({ sourceId, dataId }: SessionDataSource): Failure => ({
+  code: "SOURCE_REGISTERED",
+  detail: `another session of this peer has data source id "${sourceId}" and data id "${dataId}"`,
+});
+
 export class SourceSession extends SessionBase {
   readonly #options: CreateSession;
   readonly #files: IndexFiles;
+  /** The overlay of before that this session goes on in, or tries to. */
+  #takesOver: OverlayId | undefined;
   #ownerToken: Uint8Array = new Uint8Array(0);
   #sessionEpoch = 0;
   #ending = false;
@@ -72,18 +81,33 @@ export class SourceSession extends SessionBase {
 
   override start(): void {
     const { dataSources, resumes } = this.#options;
-    if (resumes === true && dataSources.length > 0) this.#findOwn();
+    const taken = dataSources.find((dataSource) => this.#isTaken(dataSource));
+    if (taken !== undefined) this.fail(takenIds(taken));
+    else if (resumes === true && dataSources.length > 0) this.#findOwn();
     else this.#create();
   }
 
   /** A data source that came when the session was open. */
   add(dataSource: SessionDataSource): void {
-    this.#files.add(dataSource);
+    if (this.#isTaken(dataSource)) this.#refused(dataSource, takenIds(dataSource));
+    else this.#files.add(dataSource);
   }
 
   /** A data source that gave its place back. */
   remove(sourceId: string): void {
     this.#files.remove(sourceId);
+  }
+
+  /** Whether another session of this peer has the index file of these ids, or is to have it. */
+  #isTaken(dataSource: SessionDataSource): boolean {
+    return this.#others().some((other) => other.#files.has(this.#options.ixs, dataSource));
+  }
+
+  #others(): SourceSession[] {
+    return [...this.outlet.sessions()].filter(
+      (other): other is SourceSession =>
+        other instanceof SourceSession && other !== this && !other.#ending,
+    );
   }
 
   override observe(event: PeerEvent): void {
@@ -119,9 +143,10 @@ export class SourceSession extends SessionBase {
       QUERY_INDEX,
       { version: 0, title: "", dataSourceId, dataId },
       (answer) => {
-        const own = filesOfKey(this.context, answer.files, oms).find(
-          ({ overlayId }) => this.outlet.overlay(overlayId) === undefined,
-        );
+        const inUse = ({ overlayId }: IndexFile): boolean =>
+          this.outlet.overlay(overlayId) !== undefined ||
+          this.#others().some((other) => other.#takesOver === overlayId);
+        const own = filesOfKey(this.context, answer.files, oms).find((file) => !inUse(file));
         if (own === undefined) this.#create();
         else this.#takeOver(own.overlayId);
       },
@@ -134,6 +159,7 @@ export class SourceSession extends SessionBase {
 
   #takeOver(overlayId: OverlayId): void {
     const { oms } = this.#options;
+    this.#takesOver = overlayId;
     const failed = (failure: ServerFailure): void => {
       // It expired, or this OMS does not know it or the operation: then a new one it is.
       if (NOT_THERE.has(failure.code)) this.#create();

@@ -48,9 +48,12 @@ export function scene(options: Parameters<typeof startServers>[1] = {}): Scene {
   return { world, servers: startServers(world, options) };
 }
 
+/** A node of its own creates a session, or `at` does. */
 export function createSession(
   world: World,
   more: {
+    readonly at?: Node;
+    readonly sessionId?: number;
     readonly sources?: readonly string[];
     readonly waitPeers?: number;
     readonly waitMs?: number;
@@ -58,11 +61,11 @@ export function createSession(
     readonly resumes?: boolean;
   } = {},
 ): Node {
-  const node = world.node(more.keys === undefined ? {} : { keys: more.keys });
+  const node = more.at ?? world.node(more.keys === undefined ? {} : { keys: more.keys });
   node.command({ kind: "setListen", addresses: [node.address] });
   node.command({
     kind: "createSession",
-    sessionId: 1,
+    sessionId: more.sessionId ?? 1,
     oms: OMS,
     ixs: IXS,
     title: "weather",

@@ -2,7 +2,6 @@
 
 import { describe, expect, it } from "vitest";
 import { type MsgpackValue, readMsgpack } from "../../support/msgpack-reader.ts";
-import { IXS, OMS } from "../server-node.ts";
 import { createSession, opened, type Said, said, scene, TYPES } from "./scene.ts";
 
 describe("a source peer's session", () => {
@@ -225,27 +224,10 @@ describe("a source peer's session", () => {
 
   it("registers above the version that a removed session had", () => {
     const { world, servers } = scene();
+    const source = world.node();
     for (let turn = 0; turn < 3; turn++) {
-      const source = turn === 0 ? createSession(world) : world.nodes[0];
-      if (source === undefined) throw new Error("no node");
-      if (turn > 0) {
-        source.events.length = 0;
-        source.command({
-          kind: "createSession",
-          sessionId: 1,
-          oms: OMS,
-          ixs: IXS,
-          title: "weather",
-          dataSources: [{ sourceId: "s", dataId: "default", contentType: "", description: "" }],
-          fragmentBytes: 4096,
-          integrity: "checksum",
-          delivery: "complete",
-          substreams: 8,
-          maxLagMs: 1_000,
-          waitPeers: 1,
-          node: {},
-        });
-      }
+      source.events.length = 0;
+      createSession(world, { at: source });
       world.run(() => source.has("sessionOpen"));
       source.command({ kind: "leaveSession", sessionId: 1 });
       world.run(() => source.has("sessionClosed"), 10_000);
@@ -255,6 +237,56 @@ describe("a source peer's session", () => {
       .map((e) => e.version as number);
     expect(versions.length).toBe(3);
     for (let i = 1; i < 3; i++) expect(versions[i]).toBeGreaterThan(versions[i - 1] ?? 0);
+  });
+
+  it.each([false, true])(
+    "of two sessions with equal ids at once the second is refused, the first goes on (resumes: %s)",
+    (resumes) => {
+      const { world, servers } = scene({ refreshMs: 6_000 });
+      const killed = createSession(world, { sources: ["own", "s"] });
+      opened(world, killed, []);
+      killed.crash();
+      const node = createSession(world, { keys: killed.keys, resumes });
+      createSession(world, { at: node, sessionId: 2, sources: ["own", "s"], resumes });
+      createSession(world, { at: node, sessionId: 3, sources: ["own"], resumes });
+      world.run(() => node.eventsOf("sessionOpen").length === 2, 10_000);
+      world.advance(30_000);
+      expect(node.eventsOf("sessionFailed")).toEqual([
+        {
+          kind: "sessionFailed",
+          sessionId: 2,
+          code: "SOURCE_REGISTERED",
+          detail: 'another session of this peer has data source id "s" and data id "default"',
+        },
+      ]);
+      expect(node.eventsOf("sessionClosed").map(({ sessionId }) => sessionId)).toEqual([2]);
+      expect(node.machine.overlays.size).toBe(2);
+      const stand = servers.ixs.snapshot<{ indexFiles: number }>().indexFiles;
+      expect(stand).toBe(2);
+      const ended = servers.oms.events.filter(({ type }) => type === "overlayEnded");
+      expect(ended.map(({ overlayId }) => overlayId)).toEqual(resumes ? [] : [killed.overlayId]);
+      // The ids are free once the first has ended.
+      node.command({ kind: "leaveSession", sessionId: 1 });
+      createSession(world, { at: node, sessionId: 4, resumes });
+      world.run(() => node.eventsOf("sessionOpen").length === 3, 10_000);
+      expect(node.eventsOf("sessionFailed").length).toBe(1);
+    },
+  );
+
+  it("a data source that comes to an open session with the ids of another session is refused", () => {
+    const { world, servers } = scene();
+    const source = createSession(world);
+    createSession(world, { at: source, sessionId: 2, sources: ["t"] });
+    world.run(() => source.eventsOf("sessionOpen").length === 2, 10_000);
+    const dataSource = { sourceId: "t", dataId: "default", contentType: "", description: "" };
+    const add = { kind: "addDataSource", sessionId: 1 } as const;
+    source.command({ ...add, dataSource });
+    source.command({ ...add, dataSource: { ...dataSource, dataId: "other" } });
+    world.run(() => source.has("dataSourceAdded"), 10_000);
+    expect(source.eventsOf("dataSourceRefused")).toMatchObject([
+      { sessionId: 1, sourceId: "t", code: "SOURCE_REGISTERED" },
+    ]);
+    expect(servers.ixs.events.filter(({ type }) => type === "indexStands").length).toBe(3);
   });
 
   it("a data source that is taken back is gone at the IXS, and may come again; termination takes the rest", () => {
