@@ -289,6 +289,22 @@ describe("a source peer's session", () => {
     expect(servers.ixs.events.filter(({ type }) => type === "indexStands").length).toBe(3);
   });
 
+  it("finds its overlay though many others have its title", () => {
+    const { world, servers } = scene();
+    const others = createSession(world, {
+      sources: Array.from({ length: 16 }, (_, i) => `other ${i}`),
+    });
+    opened(world, others, []);
+    const killed = createSession(world);
+    opened(world, killed);
+    expect(servers.ixs.snapshot<{ indexFiles: number }>().indexFiles).toBe(17);
+    killed.crash();
+    const again = createSession(world, { keys: killed.keys, resumes: true });
+    opened(world, again);
+    expect(again.overlayId).toBe(killed.overlayId);
+    expect(again.overlay.settings.sessionEpoch).toBe(2);
+  });
+
   it("a data source that is taken back is gone at the IXS, and may come again; termination takes the rest", () => {
     const { world, servers } = scene();
     const source = createSession(world);
