@@ -57,6 +57,7 @@ export interface Scene {
 export async function scene(
   options: Partial<AcceptSourcesOptions> = {},
   windowBytes = 8 << 20,
+  waitMs = 0,
 ): Promise<Scene> {
   const title = newTitle();
   const engine: Engine = later(await createEngine({ memoryMiB: 32 }));
@@ -64,6 +65,7 @@ export async function scene(
     server,
     title,
     dataSources: [],
+    waitMs,
     node: { windowBytes },
   });
   const intake = await source.acceptDataSources({

@@ -1,9 +1,9 @@
 /** What data sources say and are told on the wire (R11). */
 
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { createEngine } from "../../../src/index.ts";
 import { datumFrame, R11 } from "../../support/raw-data-source.ts";
-import { data, later, query, raw, scene, server, text, useServers } from "./scene.ts";
+import { data, later, newTitle, query, raw, scene, server, text, useServers } from "./scene.ts";
 
 useServers();
 
@@ -217,6 +217,35 @@ describe("on the wire", () => {
     expect(await intake.finished).toBe("last");
     await source.end();
     expect((await got).length).toBe(2);
+  });
+
+  it("the session ends with its last data source also when another that was awaited is refused", async () => {
+    // Another key has the ids of "b": they are waited for a second.
+    const holder = later(await createEngine({ memoryMiB: 32 }));
+    await holder.createSource({
+      server,
+      title: newTitle(),
+      dataSources: [{ sourceId: "b", dataId: "readings" }],
+    });
+    const { source, intake, tcp } = await scene({}, 8 << 20, 1_500);
+    const said: string[] = [];
+    source.on("note", (text) => said.push(text.split(" ")[0] ?? ""));
+    intake.on("source", ({ sourceId, state }) => said.push(`${sourceId} ${state}`));
+    intake.on("refused", ({ code }) => said.push(`refused ${code}`));
+    const [a, b] = [await raw(tcp), await raw(tcp)];
+    a.register("a");
+    await a.next(R11.REGISTERED);
+    b.register("b");
+    await vi.waitFor(() => expect(said.at(-1)).toBe("NOT_OWNER"));
+    a.message(R11.TERMINATE, [0, 0]);
+    expect(await b.refusal()).toBe("NOT_OWNER");
+    expect(await intake.finished).toBe("last");
+    expect(said.filter((one) => !/ (up|down)$/.test(one))).toEqual([
+      "a registered",
+      "NOT_OWNER",
+      "a ended",
+      "refused NOT_OWNER",
+    ]);
   });
 
   it("P3.1 (negative): where the owner ends the session no data source does", async () => {
