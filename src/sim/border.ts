@@ -1,9 +1,9 @@
 /**
  * What nodes, links and the network are to each other, and what the harness tells its checkers.
  *
- * A `LinkEnd` is one end of a link, as a socket sees it. Two models stand behind it: `FrameEnd`
- * carries whole frames by reference and shares out the capacity of nodes (thousands of peers); the
- * one of the small swarms cuts bytes anywhere, as TCP does.
+ * A `LinkEnd` is one end of a link, as a socket sees it (socket-end.ts). There are two models of it:
+ * `FrameEnd` carries whole frames by reference and shares out the capacity of nodes (thousands of
+ * peers); the one of the small swarms cuts bytes anywhere, as TCP does.
  *
  * An observer sees everything that crosses the border of a machine and changes nothing. Bytes and
  * ranges are valid during the call only.

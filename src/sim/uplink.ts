@@ -4,6 +4,7 @@ import { FRAME_BYTES_MAX } from "../base/limits.ts";
 import type { MemoryOffset } from "../base/units.ts";
 import type { EngineMemory } from "../kernel/engine-memory.ts";
 import type { NodePort } from "./border.ts";
+import type { InTransit } from "./socket-end.ts";
 
 /** Control frames of one turn. */
 export const CONTROL_TURN_BYTES = 64 * 1024;
@@ -15,12 +16,8 @@ export interface Frame {
   readonly bytes: number;
 }
 
-export interface Burst {
+export interface Burst extends InTransit {
   readonly frames: readonly Frame[];
-  readonly bytes: number;
-  readonly atMs: number;
-  /** The sender closed after this. */
-  readonly last: boolean;
 }
 
 /** What all ends of one run share. */

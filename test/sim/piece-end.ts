@@ -13,24 +13,13 @@
  * transmit and compared then.
  */
 
-import type { ErrorCode } from "../../src/base/errors.ts";
-import type { Address, LinkId } from "../../src/base/machine.ts";
-import type {
-  EndFactory,
-  EndOptions,
-  LinkEnd,
-  LinkMode,
-  NodePort,
-  PathQuality,
-} from "../../src/sim/border.ts";
-
+import type { EndFactory } from "../../src/sim/border.ts";
+import { type InTransit, SocketEnd } from "../../src/sim/socket-end.ts";
 import { between, chance } from "../../src/sim/world.ts";
 import { FrameReader } from "../../src/transport/frame-reader.ts";
 
 /** One departure: bounded, so that links that share an uplink take turns. */
 const BURST_BYTES = 32 * 1024;
-/** A close that can't send what is queued ends as a reset after this. */
-const CLOSE_TIMEOUT_MS = 30_000;
 /** A reader without memory tries again after this. */
 const STARVED_RETRY_MS = 5;
 
@@ -42,98 +31,30 @@ interface Queued {
   taken: number;
 }
 
-interface Burst {
+interface Burst extends InTransit {
   readonly parts: readonly Uint8Array[];
-  readonly bytes: number;
-  readonly atMs: number;
-  /** The sender closed after this. */
-  readonly last: boolean;
 }
 
-type State = "opening" | "open" | "closing" | "closed";
-
-export class PieceEnd implements LinkEnd {
-  readonly node: NodePort;
-  readonly linkId: LinkId;
-  readonly mode: LinkMode;
-  readonly path: PathQuality;
-  readonly remote: Address;
-  readonly outbound: boolean;
-  readonly upSinceMs: number;
-  other: PieceEnd | undefined;
-  /** Nothing passes either way any more and nobody is told. */
-  silent = false;
-  /** What this end sends is held back until then. */
-  stalledUntilMs = 0;
-  #state: State = "opening";
-  readonly #generation: number;
+export class PieceEnd extends SocketEnd<Burst> {
+  declare other: PieceEnd | undefined;
   #queue: Queued[] = [];
   #queueHead = 0;
-  #queuedBytes = 0;
-  #transmittedBytes = 0;
-  #sentBytes = 0;
-  #sentReported = 0;
   #sentScheduled = false;
-  #inFlightBytes = 0;
   #departureFreeMs = 0;
-  #lastArrivalMs = 0;
-  #inTransit: Burst[] = [];
-  #inTransitHead = 0;
-  #dirty = false;
   #pumpScheduled = false;
   #inbox: Uint8Array[] = [];
   #inboxHead = 0;
   #inboxAt = 0;
-  #finReceived = false;
   #reading = false;
   #retryScheduled = false;
   #reader: FrameReader | undefined;
   readonly #messageRange = new Uint32Array(2);
 
-  constructor(node: NodePort, linkId: LinkId, options: EndOptions) {
-    this.node = node;
-    this.linkId = linkId;
-    this.mode = options.mode;
-    this.path = options.path;
-    this.remote = options.remote;
-    this.outbound = options.outbound;
-    this.upSinceMs = node.world.nowMs;
-    this.#generation = node.generation;
-  }
-
-  get accepts(): boolean {
-    return this.#state === "opening" || this.#state === "open";
-  }
-  get isOpen(): boolean {
-    return this.#state === "open";
-  }
-  /** Bytes transmitted and not yet taken by the network. */
-  get queuedBytes(): number {
-    return this.#queuedBytes;
-  }
-  /** Whether this end belongs to the process that runs on its node now. */
-  get current(): boolean {
-    return this.node.generation === this.#generation;
-  }
-
-  /** The link is up; the machine is told. `notBeforeMs`: nothing of it may arrive earlier. */
-  up(notBeforeMs: number): void {
-    if (this.#state !== "opening" || !this.current) return;
-    this.#state = "open";
-    this.#lastArrivalMs = Math.max(this.#lastArrivalMs, notBeforeMs);
+  protected override opened(): void {
+    if (this.mode !== "stream") return;
     const arena = this.node.body?.arena;
-    if (this.mode === "stream") {
-      if (arena === undefined) throw new Error(`${this.node.name} has no arena for a stream link`);
-      this.#reader = new FrameReader(arena.bytes, arena.open());
-    }
-    this.node.network.observers.linkUp(this.node, this);
-    this.node.input({
-      kind: "linkUp",
-      linkId: this.linkId,
-      direction: this.outbound ? "outbound" : "inbound",
-      remote: this.remote,
-    });
-    this.flush();
+    if (arena === undefined) throw new Error(`${this.node.name} has no arena for a stream link`);
+    this.#reader = new FrameReader(arena.bytes, arena.open());
   }
 
   transmit(bytes: Uint8Array): void {
@@ -141,69 +62,19 @@ export class PieceEnd implements LinkEnd {
     const copy = Buffer.allocUnsafe(bytes.length);
     copy.set(bytes);
     this.#queue.push({ copy, view: bytes, taken: 0 });
-    this.#queuedBytes += bytes.length;
-    this.#transmittedBytes += bytes.length;
-    if (!this.#dirty) {
-      this.#dirty = true;
-      this.node.markDirty(this);
-    }
-  }
-
-  /** Close by this end's machine. */
-  close(abort: boolean): void {
-    if (this.#state === "closed" || this.#state === "closing") return;
-    if (abort || this.#state === "opening") {
-      this.#dropQueue();
-      const other = this.other;
-      if (other !== undefined && !this.silent) this.#resetOther(other);
-      this.#down("LINK_CLOSED", "closed by this end");
-      return;
-    }
-    this.#state = "closing";
-    this.#inbox = [];
-    if (!this.#dirty) {
-      this.#dirty = true;
-      this.node.markDirty(this);
-    }
-    this.node.world.after(CLOSE_TIMEOUT_MS, () => {
-      if (this.#state !== "closing") return;
-      this.#dropQueue();
-      if (this.other !== undefined && !this.silent) this.#resetOther(this.other);
-      this.#down("LINK_CLOSED", "closed by this end, not all was sent");
-    });
-  }
-
-  /** The link breaks: this end is told with `code`. What it had queued is lost. */
-  break(code: ErrorCode, detail: string): void {
-    if (this.#state === "closed") return;
-    this.#dropQueue();
-    this.#down(code, detail);
-  }
-
-  /** The process of this end is gone. */
-  vanish(silent: boolean): void {
-    if (this.#state === "closed") return;
-    this.#state = "closed";
-    this.#dropQueue();
-    this.#reader?.close();
-    this.node.network.observers.linkDown(this.node, this);
-    const other = this.other;
-    if (other === undefined) return;
-    if (silent) {
-      this.silent = true;
-      other.silent = true;
-      this.node.network.timeOutSilent(other);
-    } else if (!this.silent) this.#resetOther(other);
+    this.queuedBytes += bytes.length;
+    this.markDirty();
   }
 
   /** Sends what the window has room for. */
   flush(): void {
-    this.#dirty = false;
-    if (this.#state === "opening" || this.#state === "closed" || !this.current) return;
-    while (this.#queuedBytes > 0 && this.#inFlightBytes < this.path.windowBytes) this.#depart();
-    if (this.#state === "closing" && this.#queuedBytes === 0) {
-      this.#send({ parts: [], bytes: 0, atMs: this.#arrivalMs(), last: true });
-      this.#down("LINK_CLOSED", "closed by this end");
+    this.dirty = false;
+    if (this.state === "opening" || this.state === "closed" || !this.current) return;
+    while (this.queuedBytes > 0 && this.inFlightBytes < this.path.windowBytes) this.#depart();
+    if (this.state === "closing" && this.queuedBytes === 0) {
+      const departedMs = Math.max(this.#departureFreeMs, this.node.world.nowMs);
+      this.send({ parts: [], bytes: 0, atMs: this.arrivalMs(departedMs), last: true });
+      this.down("LINK_CLOSED", "closed by this end");
     }
   }
 
@@ -211,9 +82,9 @@ export class PieceEnd implements LinkEnd {
   read(): void {
     if (this.#reading) return;
     this.#reading = true;
-    while (this.#state === "open" && !this.node.paused && this.current) {
+    while (this.state === "open" && !this.node.paused && this.current) {
       if (this.#inboxHead === this.#inbox.length) {
-        if (this.#finReceived) this.break("LINK_CLOSED", "closed by the other end");
+        if (this.finReceived) this.break("LINK_CLOSED", "closed by the other end");
         break;
       }
       if (!(this.mode === "stream" ? this.#readPiece() : this.#readMessage())) break;
@@ -229,7 +100,7 @@ export class PieceEnd implements LinkEnd {
   #depart(): void {
     const parts: Uint8Array[] = [];
     let bytes = 0;
-    const room = Math.min(BURST_BYTES, this.path.windowBytes - this.#inFlightBytes);
+    const room = Math.min(BURST_BYTES, this.path.windowBytes - this.inFlightBytes);
     while (bytes < room && this.#queueHead < this.#queue.length) {
       const item = this.#queue[this.#queueHead] as Queued;
       const rest = item.copy.length - item.taken;
@@ -246,16 +117,16 @@ export class PieceEnd implements LinkEnd {
       this.#queue.splice(0, this.#queueHead);
       this.#queueHead = 0;
     }
-    this.#queuedBytes -= bytes;
-    this.#inFlightBytes += bytes;
-    this.#sentBytes += bytes;
-    this.#reportSent();
+    this.queuedBytes -= bytes;
+    this.inFlightBytes += bytes;
+    this.sentBytes += bytes;
+    this.#reportSoon();
     const { node, path } = this;
     const startMs = Math.max(node.world.nowMs, this.#departureFreeMs, node.uplinkFreeMs);
     this.#departureFreeMs = startMs + bytes / path.bytesPerMs;
     node.uplinkFreeMs = startMs + bytes / node.uplinkBytesPerMs;
     const departedMs = Math.max(this.#departureFreeMs, node.uplinkFreeMs);
-    this.#send({ parts, bytes, atMs: this.#arrivalMs(departedMs), last: false });
+    this.send({ parts, bytes, atMs: this.arrivalMs(departedMs), last: false });
   }
 
   #compare(item: Queued): void {
@@ -267,61 +138,9 @@ export class PieceEnd implements LinkEnd {
     }
   }
 
-  #arrivalMs(departedMs = this.#departureFreeMs): number {
-    const { latencyMs, jitterMs } = this.path;
-    const jitter = jitterMs === 0 ? 0 : jitterMs * this.node.network.pathRng.next();
-    const nowMs = this.node.world.nowMs;
-    const atMs = Math.max(departedMs, nowMs) + latencyMs + jitter;
-    this.#lastArrivalMs = Math.max(this.#lastArrivalMs, atMs);
-    return this.#lastArrivalMs;
-  }
-
-  #send(burst: Burst): void {
-    this.#inTransit.push(burst);
-    this.node.world.at(burst.atMs, () => this.#arrive());
-  }
-
-  /** The burst at the head of the way reaches the other end, unless something holds it. */
-  #arrive(): void {
-    const other = this.other;
-    if (other === undefined) return;
-    if (this.silent) {
-      // A host that came back knows nothing of this link and says so.
-      if (!other.current && other.node.alive) this.break("LINK_RESET", "reset by the host");
-      return;
-    }
-    const world = this.node.world;
-    const heldUntilMs = Math.max(
-      this.stalledUntilMs,
-      this.node.network.blockedUntilMs(this.node, other.node),
-    );
-    if (heldUntilMs > world.nowMs) {
-      world.at(heldUntilMs, () => this.#arrive());
-      return;
-    }
-    const burst = this.#inTransit[this.#inTransitHead++] as Burst;
-    if (this.#inTransitHead === this.#inTransit.length || this.#inTransitHead > 256) {
-      this.#inTransit.splice(0, this.#inTransitHead);
-      this.#inTransitHead = 0;
-    }
-    other.#accept(burst);
-  }
-
-  #accept(burst: Burst): void {
-    if (this.#state === "closed" || this.#state === "closing") {
-      this.#acknowledge(burst.bytes);
-      // Nobody is there any more: a host answers with a reset.
-      const sender = this.other;
-      const node = this.node;
-      if (!this.current && node.alive && !burst.last && sender !== undefined) {
-        node.world.after(this.path.latencyMs, () =>
-          sender.break("LINK_RESET", "reset by the host"),
-        );
-      }
-      return;
-    }
+  protected override receive(burst: Burst): void {
     for (const part of burst.parts) this.#inbox.push(part);
-    if (burst.last) this.#finReceived = true;
+    if (burst.last) this.finReceived = true;
     this.read();
   }
 
@@ -353,10 +172,10 @@ export class PieceEnd implements LinkEnd {
         this.#inboxAt = 0;
       }
     }
-    this.#acknowledge(bytes);
+    this.acknowledge(bytes);
     const failure = reader.received(bytes, this.#onFrames);
-    if (failure !== undefined && this.#state === "open") {
-      if (this.other !== undefined && !this.silent) this.#resetOther(this.other);
+    if (failure !== undefined && this.state === "open") {
+      this.resetOther();
       this.break(failure, "refused by the frame reader");
     }
     return true;
@@ -364,7 +183,7 @@ export class PieceEnd implements LinkEnd {
 
   #readMessage(): boolean {
     const message = this.#inbox[this.#inboxHead++] as Uint8Array;
-    this.#acknowledge(message.length);
+    this.acknowledge(message.length);
     this.#messageRange[0] = 0;
     this.#messageRange[1] = message.length;
     this.#onFrames(message, this.#messageRange, 1);
@@ -386,12 +205,12 @@ export class PieceEnd implements LinkEnd {
     });
   }
 
-  /** `bytes` left this end's inbox: the sender's window opens, a latency later. */
-  #acknowledge(bytes: number): void {
+  /** The sender hears of it a latency later. */
+  protected override acknowledge(bytes: number): void {
     const sender = this.other;
     if (sender === undefined) return;
-    sender.#inFlightBytes -= bytes;
-    if (sender.#queuedBytes === 0 || sender.#pumpScheduled) return;
+    sender.inFlightBytes -= bytes;
+    if (sender.queuedBytes === 0 || sender.#pumpScheduled) return;
     sender.#pumpScheduled = true;
     this.node.world.after(this.path.latencyMs, () => {
       sender.#pumpScheduled = false;
@@ -399,46 +218,31 @@ export class PieceEnd implements LinkEnd {
     });
   }
 
-  #reportSent(): void {
+  #reportSoon(): void {
     if (this.#sentScheduled) return;
     this.#sentScheduled = true;
     const { node } = this;
     node.world.after(between(node.network.pathRng, 0, 0.2), () => {
       this.#sentScheduled = false;
-      if (!this.current || this.#state === "closed" || this.#sentReported === this.#sentBytes)
-        return;
-      this.#sentReported = this.#sentBytes;
-      node.input({ kind: "sent", linkId: this.linkId, totalBytes: this.#sentBytes });
+      this.reportSent();
     });
   }
 
-  #resetOther(other: PieceEnd): void {
-    this.node.world.after(this.path.latencyMs, () => {
-      if (!other.silent) other.break("LINK_RESET", "reset by the other end");
-    });
-  }
-
-  #dropQueue(): void {
+  protected override dropQueue(): void {
     this.#queue = [];
     this.#queueHead = 0;
-    this.#queuedBytes = 0;
+    this.queuedBytes = 0;
   }
 
-  /** Ends this end; its machine is told in an event of its own. */
-  #down(code: ErrorCode, detail: string): void {
-    const { node, linkId } = this;
-    this.#state = "closed";
+  protected override dropInbox(): void {
     this.#inbox = [];
     this.#inboxHead = 0;
     this.#inboxAt = 0;
+  }
+
+  protected override discard(): void {
+    this.dropInbox();
     this.#reader?.close();
-    if (!this.current) return;
-    node.network.observers.linkDown(node, this);
-    node.world.after(0, () => {
-      if (!this.current) return;
-      node.ends.delete(linkId);
-      node.input({ kind: "linkDown", linkId, code, detail });
-    });
   }
 }
 
