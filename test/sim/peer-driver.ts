@@ -4,17 +4,16 @@
  */
 
 import { createHash } from "node:crypto";
-import { LINK_QUEUE_BYTES_MAX } from "../../src/base/limits.ts";
 import { type Rng, seededEntropy } from "../../src/base/rng.ts";
 import { toHex } from "../../src/base/units.ts";
 import { EngineMemory } from "../../src/kernel/engine-memory.ts";
 import { createJsKernel } from "../../src/kernel/js-kernel.ts";
 import type { PeerCommand, PeerEvent } from "../../src/peer/commands.ts";
-import type { PeerIdentity } from "../../src/peer/context.ts";
 import { PeerMachine } from "../../src/peer/peer.ts";
 import { NODE_DEFAULTS, type OverlaySettings } from "../../src/peer/settings.ts";
 import type { Body } from "../../src/sim/border.ts";
 import { Consumer } from "../../src/sim/consumer.ts";
+import { identityOf, inspectionOf, tellSwarm } from "../../src/sim/peer-member.ts";
 import type { Beliefs, Driver, Inspection } from "../../src/sim/swarm.ts";
 import { JobRunner, nodeKeys } from "./jobs.ts";
 import { Producer } from "./producer.ts";
@@ -54,7 +53,7 @@ export class PeerDriver implements Driver {
     this.#setup = setup;
     const { swarm, member, options } = setup;
     const { publicKey } = nodeKeys(options.signatures, options.seed, member.name);
-    this.peerId = identityOf(publicKey).peerId;
+    this.peerId = identityOf(publicKey, sha256).peerId;
     this.#overlayId = overlayIdOf(setup.options.seed);
     this.#rng = setup.world.rng(`driver ${member.name}`);
     this.#consumer = new Consumer(swarm, member, this.#overlayId);
@@ -79,7 +78,7 @@ export class PeerDriver implements Driver {
     const keys = nodeKeys(options.signatures, options.seed, member.name);
     this.machine = new PeerMachine({
       memory,
-      identity: identityOf(keys.publicKey),
+      identity: identityOf(keys.publicKey, sha256),
       rng: world.rng(`rng ${label}`),
       entropy: seededEntropy(world.rng(`entropy ${label}`)),
       sha256,
@@ -131,31 +130,8 @@ export class PeerDriver implements Driver {
     const { swarm, member, world } = this.#setup;
     const told = event as PeerEvent;
     switch (told.kind) {
-      case "readable":
-        this.#consumer.wake(0);
-        return;
       case "writable":
         this.#producer?.writable();
-        return;
-      case "started":
-        swarm.memberStarted(member, told.index);
-        return;
-      case "gap":
-        swarm.gap(member, {
-          kind: told.gap.kind,
-          sourceId: told.gap.kind === "data" ? told.gap.sourceId : undefined,
-          from: told.gap.from,
-          to: told.gap.to,
-        });
-        return;
-      case "ended":
-        swarm.memberEnded(member);
-        return;
-      case "left":
-        this.#consumer.stop();
-        return;
-      case "failed":
-        world.violate("session", `${member.name} fails: ${told.code} ${told.detail}`);
         return;
       case "neighbour":
         world.log?.(
@@ -174,6 +150,8 @@ export class PeerDriver implements Driver {
         );
         this.#wish(AGAIN_MS);
         return;
+      default:
+        tellSwarm(swarm, member, this.#consumer, told);
     }
   }
 
@@ -213,18 +191,7 @@ export class PeerDriver implements Driver {
 
   inspect(): Inspection | undefined {
     const overlay = this.machine?.overlays.get(this.#overlayId);
-    if (overlay === undefined) return undefined;
-    const { window } = overlay;
-    return {
-      held: (index) => window.holds(index),
-      start: window.start,
-      limit: window.limit,
-      heldCount: window.heldCount,
-      heldBytes: window.heldBytes,
-      windowFragments: window.windowFragments,
-      windowBytes: window.windowBytes,
-      linkQueueBytesMax: LINK_QUEUE_BYTES_MAX,
-    };
+    return overlay === undefined ? undefined : inspectionOf(overlay);
   }
 
   leave(): void {
@@ -245,7 +212,7 @@ export class PeerDriver implements Driver {
       delivery: options.delivery,
       substreams: options.substreams,
       maxLagMs: 10_000,
-      sourcePeerId: identityOf(source).peerId,
+      sourcePeerId: identityOf(source, sha256).peerId,
       windowBytes: options.windowBytes,
       windowFragments: options.windowFragments,
     };
@@ -311,9 +278,4 @@ export class PeerDriver implements Driver {
     const { members } = this.#setup.swarm;
     return members.find(({ driver }) => (driver as PeerDriver).peerId === peerId)?.name ?? peerId;
   }
-}
-
-function identityOf(publicKey: Uint8Array): PeerIdentity {
-  const peerIdBytes = sha256(publicKey);
-  return { peerId: toHex(peerIdBytes), peerIdBytes, publicKey };
 }

@@ -3,16 +3,15 @@
  * process dies, what its machine held is given back as if it had left in silence.
  */
 
-import { LINK_QUEUE_BYTES_MAX } from "../../base/limits.ts";
 import type { Input } from "../../base/machine.ts";
 import { type Rng, seededEntropy } from "../../base/rng.ts";
-import { toHex } from "../../base/units.ts";
 import type { PeerCommand, PeerEvent } from "../../peer/commands.ts";
 import type { PeerCounters, PeerIdentity } from "../../peer/context.ts";
 import { PeerMachine } from "../../peer/peer.ts";
 import { NODE_DEFAULTS, type OverlaySettings } from "../../peer/settings.ts";
 import type { Body } from "../border.ts";
 import { Consumer } from "../consumer.ts";
+import { identityOf, inspectionOf, tellSwarm } from "../peer-member.ts";
 import type { Driver, Inspection, Member, Swarm } from "../swarm.ts";
 import type { World } from "../world.ts";
 import type { LargeOptions } from "./options.ts";
@@ -40,10 +39,11 @@ export interface LargeSetup {
   readonly buried: (counters: PeerCounters) => void;
 }
 
-export function identityOf(setup: { seed: number; sha256: Sha256 }, name: string): PeerIdentity {
-  const publicKey = setup.sha256(new TextEncoder().encode(`key ${setup.seed} ${name}`));
-  const peerIdBytes = setup.sha256(publicKey);
-  return { peerId: toHex(peerIdBytes), peerIdBytes, publicKey };
+export function identityOfMember(
+  { seed, sha256 }: { seed: number; sha256: Sha256 },
+  name: string,
+): PeerIdentity {
+  return identityOf(sha256(new TextEncoder().encode(`key ${seed} ${name}`)), sha256);
 }
 
 export class LargeDriver implements Driver {
@@ -63,7 +63,7 @@ export class LargeDriver implements Driver {
     this.#member = member;
     this.#fanOut = fanOut;
     const { seed } = setup.options;
-    this.identity = identityOf({ seed, sha256: setup.sha256 }, member.name);
+    this.identity = identityOfMember({ seed, sha256: setup.sha256 }, member.name);
     this.#rng = setup.world.rng(`driver ${member.name}`);
     this.#consumer = new Consumer(setup.swarm, member, setup.overlayId);
   }
@@ -118,31 +118,8 @@ export class LargeDriver implements Driver {
     const member = this.#member;
     const told = event as PeerEvent;
     switch (told.kind) {
-      case "readable":
-        this.#consumer.wake(0);
-        return;
       case "writable":
         stream.writable();
-        return;
-      case "started":
-        swarm.memberStarted(member, told.index);
-        return;
-      case "gap":
-        swarm.gap(member, {
-          kind: told.gap.kind,
-          sourceId: told.gap.kind === "data" ? told.gap.sourceId : undefined,
-          from: told.gap.from,
-          to: told.gap.to,
-        });
-        return;
-      case "ended":
-        swarm.memberEnded(member);
-        return;
-      case "left":
-        this.#consumer.stop();
-        return;
-      case "failed":
-        world.violate("session", `${member.name} fails: ${told.code} ${told.detail}`);
         return;
       case "neighbour": {
         if (told.state === "lagging") {
@@ -162,6 +139,8 @@ export class LargeDriver implements Driver {
       case "linkFailed":
         this.#wish(AGAIN_MS);
         return;
+      default:
+        tellSwarm(swarm, member, this.#consumer, told);
     }
   }
 
@@ -193,18 +172,8 @@ export class LargeDriver implements Driver {
   }
 
   inspect(): Inspection | undefined {
-    const window = this.machine?.overlays.get(this.#setup.overlayId)?.window;
-    if (window === undefined) return undefined;
-    return {
-      held: (index) => window.holds(index),
-      start: window.start,
-      limit: window.limit,
-      heldCount: window.heldCount,
-      heldBytes: window.heldBytes,
-      windowFragments: window.windowFragments,
-      windowBytes: window.windowBytes,
-      linkQueueBytesMax: LINK_QUEUE_BYTES_MAX,
-    };
+    const overlay = this.machine?.overlays.get(this.#setup.overlayId);
+    return overlay === undefined ? undefined : inspectionOf(overlay);
   }
 
   leave(): void {
@@ -225,7 +194,7 @@ export class LargeDriver implements Driver {
       delivery: options.delivery,
       substreams: options.substreams,
       maxLagMs: options.maxLagMs,
-      sourcePeerId: identityOf({ seed: options.seed, sha256 }, "source").peerId,
+      sourcePeerId: identityOfMember({ seed: options.seed, sha256 }, "source").peerId,
       windowBytes: options.windowBytes,
       windowFragments: options.windowFragments,
     };

@@ -14,7 +14,7 @@ import { type Member, Swarm } from "../swarm.ts";
 import { between, chance, World } from "../world.ts";
 import { Churn } from "./churn.ts";
 import { Deliverable } from "./deliverable.ts";
-import { identityOf, LargeDriver, type LargeSetup } from "./driver.ts";
+import { identityOfMember, LargeDriver, type LargeSetup } from "./driver.ts";
 import { Meter } from "./meter.ts";
 import { everyMs, LARGE_DEFAULTS, type LargeOptions } from "./options.ts";
 import { CheckedFragments, type Sha256 } from "./quick-jobs.ts";
@@ -94,7 +94,7 @@ export function runLarge(request: LargeRequest): LargeReport {
     node.downlinkBytesPerMs = options.download * streamBytesPerMs;
     const canBeDialled = isSource || !chance(rng, options.outboundOnly);
     const fanOut = options.fanOutMin + rng.below(options.fanOutMax - options.fanOutMin + 1);
-    const { peerId } = identityOf({ seed, sha256: request.sha256 }, name);
+    const { peerId } = identityOfMember({ seed, sha256: request.sha256 }, name);
     return swarm.add(node, isSource ? "source" : "peer", fromStart, (member) => {
       const address = canBeDialled ? network.listen(node, "tcp", PORT) : undefined;
       roster.enter(member, peerId, address);
