@@ -34,7 +34,7 @@ export class Mp2p {
     this.#child = spawn(process.execPath, [MAIN, ...flags], {
       stdio: ["pipe", stdoutTo, "pipe"],
       // Who is late is late on purpose here: no source waits for it.
-      env: { MP2P_LATE_JOIN_MS: "0", ...process.env, NODE_OPTIONS: "" },
+      env: { MP2P_GATHER_MS: "0", MP2P_LATE_JOIN_MS: "0", ...process.env, NODE_OPTIONS: "" },
     });
     this.pid = this.#child.pid ?? -1;
     this.stdin.on("error", () => undefined);
