@@ -46,7 +46,7 @@ describe("shrinking", () => {
   }, 120_000);
 
   test("a run that holds can not be made small (negative)", () => {
-    const report = simulate({ seed: 3, driver: peerDriver });
+    const report = simulate({ seed: 3, driver: peerDriver, overrides: { dataPerSource: 60 } });
     expect(report.ok).toBe(true);
     expect(() => shrink(report, runWithBug)).toThrow("only a run that failed");
   });

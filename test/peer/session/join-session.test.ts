@@ -102,7 +102,7 @@ describe("a peer's session", () => {
     const { world } = scene();
     const source = createSession(world, { waitPeers: 1 });
     opened(world, source);
-    const peers = Array.from({ length: 20 }, () => joinSession(world));
+    const peers = Array.from({ length: 15 }, () => joinSession(world));
     world.run(() => peers.every((peer) => peer.has("started")), 20_000);
     world.advance(5_000);
     const links = (): number => last.overlay.neighbours.filter(({ link }) => link.outbound).length;
