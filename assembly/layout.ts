@@ -81,6 +81,7 @@ export const FRAME_VERSION_AT: u32 = 5;
 export const FRAME_VERSION_MIN: u32 = 1;
 export const GET_FLAG_PATIENT: u32 = 1;
 export const HAVE_FLAG_HELD_BACK: u32 = 1;
+export const HAVE_FLAG_READ: u32 = 2;
 export const MESSAGE_BODY: u32 = 8;
 export const OVERLAY_TAG_BYTES: u32 = 8;
 export const PICKER_ANY: u32 = 16;

@@ -86,13 +86,18 @@ function tell(cache: RunningCacheServer, omsUrl: string, context: RunContext): P
     const sentence = `virtual peer ${place.peerId.slice(0, 12)} is out of "${place.title}"`;
     if (code === "") reporter.note("left", { ...place }, sentence);
     else {
-      const why = `${code}: ${ERRORS[code].sentence}${detail === "" ? "" : ` (${detail})`}`;
+      const hint = code === "MESSAGE_UNKNOWN" ? "; is the index server elsewhere (--ixs)?" : "";
+      const told = detail === "" ? "" : ` (${detail})`;
+      const why = `${code}: ${ERRORS[code].sentence}${told}${hint}`;
       reporter.warn("left", { ...place, code, detail }, `${sentence}: ${why}`);
     }
   });
   return new Promise((_, reject) => {
+    cache.on("crashed", ({ detail }) => reject(new Error(detail)));
     cache.on("unregistered", ({ code, detail }) => {
-      if (!isReady && !ERRORS[code].retryable) reject(new OperationError(code, { detail }));
+      // The cure is another start: with the right key, or to know what that server says now.
+      const isFinal = code === "TERM_PASSED" || (!isReady && code === "KEY_REQUIRED");
+      if (isFinal) reject(new OperationError(code, { detail }));
       else {
         const why = `${code}: ${ERRORS[code].sentence} (${detail})`;
         reporter.warn("unregistered", { code, detail }, `the offer is refused: ${why}`);
@@ -101,9 +106,10 @@ function tell(cache: RunningCacheServer, omsUrl: string, context: RunContext): P
   });
 }
 
-function progressOf(status: CacheServerReport): Progress {
+function progressOf(status: CacheServerReport): Progress | undefined {
   const { places, registered, virtualPeers } = status;
   const overlays = virtualPeers.flatMap((peer) => peer.overlays);
+  if (overlays.length === 0) return undefined;
   const sum = (values: readonly number[]) => values.reduce((all, value) => all + value, 0);
   const bytesToPeers = sum(overlays.map(({ traffic }) => traffic.bytesToPeers));
   const uploadBytesPerSecond = Math.round(

@@ -19,6 +19,8 @@ export async function runServe(options: ServeOptions): Promise<ExitCode> {
     allowPlaintext: options.allowPlaintext,
     reportIntervalMs: options.reportIntervalMs,
     refreshMs: options.refreshMs,
+    virtualPeersMax: options.virtualPeersMax,
+    priorityMax: options.priorityMax,
     ...(adminPort === undefined ? {} : { adminPort }),
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(pams === undefined ? {} : { pamsUrl: pams }),

@@ -18,6 +18,9 @@ const REPORT_MS_MIN = 100;
 const REPORT_MS_DEFAULT = 10_000;
 const REFRESH_MS_MIN = 1_000;
 const REFRESH_MS_DEFAULT = 60_000;
+const VIRTUAL_PEERS_MAX = 64;
+const VIRTUAL_PEERS_DEFAULT = 16;
+const PRIORITY_MAX = 7;
 
 export interface ServeOptions extends CommonOptions {
   readonly roles: readonly ServerRole[];
@@ -28,6 +31,8 @@ export interface ServeOptions extends CommonOptions {
   readonly memory: boolean;
   readonly reportIntervalMs: number;
   readonly refreshMs: number;
+  readonly virtualPeersMax: number;
+  readonly priorityMax: number;
   readonly pams?: string;
   readonly ixs?: string;
   readonly allowPlaintext: boolean;
@@ -97,6 +102,16 @@ export function serveCommand(run: Run<ServeOptions>): Command {
     new Option("--refresh-ms <n>", "how long a session stands without its source (R5.c)")
       .argParser(integer(REFRESH_MS_MIN, MS_MAX))
       .default(REFRESH_MS_DEFAULT),
+  );
+  command.addOption(
+    new Option("--virtual-peers-max <n>", "virtual peers of cache servers that one session gets")
+      .argParser(integer(0, VIRTUAL_PEERS_MAX))
+      .default(VIRTUAL_PEERS_DEFAULT),
+  );
+  command.addOption(
+    new Option("--priority-max <n>", "highest priority that a source can give its need of them")
+      .argParser(integer(0, PRIORITY_MAX))
+      .default(PRIORITY_MAX),
   );
   command.option("--pams <url>", "PAMS of another process, for the role oms", serverUrl);
   command.option("--ixs <url>", "IXS of another process, told which overlays end", serverUrl);

@@ -18,7 +18,10 @@ export interface CacheServerOptions
   readonly label?: string;
   /** Peers of one machine, each with a key and memory of its own; 1 to 64. Default 4. */
   readonly virtualPeers?: number;
-  /** Overlays that each may be in; 1 to 64, with `virtualPeers` at most 1,024 in all. Default 4. */
+  /**
+   * Overlays that each may be in; 1 to 64, with `virtualPeers` at most 1,024 in all. Each needs 10 MiB
+   * of `memoryMiB`, and two more that end meanwhile. Default 4.
+   */
   readonly overlaysPerPeer?: number;
   /**
    * Where others link up with the first of them; the others take the ports that follow, or any free
@@ -40,8 +43,10 @@ export interface CacheServerEvents {
   registered: { readonly leaseMs: number };
   /** The OMS does not take the offer: it is asked again. */
   unregistered: { readonly code: ErrorCode; readonly detail: string };
-  /** No link to the OMS; what the virtual peers are in goes on. */
+  /** No link to the OMS, or no answer; what the virtual peers are in goes on. */
   omsAway: undefined;
+  /** A bug of ours: it takes no orders any more; close it and start another. */
+  crashed: { readonly detail: string };
   /** A virtual peer was ordered into an overlay. */
   ordered: VirtualPeerOrder;
   /** It has joined. */

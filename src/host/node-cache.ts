@@ -8,7 +8,7 @@
 
 import { createHash } from "node:crypto";
 import { LocalUsageError, OperationError } from "../base/errors.ts";
-import { MEMORY_MIB_DEFAULT, WINDOW_BYTES_DEFAULT } from "../base/limits.ts";
+import { MEMORY_MIB_DEFAULT, RATE_LIMIT_MIN, WINDOW_BYTES_DEFAULT } from "../base/limits.ts";
 import type { Address } from "../base/machine.ts";
 import { seededRng } from "../base/rng.ts";
 import { MIB } from "../base/units.ts";
@@ -48,6 +48,8 @@ export const OVERLAYS_PER_PEER_DEFAULT = 4;
 const LABEL_DEFAULT = "cache server";
 /** A window, tables, and segments for the links of one overlay. */
 const OVERLAY_MIB = Math.ceil(WINDOW_BYTES_DEFAULT / MIB) + 2;
+/** Overlays that end take their room for a while, beside those that a virtual peer may be in. */
+const LEAVING_MAX = 2;
 /** Keys of virtual peers are made from the cache server's by this. */
 const SEED_DOMAIN = "mp2p-virtual-peer-1";
 
@@ -80,12 +82,23 @@ function checkOptions(options: CacheServerOptions): void {
   within("virtualPeers", virtualPeers, r8.VIRTUAL_PEERS_MAX);
   within("overlaysPerPeer", overlaysPerPeer, r8.OVERLAYS_PER_VIRTUAL_PEER_MAX);
   if (virtualPeers * overlaysPerPeer > r8.ASSIGNMENTS_MAX) {
-    throw usage(`virtualPeers times overlaysPerPeer is at most ${r8.ASSIGNMENTS_MAX}`);
-  }
-  if (overlaysPerPeer * OVERLAY_MIB > memoryMiB) {
     throw usage(
-      `${overlaysPerPeer} overlays need memoryMiB ${overlaysPerPeer * OVERLAY_MIB}, not ${memoryMiB}`,
+      `virtual peers times overlays of each are at most ${r8.ASSIGNMENTS_MAX}, not ${virtualPeers * overlaysPerPeer}`,
     );
+  }
+  const needMiB = (overlaysPerPeer + LEAVING_MAX) * OVERLAY_MIB;
+  if (needMiB > memoryMiB) {
+    throw usage(
+      `${overlaysPerPeer} overlays of a virtual peer, and ${LEAVING_MAX} that end, need memoryMiB (--memory-mib) ${needMiB}, not ${memoryMiB}`,
+    );
+  }
+  for (const limit of ["uploadLimitBytesPerSecond", "downloadLimitBytesPerSecond"] as const) {
+    const share = Math.floor((options[limit] ?? Number.POSITIVE_INFINITY) / virtualPeers);
+    if (share < RATE_LIMIT_MIN) {
+      throw usage(
+        `${limit} gives each of ${virtualPeers} virtual peers ${share} bytes a second; at least ${RATE_LIMIT_MIN}`,
+      );
+    }
   }
   if (serviceKey.length < SERVICE_KEY_BYTES_MIN || serviceKey.length > SERVICE_KEY_BYTES_MAX) {
     throw usage(`a service key has ${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`);
@@ -142,6 +155,7 @@ class NodeCacheServer implements RunningCacheServer {
       cacheServerId: this.cacheServerId,
       virtualPeers: [...this.#peers.keys()],
       overlaysPerPeer,
+      leavingMax: LEAVING_MAX,
     });
     const host = new MachineHost<ServerCommand | CsCommand, ServerEvent<CsSnapshot> | CsEvent>(
       machine,
@@ -265,8 +279,7 @@ class NodeCacheServer implements RunningCacheServer {
     this.#host = undefined;
     this.#options.logger?.error({ err: error }, "cache server failed");
     this.#withdrawn();
-    const detail = String(error);
-    this.#listeners.emit("unregistered", { code: "INTERNAL", detail });
+    this.#listeners.emit("crashed", { detail: String(error) });
   }
 
   close(): Promise<void> {

@@ -41,6 +41,8 @@ export function serverMachines(
         omsUrl: url,
         ...pick(options, "refreshMs"),
         ...pick(options, "memberLeaseMs"),
+        ...pick(options, "virtualPeersMax"),
+        ...pick(options, "priorityMax"),
       }) as AnyServer,
     ixs: () => createIxs(common) as AnyServer,
     pams: () => createPams({ ...common, ...interval }) as AnyServer,

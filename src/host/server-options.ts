@@ -45,6 +45,10 @@ export interface ServersOptions {
   /** R5.c: without a refresh within this time an overlay is removed. */
   readonly refreshMs?: number;
   readonly memberLeaseMs?: number;
+  /** Virtual peers of cache servers that one overlay gets at most. Default 16. */
+  readonly virtualPeersMax?: number;
+  /** R8.c: the highest priority that a source peer's word is taken for; 0 to 7. Default 7. */
+  readonly priorityMax?: number;
   /** R1.b, R2.b. */
   readonly reportIntervalMs?: number;
 }

@@ -10,7 +10,7 @@
  */
 
 import { Deadlines } from "../base/deadlines.ts";
-import { FRAME_TYPES, HAVE_FLAG_HELD_BACK } from "../base/layout.ts";
+import { FRAME_TYPES, HAVE_FLAG_HELD_BACK, HAVE_FLAG_READ } from "../base/layout.ts";
 import {
   HAVE_BATCH_FRAGMENTS,
   HAVE_DELAY_MS,
@@ -47,7 +47,7 @@ export class Advertiser {
   #logBase = 0;
   readonly #substreams: number;
   #refreshedMs: MonoMs = Number.NEGATIVE_INFINITY;
-  #heldBack = false;
+  #flags = 0;
   /** False for a newcomer that has not chosen where to start: it declares nothing yet. */
   #started: boolean;
 
@@ -94,10 +94,14 @@ export class Advertiser {
     this.#deadlines.setIfEarlier("have", dueMs);
   }
 
-  /** Whether this node is full because of others: neighbours are told when it changes. */
-  set heldBack(heldBack: boolean) {
-    if (heldBack === this.#heldBack) return;
-    this.#heldBack = heldBack;
+  /**
+   * Neighbours are told when it changes. `heldBack`: this node is full because of others. `isRead`: it
+   * is a virtual peer, and somebody reads what it passes on.
+   */
+  say(heldBack: boolean, isRead: boolean): void {
+    const flags = (heldBack ? HAVE_FLAG_HELD_BACK : 0) | (isRead ? HAVE_FLAG_READ : 0);
+    if (flags === this.#flags) return;
+    this.#flags = flags;
     this.flush();
     for (const neighbour of this.#neighbours) this.#tell(neighbour, []);
   }
@@ -215,7 +219,7 @@ export class Advertiser {
     }
     const run = runEnd - window.start;
     neighbour.link.transmit(encodeBuffermap(this.#tag, window.start, run, bits));
-    if (this.#heldBack) this.#tell(neighbour, []);
+    if (this.#flags !== 0) this.#tell(neighbour, []);
   }
 
   /** Tells a new limit when it grew by a step, else soon, or now when `due`. */
@@ -251,9 +255,8 @@ export class Advertiser {
     const { HAVE } = FRAME_TYPES;
     const { start } = this.#window;
     neighbour.haveToldStart = start;
-    const flags = this.#heldBack ? HAVE_FLAG_HELD_BACK : 0;
     const pairs = ranges.length / 2;
-    neighbour.link.transmit(encodeRanges(HAVE, this.#tag, start, ranges, pairs, flags));
+    neighbour.link.transmit(encodeRanges(HAVE, this.#tag, start, ranges, pairs, this.#flags));
   }
 }
 

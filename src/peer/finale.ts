@@ -4,7 +4,7 @@
  */
 
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
-import { ROLES } from "../protocol/common.ts";
+import { ROLES, type Role } from "../protocol/common.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
@@ -20,6 +20,8 @@ const MEMBERS_COUNTED = 4_096;
 const STARTED_OVER_MS = 500;
 /** Live: those whom the source waited for get this long to begin before old makes room for new. */
 const AUDIENCE_MS = 500;
+/** Virtual peers notice within this that their last reader went, and say so. */
+const READERS_MS = 1_000;
 /** How often at most the wait for further members begins anew, whoever keeps coming. */
 const GATHERINGS_MAX = 5;
 
@@ -61,6 +63,8 @@ export class Finale {
   readonly #view: FinaleView;
   readonly #waitPeers: number;
   readonly #gatherMs: number;
+  readonly #role: Role;
+  #memberWentMs: MonoMs = Number.NEGATIVE_INFINITY;
   #firstMemberMs: MonoMs | undefined;
   #newMemberMs: MonoMs = 0;
   #endIndex: FragmentIndex | undefined;
@@ -90,12 +94,17 @@ export class Finale {
   constructor(
     context: PeerContext,
     view: FinaleView,
-    audience: { readonly waitPeers: number; readonly gatherMs: number },
+    options: {
+      readonly role: keyof typeof ROLES;
+      readonly waitPeers: number;
+      readonly gatherMs: number;
+    },
   ) {
     this.#context = context;
     this.#view = view;
-    this.#waitPeers = audience.waitPeers;
-    this.#gatherMs = audience.gatherMs;
+    this.#role = ROLES[options.role];
+    this.#waitPeers = options.waitPeers;
+    this.#gatherMs = options.gatherMs;
     this.#aloneSinceMs = context.now.monoMs;
   }
 
@@ -119,9 +128,20 @@ export class Finale {
     return !neighbour.lagging && this.#counts(neighbour);
   }
 
-  /** Virtual peers only lend their upload: they count once there was a member to give to. */
-  #counts({ role }: Neighbour): boolean {
-    return role !== ROLES.virtual || this.#membersSeen.size > 0;
+  /**
+   * Virtual peers only lend their upload: one counts as long as it says that somebody reads what it
+   * passes on. What it said before a member went may be of that very member.
+   */
+  #counts({ role, isRead }: Neighbour): boolean {
+    if (role !== ROLES.virtual) return true;
+    return isRead && this.#context.now.monoMs - this.#memberWentMs >= READERS_MS;
+  }
+
+  /** Virtual peer: a member takes what is passed on here, or has all of it. */
+  get isRead(): boolean {
+    if (this.#role !== ROLES.virtual) return false;
+    const reads = (n: Neighbour) => n.role === ROLES.peer && !n.lagging;
+    return this.#membersCompleted.size > 0 || this.#view.neighbours.some(reads);
   }
 
   #hasAudience(): boolean {
@@ -160,6 +180,7 @@ export class Finale {
   /** Called before the neighbour is closed; `leaving`: because this node goes. */
   memberWent(neighbour: Neighbour, leaving: boolean): void {
     if (neighbour.role === ROLES.virtual) return;
+    if (neighbour.role === ROLES.peer) this.#memberWentMs = this.#context.now.monoMs;
     if (neighbour.lostSome) this.#membersBehind.add(neighbour.peerId);
     else if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
     else if (leaving) this.#membersBehind.add(neighbour.peerId);

@@ -100,6 +100,8 @@ export class Neighbour {
   lostSome = false;
   /** It says that it is full because of others, not of itself. */
   heldBack = false;
+  /** Of a virtual peer: it says that somebody reads what it passes on. */
+  isRead = false;
   ackedTo: FragmentIndex = 0;
   ackedAdvancedMs: MonoMs;
 

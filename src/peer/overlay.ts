@@ -423,7 +423,7 @@ export class Overlay extends OverlayParts {
 
   #watchStanding(confirmed: FragmentIndex): void {
     const changed = this.retention.watch(this.neighbours, this.#consumedTo(), confirmed);
-    this.advertiser.heldBack = this.retention.isHeldBack;
+    this.advertiser.say(this.retention.isHeldBack, this.finale.isRead);
     for (const neighbour of changed) {
       this.event({
         kind: "neighbour",

@@ -31,6 +31,7 @@ import {
   FRAME_VERSION_MIN,
   GET_FLAG_PATIENT,
   HAVE_FLAG_HELD_BACK,
+  HAVE_FLAG_READ,
   OVERLAY_TAG_BYTES,
   PING_BYTES,
   PING_TOKEN,
@@ -199,7 +200,7 @@ export function rangesOf(indices: number[]): number[] {
 
 /** The flags that a frame of this type may carry. */
 function rangesFlags(type: number): number {
-  if (type === FRAME_TYPES.HAVE) return HAVE_FLAG_HELD_BACK;
+  if (type === FRAME_TYPES.HAVE) return HAVE_FLAG_HELD_BACK | HAVE_FLAG_READ;
   return type === FRAME_TYPES.GET ? GET_FLAG_PATIENT : 0;
 }
 

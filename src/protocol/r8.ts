@@ -18,7 +18,7 @@
  */
 
 import { TITLE_BYTES_MAX } from "../base/limits.ts";
-import { integer, list, oneOf, record, text, u16, u53 } from "./codec.ts";
+import { bytes, integer, list, oneOf, record, text, u16, u53 } from "./codec.ts";
 import { durationMs, overlayId, peerId, serviceKey, url } from "./common.ts";
 import { defineOperation, type RequestOf } from "./signalling.ts";
 
@@ -31,6 +31,7 @@ export const ASSIGNMENTS_MAX = 1_024;
 /** R8.c: 0 gives way to all others. */
 export const PRIORITY_MAX = 7;
 export const CACHE_LABEL_BYTES_MAX = 128;
+export const INSTANCE_BYTES = 8;
 
 /** R8.c: what the overlay's need of a virtual peer weighs against that of other overlays. */
 export const priority = integer(0, PRIORITY_MAX);
@@ -56,6 +57,8 @@ export const REGISTER_CACHE = defineOperation({
     overlaysPerPeer: integer(1, OVERLAYS_PER_VIRTUAL_PEER_MAX),
     /** What its virtual peers are in now. */
     holds: list(assignment, ASSIGNMENTS_MAX),
+    /** Drawn at each start: of two processes with one id the second is NOT_OWNER. */
+    instance: bytes(INSTANCE_BYTES),
   },
   answer: {
     /** The offer ends without a registration within this time. */

@@ -10,7 +10,7 @@
 
 import type { ErrorCode } from "../base/errors.ts";
 import type { LinkId, Now } from "../base/machine.ts";
-import type { OverlayId, PeerId } from "../base/units.ts";
+import { type OverlayId, type PeerId, toHex } from "../base/units.ts";
 import type { Fields } from "../protocol/codec.ts";
 import * as r8 from "../protocol/r8.ts";
 import type { RequestOf } from "../protocol/signalling.ts";
@@ -35,6 +35,8 @@ export interface LendingHost extends OrdersHost {
   readonly perOverlayMax: number;
   readonly serversMax: number;
   isServiceKey(shown: Uint8Array): boolean;
+  /** Of those that stand. */
+  overlayIds(): Iterable<OverlayId>;
   tell(event: LendingEvent): void;
 }
 
@@ -87,15 +89,16 @@ export class CacheLending {
 
   constructor(host: LendingHost) {
     this.#host = host;
-    this.#table = new CacheTable(host.keyPrefix, host.commit, (row, failed, now) => {
+    this.#table = new CacheTable(host.keyPrefix, host.commit, (row, isSaved, now) => {
+      if (isSaved) this.#orders.give(row, now);
       // What memory lost with the write is decided anew.
-      for (const overlayId of failed) this.#needs.note(overlayId);
-      this.#orders.give(row, now);
+      else this.#needs.noteAll(host.overlayIds());
     });
     this.#needs = new CacheNeeds({
       table: this.#table,
       perOverlayMax: host.perOverlayMax,
       overlay: (overlayId) => host.overlay(overlayId),
+      priorityOf: (row) => host.priorityOf(row),
       changed: (row, assignment, state) => this.#note(row, assignment, state),
     });
     this.#orders = new CacheOrders(host, (...refusal) => this.#couldNot(...refusal));
@@ -133,6 +136,11 @@ export class CacheLending {
   /** Members came, went, or it was found out whether they can be dialled. */
   membersChanged(overlayId: OverlayId): void {
     if (this.#table.size > 0) this.#needs.note(overlayId);
+  }
+
+  /** The source peer starts over in the next epoch. */
+  startedOver(overlayId: OverlayId): void {
+    this.#needs.startedOver(overlayId);
   }
 
   stood({ record }: OverlayRow): void {
@@ -227,6 +235,8 @@ export class CacheLending {
   /** The overlay is looked after elsewhere, and here again only after a while. */
   #couldNot(row: CacheRow, assignment: r8.Assignment, failure: OrderFailure, now: Now): void {
     const { cacheServerId } = row;
+    // It withdrew meanwhile.
+    if (this.#table.get(cacheServerId) !== row) return;
     const { overlayId } = assignment;
     const { code, detail } = failure;
     this.#host.tell({ type: "cacheFailed", cacheServerId, overlayId, code, detail });
@@ -259,16 +269,19 @@ export class CacheLending {
   ): void {
     const { cacheServerId, label, virtualPeers, overlaysPerPeer, holds } = request;
     const known = this.#table.get(cacheServerId);
-    const refusal = this.#refusal(request, known);
+    const refusal = this.#refusal(request, reply.linkId, now);
     if (refusal !== undefined) {
-      reply.fail(refusal.code, refusal.detail, { retryAfterMs: this.#host.leaseMs });
+      reply.fail(refusal.code, refusal.detail);
       return;
     }
     const offer = { label, virtualPeers, overlaysPerPeer };
     const isNews = known === undefined || !isSameOffer(known.offer, offer);
     const row = this.#table.offer(cacheServerId, offer);
+    row.instance = toHex(request.instance);
+    row.heardMs = now.monoMs;
     if (isNews) {
       this.#changed.add(row);
+      this.#needs.noteAll(this.#host.overlayIds());
       this.#host.tell({ type: "cacheServer", cacheServerId, label, state: "registered" });
     }
     row.linkId = reply.linkId;
@@ -294,9 +307,18 @@ export class CacheLending {
   }
 
   #refusal(
-    { cacheServerId, virtualPeers, overlaysPerPeer }: RequestOf<typeof r8.REGISTER_CACHE>,
-    known: CacheRow | undefined,
+    request: RequestOf<typeof r8.REGISTER_CACHE>,
+    linkId: LinkId,
+    now: Now,
   ): { readonly code: ErrorCode; readonly detail: string } | undefined {
+    const { cacheServerId, virtualPeers, overlaysPerPeer, instance } = request;
+    const known = this.#table.get(cacheServerId);
+    const isElsewhere = known?.linkId !== undefined && known.linkId !== linkId;
+    const isFresh = known !== undefined && now.monoMs - known.heardMs < this.#host.leaseMs / 2;
+    if (isElsewhere && isFresh && known.instance !== toHex(instance)) {
+      const detail = "another process runs with the key of this cache server: stop one of them";
+      return { code: "NOT_OWNER", detail };
+    }
     if (known === undefined && this.#table.size >= this.#host.serversMax) {
       this.#host.counters.overloaded++;
       return { code: "OVERLOADED", detail: `limit of ${this.#host.serversMax} cache servers` };
@@ -362,7 +384,6 @@ export class CacheLending {
   #drop(row: CacheRow, state: "withdrawn" | "silent", now: Now, then?: Settled): void {
     const { cacheServerId } = row;
     row.linkId = undefined;
-    const overlayIds = [...row.assigned.values()].map(({ overlayId }) => overlayId);
     this.#changed.delete(row);
     this.#table.remove(row, now, (failure, later) => {
       then?.(failure, later);
@@ -372,7 +393,8 @@ export class CacheLending {
       }
       this.#leases.drop(cacheServerId);
       this.#host.tell({ type: "cacheServer", cacheServerId, label: row.offer.label, state });
-      for (const overlayId of overlayIds) this.#needs.note(overlayId);
+      // Also those that it got while the write was under way.
+      this.#needs.noteAll(this.#host.overlayIds());
     });
   }
 }

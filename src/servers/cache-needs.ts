@@ -27,6 +27,7 @@ export interface NeedsHost {
   readonly perOverlayMax: number;
   /** The overlay, if it stands. */
   overlay(overlayId: OverlayId): OverlayRow | undefined;
+  priorityOf(row: OverlayRow): number;
   /** In memory so far; save() follows. */
   changed(row: CacheRow, assignment: Assignment, state: "assigned" | "released"): void;
 }
@@ -51,7 +52,12 @@ export class CacheNeeds {
     this.#due.add(overlayId);
   }
 
-  /** A cache server came, or has room again. */
+  /** They are all to be looked at soon: what cache servers offer, or have, is not as it was. */
+  noteAll(overlayIds: Iterable<OverlayId>): void {
+    for (const overlayId of overlayIds) this.#due.add(overlayId);
+  }
+
+  /** A cache server has room again. */
   roomCame(): void {
     for (const overlayId of this.#unmet) this.#due.add(overlayId);
   }
@@ -67,8 +73,15 @@ export class CacheNeeds {
     this.#over.add(overlayId);
   }
 
+  /** The source peer starts over: there is a stream again. */
+  startedOver(overlayId: OverlayId): void {
+    this.#over.delete(overlayId);
+    this.#due.add(overlayId);
+  }
+
   /** The cache server could not serve it. */
   refused(row: CacheRow, overlayId: OverlayId, now: Now): void {
+    if (this.#host.overlay(overlayId) === undefined) return;
     row.notBeforeMs.set(overlayId, now.monoMs + REFUSED_MS);
     this.#due.add(overlayId);
   }
@@ -121,9 +134,9 @@ export class CacheNeeds {
   }
 
   /** False: there is no room. */
-  #assignOne({ record }: OverlayRow, now: Now): boolean {
+  #assignOne(overlay: OverlayRow, now: Now): boolean {
     const { table } = this.#host;
-    const { overlayId, priority } = record;
+    const { overlayId } = overlay.record;
     const isAble = ({ linkId, notBeforeMs }: CacheRow) =>
       linkId !== undefined && (notBeforeMs.get(overlayId) ?? 0) <= now.monoMs;
     const able = [...table.rows()].filter(isAble);
@@ -139,7 +152,7 @@ export class CacheNeeds {
       this.#assign(row, { overlayId, peerId });
       return true;
     }
-    return this.#takePlace(able, overlayId, priority);
+    return this.#takePlace(able, overlayId, this.#host.priorityOf(overlay));
   }
 
   /** R8.c: the overlay with the lowest priority gives way to one with a higher. */
@@ -149,7 +162,8 @@ export class CacheNeeds {
     let from: { row: CacheRow; assignment: Assignment } | undefined;
     for (const row of able) {
       for (const assignment of row.assigned.values()) {
-        const other = this.#host.overlay(assignment.overlayId)?.record.priority ?? 0;
+        const holder = this.#host.overlay(assignment.overlayId);
+        const other = holder === undefined ? 0 : this.#host.priorityOf(holder);
         if (other >= lowest || table.assignedTo(overlayId).has(assignment.peerId)) continue;
         lowest = other;
         from = { row, assignment };

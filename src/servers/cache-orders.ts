@@ -15,6 +15,8 @@ const ORDER_TIMEOUT_MS = 5_000;
 
 export interface OrdersHost {
   readonly router: RequestRouter;
+  /** R8.c: as the source peer asked, within what the OMS allows. */
+  priorityOf(row: OverlayRow): number;
   /** Goes with each order. */
   term(): number;
   /** The overlay, if it stands. */
@@ -46,7 +48,7 @@ export class CacheOrders {
     this.#refused = refused;
   }
 
-  /** What is to be left first: it makes room. */
+  /** What is to be left first: it makes room. Not what the cache server could not do just now. */
   give(row: CacheRow, now: Now): void {
     const { linkId } = row;
     if (linkId === undefined) return;
@@ -55,7 +57,9 @@ export class CacheOrders {
       if (!isWanted && !row.asking.has(place)) this.#release(row, linkId, assignment, now);
     }
     for (const [place, assignment] of row.durable) {
-      const isWanted = row.assigned.has(place) && !row.holds.has(place);
+      const notBeforeMs = row.notBeforeMs.get(assignment.overlayId) ?? 0;
+      const isWanted =
+        row.assigned.has(place) && !row.holds.has(place) && notBeforeMs <= now.monoMs;
       if (isWanted && !row.asking.has(place)) this.#allocate(row, linkId, assignment, now);
     }
   }
@@ -65,8 +69,9 @@ export class CacheOrders {
     const overlay = this.#host.overlay(assignment.overlayId);
     if (overlay === undefined) return;
     const place = placeKey(assignment);
-    const { title, priority } = overlay.record;
     const pamsUrl = this.#host.pamsUrlOf(overlay);
+    const priority = this.#host.priorityOf(overlay);
+    const { title } = overlay.record;
     const order = { term: this.#host.term(), ...assignment, title, pamsUrl, priority };
     row.asking.add(place);
     const { router } = this.#host;

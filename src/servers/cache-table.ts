@@ -33,6 +33,9 @@ export class CacheRow {
   readonly cacheServerId: PeerId;
   readonly key: string;
   offer: CacheOffer;
+  /** Of the process that registered last, and when that was. */
+  instance = "";
+  heardMs = 0;
   /** Where it can be given orders; undefined: it is away. */
   linkId: LinkId | undefined;
   /** As decided, and as the disk has it; by place. */
@@ -73,16 +76,13 @@ export class CacheTable {
   readonly #byOverlay = new Map<OverlayId, Map<PeerId, CacheRow>>();
   readonly #keyPrefix: string;
   readonly #commit: Commit;
-  readonly #saved: (row: CacheRow, failed: readonly OverlayId[], now: Now) => void;
+  readonly #saved: (row: CacheRow, isSaved: boolean, now: Now) => void;
 
-  /**
-   * `saved`: the disk has what was decided for a row, or memory went back to what it has; then the
-   * overlays are named whose assignments were not written.
-   */
+  /** `saved`: the disk has what was decided for a row, or memory went back to what it has. */
   constructor(
     keyPrefix: string,
     commit: Commit,
-    saved: (row: CacheRow, failed: readonly OverlayId[], now: Now) => void,
+    saved: (row: CacheRow, isSaved: boolean, now: Now) => void,
   ) {
     this.#keyPrefix = keyPrefix;
     this.#commit = commit;
@@ -213,8 +213,7 @@ export class CacheTable {
       }
       for (const settled of waiting) settled(isSaved ? undefined : result, later);
       if (row.isBehind || row.waiting.length > 0) this.save(row, later);
-      const failed = isSaved ? [] : [...decided.values()].map(({ overlayId }) => overlayId);
-      this.#saved(row, failed, later);
+      this.#saved(row, isSaved, later);
     });
   }
 

@@ -10,7 +10,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import type { ErrorCode } from "../base/errors.ts";
+import { ERRORS, type ErrorCode } from "../base/errors.ts";
 import type { Address, LinkId, Now } from "../base/machine.ts";
 import type { OverlayId, PeerId } from "../base/units.ts";
 import * as r8 from "../protocol/r8.ts";
@@ -25,6 +25,8 @@ const CS_REQUEST_ID_BASE = 0x4000_0000;
 const ANSWER_TIMEOUT_MS = 5_000;
 /** After a registration that failed. */
 const AGAIN_MS = 2_000;
+/** However short a lease it gives. */
+const REGISTER_MS_MIN = 500;
 /** How long the OMS is waited for when this cache server goes. */
 const WITHDRAW_MS = 3_000;
 
@@ -36,6 +38,8 @@ export interface CsOptions extends ServerOptions {
   /** With those of `overlaysPerPeer` at most ASSIGNMENTS_MAX in all. */
   readonly virtualPeers: readonly PeerId[];
   readonly overlaysPerPeer: number;
+  /** How many of those that it is leaving may be open beside them. */
+  readonly leavingMax: number;
 }
 
 export type CsCommand =
@@ -55,7 +59,7 @@ export type CsEvent =
   | { readonly type: "registered"; readonly leaseMs: number; readonly term: number }
   /** It does not take it; told once a link and code. */
   | { readonly type: "unregistered"; readonly code: ErrorCode; readonly detail: string }
-  /** The link to the OMS went down, or could not be had; told once until it is back. */
+  /** No link to the OMS, or no answer; told once until it is back. */
   | { readonly type: "omsAway" }
   /** An order: the virtual peer is to join the overlay ... */
   | { readonly type: "enter"; readonly order: r8.AllocateOrder }
@@ -91,7 +95,9 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
   readonly #givenBack = new Map<string, GivenBack>();
   readonly #told = new Set<ErrorCode>();
   #nextLinkId = 1;
+  readonly #instance: Uint8Array;
   #term = 0;
+  #giveBackMs = 0;
   #registered = false;
   #registerMs = 0;
   #isAway = false;
@@ -105,6 +111,7 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
     const places = options.virtualPeers.length * options.overlaysPerPeer;
     assert(places >= 1 && places <= r8.ASSIGNMENTS_MAX, "places of a cache server");
     this.#own = options;
+    this.#instance = options.entropy.bytes(r8.INSTANCE_BYTES);
     this.#uplink = new Uplink({
       address: options.oms,
       rng: options.rng,
@@ -136,7 +143,7 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
     else if (place !== undefined) reply.answer({});
     else if (!this.#own.virtualPeers.includes(peerId)) {
       refuse("UNKNOWN_PEER", "no virtual peer of this cache server");
-    } else if (this.#overlaysOf(peerId) >= this.#own.overlaysPerPeer) {
+    } else if (!this.#hasRoom(peerId)) {
       refuse("OVERLOADED", `limit of ${this.#own.overlaysPerPeer} overlays`);
     } else {
       this.#places.set(placeKey(order), { overlayId, peerId, leaving: false });
@@ -145,12 +152,11 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
     }
   }
 
-  #overlaysOf(peerId: PeerId): number {
-    let count = 0;
-    for (const place of this.#places.values()) {
-      if (place.peerId === peerId && !place.leaving) count++;
-    }
-    return count;
+  #hasRoom(peerId: PeerId): boolean {
+    const { overlaysPerPeer, leavingMax } = this.#own;
+    const open = [...this.#places.values()].filter((place) => place.peerId === peerId);
+    const staying = open.filter(({ leaving }) => !leaving).length;
+    return staying < overlaysPerPeer && open.length < overlaysPerPeer + leavingMax;
   }
 
   #release(order: r8.ReleaseOrder, reply: Reply<Record<string, never>>): void {
@@ -202,16 +208,20 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
     // It orders as much as it has to.
     this.router.trust(linkId);
     this.#registerMs = now.monoMs;
+    this.#giveBackMs = now.monoMs;
   }
 
   protected override onLinkDown(linkId: LinkId, now: Now): void {
     if (!this.#uplink.linkDown(linkId, now)) return;
     this.#registered = false;
     if (this.#withdrawByMs !== undefined) this.#gone();
-    else if (!this.#isAway) {
-      this.#isAway = true;
-      this.report({ type: "omsAway" });
-    }
+    else this.#away();
+  }
+
+  #away(): void {
+    if (this.#isAway) return;
+    this.#isAway = true;
+    this.report({ type: "omsAway" });
   }
 
   protected override onTime(now: Now): void {
@@ -224,16 +234,23 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
     const { linkId } = this.#uplink;
     if (linkId === undefined) return;
     // First: what it registers with has to be so.
-    for (const [key, given] of this.#givenBack) this.#giveBack(linkId, key, given, now);
+    if (now.monoMs >= this.#giveBackMs) {
+      for (const [key, given] of this.#givenBack) this.#giveBack(linkId, key, given, now);
+    }
     if (now.monoMs >= this.#registerMs) this.#register(linkId, now);
   }
 
   #giveBack(linkId: LinkId, key: string, given: GivenBack, now: Now): void {
     this.#givenBack.delete(key);
     const request = { ...this.#names(), ...given };
-    this.router.ask(linkId, r8.GIVE_BACK, request, ANSWER_TIMEOUT_MS, now, (outcome) => {
+    this.router.ask(linkId, r8.GIVE_BACK, request, ANSWER_TIMEOUT_MS, now, (outcome, later) => {
+      const isLost =
+        outcome.kind === "lost" ||
+        (outcome.kind === "failure" && ERRORS[failureError(outcome.failure).code].retryable);
       // Said again, unless the OMS sent it there once more.
-      if (outcome.kind === "lost" && !this.#places.has(key)) this.#givenBack.set(key, given);
+      if (!isLost || this.#places.has(key)) return;
+      this.#givenBack.set(key, given);
+      this.#giveBackMs = later.monoMs + AGAIN_MS;
     });
   }
 
@@ -245,7 +262,8 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
   #register(linkId: LinkId, now: Now): void {
     const { label, virtualPeers, overlaysPerPeer } = this.#own;
     const holds = [...this.#places.values()].filter(({ leaving }) => !leaving);
-    const request = { ...this.#names(), label, virtualPeers, overlaysPerPeer, holds };
+    const offer = { label, virtualPeers, overlaysPerPeer, holds, instance: this.#instance };
+    const request = { ...this.#names(), ...offer };
     this.#registerMs = Number.POSITIVE_INFINITY;
     this.router.ask(linkId, r8.REGISTER_CACHE, request, ANSWER_TIMEOUT_MS, now, (...answer) =>
       this.#answered(...answer),
@@ -253,26 +271,36 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
   }
 
   #answered(outcome: Outcome<(typeof r8.REGISTER_CACHE)["answer"]["fields"]>, now: Now): void {
-    if (outcome.kind === "answer") {
-      const { leaseMs, term } = outcome.answer;
-      this.#term = Math.max(this.#term, term);
-      this.#registerMs = now.monoMs + (leaseMs / 3) * (1 - 0.1 * this.options.rng.next());
-      this.#isAway = false;
-      if (!this.#registered) this.report({ type: "registered", leaseMs, term });
-      this.#registered = true;
-      return;
-    }
-    this.#registered = false;
     if (outcome.kind === "lost") {
       this.#registerMs = now.monoMs + AGAIN_MS;
+      // With the link the end of it tells.
+      if (outcome.code === "TIMEOUT") this.#away();
       return;
     }
-    const { failure } = outcome;
-    this.#registerMs = now.monoMs + Math.max(AGAIN_MS, failure.retryAfterMs);
-    const { code, detail } = failureError(failure);
+    if (outcome.kind === "failure") {
+      this.#registerMs = now.monoMs + Math.max(AGAIN_MS, outcome.failure.retryAfterMs);
+      const { code, detail } = failureError(outcome.failure);
+      this.#refusedBy(code, detail ?? "");
+      return;
+    }
+    const { leaseMs, term } = outcome.answer;
+    const delayMs = Math.max(REGISTER_MS_MIN, leaseMs / 3);
+    this.#registerMs = now.monoMs + delayMs * (1 - 0.1 * this.options.rng.next());
+    if (term < this.#term) {
+      this.#refusedBy("TERM_PASSED", `term ${term}, and ${this.#term} was seen`);
+      return;
+    }
+    this.#term = term;
+    this.#isAway = false;
+    if (!this.#registered) this.report({ type: "registered", leaseMs, term });
+    this.#registered = true;
+  }
+
+  #refusedBy(code: ErrorCode, detail: string): void {
+    this.#registered = false;
     if (this.#told.has(code)) return;
     this.#told.add(code);
-    this.report({ type: "unregistered", code, detail: detail ?? "" });
+    this.report({ type: "unregistered", code, detail });
   }
 
   #withdraw(now: Now): void {
@@ -296,7 +324,8 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
     if (!this.ready || this.#isWithdrawn) return Number.POSITIVE_INFINITY;
     if (this.#withdrawByMs !== undefined) return this.#withdrawByMs;
     if (this.#uplink.linkId === undefined) return this.#uplink.earliestMs();
-    return this.#givenBack.size > 0 ? 0 : this.#registerMs;
+    const giveBackMs = this.#givenBack.size > 0 ? this.#giveBackMs : Number.POSITIVE_INFINITY;
+    return Math.min(giveBackMs, this.#registerMs);
   }
 
   // Nothing of it is on a disk.

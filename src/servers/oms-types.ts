@@ -35,6 +35,8 @@ export interface OmsOptions extends ServerOptions {
   readonly cacheLeaseMs?: number;
   /** Virtual peers that one overlay gets at most. Default 16. */
   readonly virtualPeersMax?: number;
+  /** R8.c: the highest priority that a source peer's word is taken for. Default 7. */
+  readonly priorityMax?: number;
   /** Default 256. */
   readonly cacheServersMax?: number;
   /** Tombstones kept; the oldest go first and are then unknown. Default 10,000. */

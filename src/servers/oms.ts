@@ -28,6 +28,7 @@ import { LIST_CACHE_SERVERS, LIST_OVERLAYS } from "../protocol/admin.ts";
 import { OVERLAY_ID_BYTES, REACH } from "../protocol/common.ts";
 import type { PEER_STATUS } from "../protocol/r1.ts";
 import * as r5 from "../protocol/r5.ts";
+import { PRIORITY_MAX } from "../protocol/r8.ts";
 import type { AnswerOf, RequestOf } from "../protocol/signalling.ts";
 import { CacheLending } from "./cache-lending.ts";
 import { CACHE_RECORD } from "./cache-record.ts";
@@ -136,7 +137,9 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
         this.#serviceKey !== undefined && isSameServiceKey(this.#serviceKey, shown),
       term: () => this.#term.value,
       overlay: (overlayId) => this.#overlays.standing(overlayId),
+      overlayIds: () => this.#overlays.ids(),
       pamsUrlOf: ({ record }) => this.#pamsOf(record).pamsUrl,
+      priorityOf: ({ record }) => Math.min(record.priority, options.priorityMax ?? PRIORITY_MAX),
       tell: (event) => this.report(event),
     });
     this.#membership = new Membership(

@@ -90,6 +90,10 @@ export class OverlayTable {
     return [...this.#gone.keys()];
   }
 
+  ids(): IterableIterator<string> {
+    return this.#rows.keys();
+  }
+
   rows(): IterableIterator<OverlayRow> {
     return this.#rows.values();
   }

@@ -253,6 +253,7 @@ export class Ownership {
   #startedOver(row: OverlayRow, now: Now): void {
     this.#host.overlays.renew(row, now);
     this.#host.membership.startOver(row, now);
+    this.#host.lending.startedOver(row.record.overlayId);
   }
 
   /** P3.2. */

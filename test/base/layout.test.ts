@@ -93,6 +93,7 @@ describe("layout", () => {
         "FRAME_VERSION_MIN": 1,
         "GET_FLAG_PATIENT": 1,
         "HAVE_FLAG_HELD_BACK": 1,
+        "HAVE_FLAG_READ": 2,
         "MESSAGE_BODY": 8,
         "OVERLAY_TAG_BYTES": 8,
         "PICKER_ANY": 16,

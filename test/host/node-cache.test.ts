@@ -26,7 +26,7 @@ afterEach(async () => {
 
 async function cacheServer(more: Partial<CacheServerOptions> = {}): Promise<RunningCacheServer> {
   const server = servers.urls.oms as string;
-  const options = { server, serviceKey: KEY, memoryMiB: 48, ...more };
+  const options = { server, serviceKey: KEY, memoryMiB: 40, overlaysPerPeer: 2, ...more };
   const cache = await startCacheServer(options);
   open.push(cache);
   return cache;
@@ -76,7 +76,7 @@ describe("startCacheServer", () => {
     for (let i = 1; i <= 50; i++) await source.dataSource("s").push(new Uint8Array(i * 100));
     const left = told(cache, "left");
     const status = cache.status();
-    expect(status).toMatchObject({ label: "rack", registered: true, places: 4 });
+    expect(status).toMatchObject({ label: "rack", registered: true, places: 2 });
     expect(status.virtualPeers).toMatchObject([{ peerId, overlays: [{ role: "peer" }] }]);
     await source.end();
     await reading;
@@ -132,8 +132,9 @@ describe("startCacheServer", () => {
     await refused({ virtualPeers: 0 }, /virtualPeers/);
     await refused({ virtualPeers: 65 }, /virtualPeers/);
     await refused({ overlaysPerPeer: 1.5 }, /overlaysPerPeer/);
-    await refused({ virtualPeers: 64, overlaysPerPeer: 64 }, /1024/);
-    await refused({ overlaysPerPeer: 4, memoryMiB: 16 }, /memoryMiB/);
+    await refused({ virtualPeers: 64, overlaysPerPeer: 64 }, /at most 1024/);
+    await refused({ overlaysPerPeer: 4, memoryMiB: 59 }, /memory-mib/);
+    await refused({ uploadLimitBytesPerSecond: 4_000 }, /each of 4 virtual peers 1000 bytes/);
     await refused({ serviceKey: new Uint8Array(8) }, /service key/);
     await refused({ listen: { port: 65_534 }, virtualPeers: 4 }, /port 65537/);
     const far = { server: "ws://192.0.2.1:7900" };

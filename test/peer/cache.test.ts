@@ -59,6 +59,7 @@ class CacheServer {
         label: "rack",
         virtualPeers: this.peers.map((peer) => peer.keys.peerId),
         overlaysPerPeer,
+        leavingMax: 2,
       }),
     );
     this.node.onEvent = (event) => {
@@ -177,7 +178,7 @@ function session(
   return node;
 }
 
-function joins(world: World, title = "weather"): Node {
+function joins(world: World, title = "weather", dial?: readonly string[]): Node {
   const node = world.node();
   node.command({ kind: "setListen", addresses: [node.address] });
   node.command({
@@ -189,6 +190,7 @@ function joins(world: World, title = "weather"): Node {
     dataId: "",
     from: "oldest",
     waitMs: 60_000,
+    ...(dial === undefined ? {} : { dial }),
     node: { windowFragments: 256, windowBytes: 256 * 1024, repairMs: 2_000 },
   });
   node.onEvent = (event) => {
@@ -434,15 +436,67 @@ describe("fragments", () => {
     // They hold what they got, and nothing is let go: a member still gets all.
     expect(source.overlay.window.start).toBe(0);
     expect(source.overlay.finale.members()).toEqual({ complete: 0, left: 0, behind: 0 });
-    const peer = joins(world);
-    world.run(() => peer.has("started"));
-    expect(peer.eventsOf("started")[0]?.index).toBe(0);
-    peer.command({ kind: "leaveSession", sessionId: 1 });
     const lonely = session(world, 2, { title: "lonely", waitPeers: 0 });
     world.run(() => bothIn(all, lonely.overlayId));
     new Feed(lonely, 5, () => 1_000, { sourceId: "s-lonely" });
     world.run(() => lonely.has("failed"), 30_000);
     expect(lonely.eventsOf("failed")[0]?.code).toBe("NO_PEERS");
+  });
+
+  it("nor are they after the only member was killed: what it did not get is held for the next", () => {
+    const all = scene();
+    const { world } = all;
+    const source = session(world, 2, {});
+    world.run(() => bothIn(all, source.overlayId));
+    const first = joins(world);
+    world.run(() => first.has("started"));
+    const feed = new Feed(source, 6_000, () => 1_000, { sourceId: "s-weather" });
+    world.run(() => received(first).length > 1_000);
+    first.crash();
+    const had = received(first).length;
+    world.advance(8_000);
+    // The source peer stands still; it gave up nothing beyond what the member had.
+    expect(feed.isWritten).toBe(false);
+    const second = joins(world);
+    world.run(() => second.has("ended"));
+    const rest = received(second);
+    expect(rest).toEqual(feed.written.slice(-rest.length));
+    expect(rest.length).toBeGreaterThanOrEqual(feed.written.length - had);
+    world.run(() => source.has("ended"), 30_000);
+    expect(source.overlay.finale.members()).toMatchObject({ complete: 1 });
+  });
+
+  it("with all to the end but no reader left a source peer ends in failure, whoever holds it", () => {
+    const all = scene();
+    const { world } = all;
+    const source = session(world, 2, {});
+    world.run(() => bothIn(all, source.overlayId));
+    const first = joins(world);
+    world.run(() => first.has("started"));
+    new Feed(source, 30, () => 1_000, { sourceId: "s-weather", ends: false });
+    world.run(() => received(first).length > 0);
+    first.crash();
+    source.end();
+    world.run(() => source.has("ended") || source.has("failed"), 30_000);
+    expect(source.eventsOf("failed")[0]?.code).toBe("NO_PEERS");
+  });
+
+  it("a member that hangs on a virtual peer alone counts: it gets all, and the session ends well", () => {
+    const all = scene();
+    const { world, cache } = all;
+    const source = session(world, 1, { waitPeers: 0 });
+    const isServing = () => cache.peers.find((each) => isIn(each, source.overlayId));
+    world.run(() => isServing() !== undefined);
+    const virtual = isServing() as Node;
+    const member = joins(world, "weather", [virtual.keys.peerId]);
+    const feed = new Feed(source, 1_500, () => 1_000, { sourceId: "s-weather" });
+    world.run(() => member.has("ended"), 60_000);
+    expect(received(member)).toEqual(feed.written);
+    const [link, ...others] = member.overlay.neighbours;
+    expect([link?.peerId, others]).toEqual([virtual.keys.peerId, []]);
+    expect(source.overlay.finale.members()).toEqual({ complete: 0, left: 0, behind: 0 });
+    world.run(() => source.has("ended"), 30_000);
+    expect(source.has("failed")).toBe(false);
   });
 });
 

@@ -439,8 +439,9 @@ both(
       virtualPeers: [peerId],
       overlaysPerPeer: 4,
       holds: [{ overlayId, peerId }],
+      instance: fill(0x78, 8),
     },
-    [serviceKey, cacheServer, "rack 7", [peer], 4, [[overlay, peer]]],
+    [serviceKey, cacheServer, "rack 7", [peer], 4, [[overlay, peer]], fill(0x78, 8)],
   ],
   [{ leaseMs: 30_000, term: 12, assigned: 300 }, [30_000, 12, 300]],
 );

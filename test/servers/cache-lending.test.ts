@@ -165,6 +165,16 @@ describe("assigning", () => {
     expect(held).toEqual(ids.sort());
   });
 
+  it("no priority counts beyond what the OMS allows", () => {
+    const driver = oms({ priorityMax: 2 });
+    const cache = new Cache(driver, 1);
+    cache.register({ overlaysPerPeer: 1 });
+    const [first, second] = [create(driver), create(driver)];
+    expect(wish(driver, first, 1, 2).assigned).toBe(1);
+    expect(wish(driver, second, 1, 7).assigned).toBe(0);
+    expect(cache.obey().map(({ rest }) => rest[2])).toEqual([2]);
+  });
+
   it("one that could not serve an overlay is left alone with it, and others are asked", () => {
     const driver = oms({ refreshMs: 600_000, cacheLeaseMs: 600_000 });
     const caches = [new Cache(driver, 1), new Cache(driver, 1)];
@@ -213,8 +223,10 @@ describe("assigning", () => {
     cache.register();
     driver.advance(60_000);
     expect(cache.orders()).toEqual([]);
-    // The source peer starts over and asks again.
-    expect(wish(driver, session, 2).assigned).toBe(2);
+    // The source peer starts over.
+    const { ownerToken } = session;
+    driver.ask(session.linkId, r5.RESTART, { overlayId, ownerToken });
+    driver.advance(2_000);
     expect(cache.obey()).toHaveLength(1);
   });
 
@@ -245,31 +257,38 @@ describe("assigning", () => {
 });
 
 describe("an overlay in which nobody can be dialled", () => {
-  it("gets a virtual peer unasked, and loses it some time after it needs none", () => {
-    const driver = oms({ refreshMs: 600_000, cacheLeaseMs: 600_000, memberLeaseMs: 600_000 });
-    const cache = new Cache(driver);
-    cache.register();
-    const session = create(driver);
-    const who = new Identity();
-    const joined = join(driver, session.overlayId, who, ROLES.peer);
-    driver.advance(2_000);
-    expect(cache.orders()).toEqual([]);
-    // All tries to dial them back fail.
-    const orders: Order[] = [];
-    for (let i = 0; i < 10; i++) {
-      for (const { linkId } of driver.dialled.splice(0)) driver.linkDown(linkId);
-      driver.advance(4_000);
+  it.each(["before", "after"])(
+    "gets one unasked of a cache server that came %s it, and loses it some time after it needs none",
+    (when) => {
+      const driver = oms({ refreshMs: 600_000, cacheLeaseMs: 600_000, memberLeaseMs: 600_000 });
+      const cache = new Cache(driver);
+      // The cache server comes later than those who need it.
+      if (when === "before") cache.register();
+      const session = create(driver);
+      const who = new Identity();
+      const joined = join(driver, session.overlayId, who, ROLES.peer);
+      driver.advance(2_000);
+      expect(cache.orders()).toEqual([]);
+      // All tries to dial them back fail.
+      const orders: Order[] = [];
+      for (let i = 0; i < 10; i++) {
+        for (const { linkId } of driver.dialled.splice(0)) driver.linkDown(linkId);
+        driver.advance(4_000);
+        orders.push(...cache.obey());
+      }
+      if (when === "after") cache.register();
+      driver.advance(1_000);
       orders.push(...cache.obey());
-    }
-    expect(brief(orders)).toHaveLength(1);
-    expect(orders[0]).toMatchObject({ kind: "allocate", overlayId: session.overlayId });
-    // Whom it was for leaves.
-    const { memberToken } = joined.ok ? joined.answer : { memberToken: new Uint8Array(16) };
-    const { overlayId } = session;
-    driver.ask(driver.link(), r5.LEAVE, { overlayId, peerId: who.peerId, memberToken });
-    driver.advance(20_000);
-    expect(cache.orders()).toEqual([]);
-    driver.advance(20_000);
-    expect(cache.obey()).toMatchObject([{ kind: "release", rest: [1] }]);
-  });
+      expect(brief(orders)).toHaveLength(1);
+      expect(orders[0]).toMatchObject({ kind: "allocate", overlayId: session.overlayId });
+      // Whom it was for leaves.
+      const { memberToken } = joined.ok ? joined.answer : { memberToken: new Uint8Array(16) };
+      const { overlayId } = session;
+      driver.ask(driver.link(), r5.LEAVE, { overlayId, peerId: who.peerId, memberToken });
+      driver.advance(20_000);
+      expect(cache.orders()).toEqual([]);
+      driver.advance(20_000);
+      expect(cache.obey()).toMatchObject([{ kind: "release", rest: [1] }]);
+    },
+  );
 });

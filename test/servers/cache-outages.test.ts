@@ -3,6 +3,7 @@
 import { describe, expect, it } from "vitest";
 import * as r5 from "../../src/protocol/r5.ts";
 import * as r8 from "../../src/protocol/r8.ts";
+import { encodeFailure } from "../../src/protocol/signalling.ts";
 import type { OmsSnapshot } from "../../src/servers/oms-types.ts";
 import { brief, Cache, create, KEY, oms, refresh, remove, wish } from "./cache-world.ts";
 import { Disk } from "./driver.ts";
@@ -145,9 +146,120 @@ describe("outages", () => {
     driver.disk.broken = undefined;
     cache.holds = [];
     cache.register();
-    driver.advance(2_000);
+    driver.advance(20_000);
+    expect(cache.orders()).toEqual([]);
+    driver.advance(8_000);
+    cache.register();
     // Memory went back to the disk: it is assigned there still, and so ordered again.
     expect(brief(cache.obey())).toEqual([`allocate ${session.overlayId} ${peerId}`]);
+  });
+
+  it("a refused order and a full disk make no loop", () => {
+    const driver = oms({ refreshMs: 600_000, cacheLeaseMs: 600_000 });
+    const cache = new Cache(driver);
+    cache.register();
+    wish(driver, create(driver), 1);
+    driver.disk.broken = "STORE_FULL";
+    for (let i = 0; i < 60; i++) {
+      for (const { requestId } of cache.orders()) {
+        const failure = { code: "OVERLOADED", detail: "no room" } as const;
+        driver.frame(cache.linkId, encodeFailure(requestId, failure));
+        driver.settle();
+      }
+      cache.register();
+      driver.advance(1_000);
+    }
+    const all = driver.asked(cache.linkId, 0x68).length;
+    expect(all).toBeGreaterThan(1);
+    expect(all).toBeLessThanOrEqual(3);
+  });
+
+  it("what was decided while a write failed is decided again, for others, too", () => {
+    let judged = 0;
+    for (let seed = 1; seed <= 24; seed++) {
+      const driver = oms({ refreshMs: 600_000, cacheLeaseMs: 600_000 }, seed);
+      const cache = new Cache(driver);
+      cache.register();
+      const sessions = [create(driver), create(driver)];
+      driver.hold = true;
+      const asked = sessions.map(({ overlayId, ownerToken, linkId }) => {
+        const request = { overlayId, ownerToken, virtualPeers: 1, priority: 0 };
+        return { linkId, requestId: driver.send(linkId, r5.ASK_VIRTUAL_PEERS, request) };
+      });
+      // One of the writes fails: that of a wish, or that of what was assigned upon one.
+      for (let i = 0; i < seed % 3; i++) driver.finishOne("store");
+      driver.disk.broken = "STORE_FULL";
+      driver.finishOne("store");
+      driver.disk.broken = undefined;
+      driver.hold = false;
+      driver.settle();
+      driver.advance(3_000);
+      cache.obey();
+      const told = asked.map(({ linkId, requestId }) =>
+        driver.replyTo(linkId, requestId, r5.ASK_VIRTUAL_PEERS),
+      );
+      const granted = sessions.filter((_, i) => told[i]?.ok === true);
+      if (granted.length === 2) judged++;
+      const held = cache.holds.map(({ overlayId }) => overlayId).sort();
+      expect(held, `seed ${seed}`).toEqual(granted.map(({ overlayId }) => overlayId).sort());
+    }
+    expect(judged).toBeGreaterThan(2);
+  });
+
+  it("an offer that shrank gives what it had to others", () => {
+    const driver = oms({ refreshMs: 600_000, cacheLeaseMs: 600_000 });
+    const cache = new Cache(driver);
+    cache.register();
+    const session = create(driver);
+    wish(driver, session, 1);
+    const [order] = cache.obey();
+    const other = new Cache(driver);
+    other.register();
+    cache.holds = [];
+    const left = cache.peers.map(({ peerId }) => peerId).filter((id) => id !== order?.peerId);
+    driver.linkDown(cache.linkId);
+    cache.comesBack();
+    cache.register({ virtualPeers: left, overlaysPerPeer: 1 });
+    driver.advance(1_000);
+    expect([...cache.obey(), ...other.obey()]).toMatchObject([
+      { kind: "allocate", overlayId: session.overlayId },
+    ]);
+  });
+
+  it("a second process with the same id is refused while the first one registers", () => {
+    const driver = oms({ cacheLeaseMs: 20_000, refreshMs: 600_000 });
+    const cache = new Cache(driver);
+    cache.register();
+    const second = { ...cache.offer, instance: new Uint8Array(8).fill(2) };
+    const elsewhere = driver.link();
+    const refusal = driver.refusal(elsewhere, r8.REGISTER_CACHE, second);
+    expect(refusal).toMatchObject({ code: "NOT_OWNER" });
+    expect(refusal.detail).toContain("stop one of them");
+    // The same process over another link is none.
+    const newLink = driver.link();
+    driver.ask(newLink, r8.REGISTER_CACHE, cache.offer);
+    // Gone without a word, its link still seems to stand: the other one may after half a lease.
+    driver.advance(9_000);
+    expect(driver.refusal(elsewhere, r8.REGISTER_CACHE, second).code).toBe("NOT_OWNER");
+    driver.advance(1_500);
+    expect(driver.ask(elsewhere, r8.REGISTER_CACHE, second).term).toBe(1);
+  });
+
+  it("an order that crosses a withdrawal is no failure", () => {
+    const driver = oms({ refreshMs: 600_000 });
+    const cache = new Cache(driver);
+    cache.register();
+    const session = create(driver);
+    wish(driver, session, 1);
+    const [order] = cache.orders();
+    const request = { serviceKey: KEY, cacheServerId: cache.id };
+    driver.ask(cache.linkId, r8.WITHDRAW_CACHE, request);
+    const failure = { code: "OVERLOADED", detail: "this cache server goes" } as const;
+    driver.frame(cache.linkId, encodeFailure(order?.requestId ?? 0, failure));
+    driver.settle();
+    expect(driver.events.filter(({ type }) => type === "failed" || type === "cacheFailed")).toEqual(
+      [],
+    );
   });
 
   it("the records of cache servers are checked when they are read", () => {

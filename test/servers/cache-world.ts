@@ -94,6 +94,7 @@ export class Cache {
       virtualPeers: this.peers.map(({ peerId }) => peerId),
       overlaysPerPeer: 2,
       holds: this.holds,
+      instance: new Uint8Array(8).fill(1),
     };
   }
 

@@ -29,6 +29,7 @@ class Scene {
         label: "rack",
         virtualPeers: PEERS,
         overlaysPerPeer: 2,
+        leavingMax: 1,
       }),
     ).start();
     this.link();
@@ -80,7 +81,8 @@ const code = (reply: { ok: boolean; failure?: { code: string } }) =>
 describe("registration", () => {
   it("comes first on each link, then well within the lease, with what is held", () => {
     const scene = new Scene();
-    const [[, , key, id, label, peers, overlaysPerPeer, none] = []] = scene.registrations();
+    const [[, , key, id, label, peers, overlaysPerPeer, none, instance] = []] =
+      scene.registrations();
     expect([hex(key), hex(id), label, overlaysPerPeer, none]).toEqual([
       hex(KEY),
       ID,
@@ -89,6 +91,7 @@ describe("registration", () => {
       [],
     ]);
     expect((peers as MsgpackValue[]).map(hex)).toEqual(PEERS);
+    expect(instance).toHaveLength(8);
     scene.acknowledge();
     expect(scene.events("registered")).toMatchObject([{ leaseMs: 30_000, term: 4 }]);
     scene.allocate(OVERLAY, PEERS[0]);
@@ -120,6 +123,20 @@ describe("registration", () => {
     expect(scene.registrations()).toHaveLength(4);
     scene.acknowledge();
     expect(scene.events("registered")).toHaveLength(1);
+  });
+
+  it("an OMS that does not answer is away; however short a lease it gives, it is not flooded", () => {
+    const scene = new Scene();
+    scene.driver.advance(5_100);
+    expect(scene.events("omsAway")).toHaveLength(1);
+    scene.driver.advance(2_100);
+    scene.acknowledge(4, 0);
+    expect(scene.events("registered")).toHaveLength(1);
+    const before = scene.registrations().length;
+    scene.driver.advance(400);
+    expect(scene.registrations()).toHaveLength(before);
+    scene.driver.advance(200);
+    expect(scene.registrations()).toHaveLength(before + 1);
   });
 
   it("a lost link is opened again, and what is held stays", () => {
@@ -188,6 +205,33 @@ describe("orders", () => {
     expect(code(scene.release(OVERLAY, PEERS[0], withdrawn, 6))).toBe("");
   });
 
+  it("an OMS that counts from the beginning again is none to take orders of, and that is told", () => {
+    const scene = new Scene();
+    scene.acknowledge(4);
+    scene.driver.linkDown(scene.linkId);
+    scene.driver.advance(1_000);
+    scene.link();
+    scene.acknowledge(1);
+    expect(scene.events("unregistered")).toMatchObject([{ code: "TERM_PASSED" }]);
+    expect(scene.events("registered")).toHaveLength(1);
+  });
+
+  it("one that ends keeps its room: no more than a few beside those that stay", () => {
+    const scene = new Scene();
+    scene.acknowledge();
+    const id = (i: number) => i.toString(16).padStart(32, "0");
+    const entered = () => scene.events("enter").length;
+    for (let i = 0; i < 9; i++) {
+      scene.allocate(id(i), PEERS[0]);
+      scene.release(id(i), PEERS[0], r8.RELEASE_REASONS.ended);
+    }
+    // Two that it may be in, and one that ends.
+    expect(entered()).toBe(3);
+    scene.out(id(0), PEERS[0]);
+    scene.allocate(id(10), PEERS[0]);
+    expect(entered()).toBe(4);
+  });
+
   it("malformed ones break the link off after a few, and nothing else", () => {
     const scene = new Scene();
     scene.acknowledge();
@@ -207,7 +251,7 @@ describe("what a virtual peer is out of", () => {
     expect(
       given().map((fields) => fields.slice(4).map((x) => (typeof x === "string" ? x : hex(x)))),
     ).toEqual([[OVERLAY, PEERS[0], "SESSION_LOST", "why"]]);
-    scene.driver.advance(5_100);
+    scene.driver.advance(7_200);
     expect(given()).toHaveLength(2);
     scene.driver.linkDown(scene.linkId);
     scene.driver.advance(1_000);
@@ -219,6 +263,22 @@ describe("what a virtual peer is out of", () => {
     scene.acknowledge();
     scene.driver.advance(6_000);
     expect(given()).toHaveLength(1);
+  });
+
+  it("refused for now it is given back again, and not at once", () => {
+    const scene = new Scene();
+    scene.acknowledge();
+    scene.allocate(OVERLAY, PEERS[0]);
+    scene.out(OVERLAY, PEERS[0], "ENGINE_MEMORY");
+    const given = () => scene.driver.asked(scene.linkId, 0x61);
+    for (const code of ["STORE_FULL", "KEY_REQUIRED"] as const) {
+      const requestId = given().at(-1)?.[1] as number;
+      scene.driver.frame(scene.linkId, encodeFailure(requestId, { code, detail: "" }));
+      scene.driver.advance(1_500);
+      scene.driver.advance(1_500);
+    }
+    // For good is for good.
+    expect(given()).toHaveLength(2);
   });
 
   it("by order is no news", () => {

@@ -12,8 +12,7 @@
  */
 
 import { type Address, parseAddress } from "../../base/machine.ts";
-import type { PeerId } from "../../base/units.ts";
-import { toHex } from "../../base/units.ts";
+import { type OverlayId, type PeerId, toHex } from "../../base/units.ts";
 import { ROLES, type Role } from "../../protocol/common.ts";
 import {
   decodeIndexFile,
@@ -120,17 +119,21 @@ export class JoiningSession extends SessionBase {
     }
     this.after("end", TERMINATION_MS, () => this.finish());
     const oms = this.#oms;
-    this.stopReports(() => {
-      const { peerId } = this.context.identity;
-      const request = { overlayId, peerId, memberToken: this.#memberToken };
-      this.ask(
-        oms,
-        LEAVE,
-        request,
-        () => this.finish(),
-        () => this.finish(),
-      );
-    });
+    this.stopReports(() => this.#tellLeft(oms, overlayId, () => this.finish()));
+  }
+
+  #tellLeft(oms: Address, overlayId: OverlayId, heard: () => void): void {
+    const { peerId } = this.context.identity;
+    this.ask(oms, LEAVE, { overlayId, peerId, memberToken: this.#memberToken }, heard, heard);
+  }
+
+  /** The OMS lists this member until it hears otherwise. */
+  protected override fail(failure: Pick<ServerFailure, "code" | "detail">): void {
+    const { overlayId } = this;
+    if (this.#joined && !this.#leaving && overlayId !== undefined && this.#oms !== undefined) {
+      this.#tellLeft(this.#oms, overlayId, () => undefined);
+    }
+    super.fail(failure);
   }
 
   /** An OMS that was started anew knows no members: this one says soon that it is there. */

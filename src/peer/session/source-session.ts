@@ -69,6 +69,7 @@ export class SourceSession extends SessionBase {
   #takesOver: OverlayId | undefined;
   #ownerToken: Uint8Array = new Uint8Array(0);
   #sessionEpoch = 0;
+  #hasWished = false;
   #ending = false;
   /** Why the session failed, told once the servers know. */
   #failure: Failure | undefined;
@@ -226,9 +227,7 @@ export class SourceSession extends SessionBase {
     });
     if (!opened) return;
     this.#scheduleRefresh(answer.refreshMs);
-    const { oms, virtualPeers } = this.#options;
-    this.startReports(answer.pamsUrl, oms, ROLES.source);
-    if (virtualPeers !== undefined) askVirtualPeers(this.wishHost(), oms, answer, virtualPeers);
+    this.startReports(answer.pamsUrl, this.#options.oms, ROLES.source);
     this.#files.next();
   }
 
@@ -278,12 +277,25 @@ export class SourceSession extends SessionBase {
       note: (text) => this.note(text),
       fail: (failure) => this.fail(failure),
       opened: () => this.#opened(),
-      added: ({ sourceId }) => this.outlet.event({ kind: "dataSourceAdded", sessionId, sourceId }),
+      added: ({ sourceId }) => {
+        this.#wish();
+        this.outlet.event({ kind: "dataSourceAdded", sessionId, sourceId });
+      },
       refused: (dataSource, failure) => this.#refused(dataSource, failure),
     };
   }
 
+  /** P1.3, once there is an index file, by which virtual peers find the session. */
+  #wish(): void {
+    const { oms, virtualPeers } = this.#options;
+    if (virtualPeers === undefined || this.#hasWished) return;
+    this.#hasWished = true;
+    const owned = { overlayId: this.overlayId as string, ownerToken: this.#ownerToken };
+    askVirtualPeers(this.wishHost(), oms, owned, virtualPeers);
+  }
+
   #opened(): void {
+    if (this.#options.dataSources.length > 0) this.#wish();
     this.outlet.event({
       kind: "sessionOpen",
       sessionId: this.sessionId,
