@@ -186,19 +186,23 @@ export class Neighbour {
     this.startMoved(header.start);
     if (this.#picker === undefined) this.#window.replaceFromWire(this.have, header, memory);
     else this.#picker.replaceFromWire(this.have, header, memory);
+    // A start never falls: what lies below the one it declared before, it can't send.
+    if (header.start < this.remoteStart) this.#unmark(this.#window.origin, this.remoteStart);
     const end = endOfBuffermap(memory, header);
     if (end > this.remoteHighest) this.remoteHighest = end;
     this.clipped = end > this.#window.mapEnd;
     this.mapKnown = true;
   }
 
-  /** Advertises [first, first + count). */
+  /** Advertises [first, first + count); what of it lies below its own start counts for nothing. */
   advertised(first: FragmentIndex, count: number): void {
     const end = first + count;
+    const from = Math.max(first, this.remoteStart);
+    if (from >= end) return;
     if (end > this.remoteHighest) this.remoteHighest = end;
     if (end > this.#window.mapEnd) this.clipped = true;
-    if (this.#picker === undefined) this.#window.mark(this.have, first, end);
-    else this.#picker.advertised(this.have, first, end);
+    if (this.#picker === undefined) this.#window.mark(this.have, from, end);
+    else this.#picker.advertised(this.have, from, end);
   }
 
   /** Withdraws [first, first + count). */

@@ -325,6 +325,21 @@ describe("bad input on an accepted link", () => {
     }
   });
 
+  it("what is advertised below the advertiser's own start counts for nothing", () => {
+    const { node, stranger, world } = scene();
+    stranger.send(have(stranger, 8, [0, 20]));
+    world.advance(5);
+    node.overlay.checkInvariants();
+    const holds = (index: number) =>
+      node.overlay.neighbours.find((n) => n.peerId === stranger.keys.peerId)?.holds(index);
+    expect([7, 8, 19, 20].map(holds)).toEqual([false, true, true, false]);
+    stranger.send(encodeBuffermap(stranger.tag, 2, 10, NO_BITS));
+    world.advance(5);
+    node.overlay.checkInvariants();
+    expect([7, 8, 11, 12].map(holds)).toEqual([false, true, true, false]);
+    expect(stranger.closed).toBeUndefined();
+  });
+
   it("answers PING with its token", () => {
     const { world, stranger } = scene();
     stranger.send(ping());
