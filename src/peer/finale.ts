@@ -179,7 +179,13 @@ export class Finale {
 
   /** Called before the neighbour is closed; `leaving`: because this node goes. */
   memberWent(neighbour: Neighbour, leaving: boolean): void {
-    if (neighbour.role === ROLES.virtual) return;
+    if (neighbour.role === ROLES.virtual) {
+      // It stayed until whoever read there had all.
+      if (this.#counts(neighbour) && this.#hasAll(neighbour)) {
+        this.#membersCompleted.add(neighbour.peerId);
+      }
+      return;
+    }
     if (neighbour.role === ROLES.peer) this.#memberWentMs = this.#context.now.monoMs;
     if (neighbour.lostSome) this.#membersBehind.add(neighbour.peerId);
     else if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
