@@ -235,6 +235,7 @@ function drawPatience({ seed, sizes, network }: SwarmOptions): Partial<SwarmOpti
   if (!chance(rng, PATIENT_RATE)) return {};
   const faultMs = between(rng, 45_000, 55_000);
   return {
+    virtualPeers: 0,
     peers: 8,
     degree: 4,
     maxLinks: 64,
