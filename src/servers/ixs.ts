@@ -271,7 +271,7 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
     const { stand, gone, tooOld } = this.#catalogue.find(request);
     const files: Uint8Array[] = [];
     let room = SIGNALLING_MESSAGE_BYTES_MAX - 1_024;
-    for (const { record } of stand) {
+    for (const { record } of eachOverlayFirst(stand)) {
       room -= record.indexFile.length + 8;
       if (room < 0 || files.length === r6.QUERY_FILES_MAX) break;
       files.push(record.indexFile);
@@ -412,6 +412,22 @@ export class Ixs extends ServerMachine<IxsSnapshot, IxsCommand, IxsEvent> {
     both.set(data, 1 + source.length);
     return INDEX_PREFIX + toHex(this.options.sha256(both));
   }
+}
+
+/**
+ * One file of each overlay before second ones of any: an overlay with many data sources does not hide
+ * another one of the same title.
+ */
+function eachOverlayFirst(rows: readonly IndexRow[]): IndexRow[] {
+  const seen = new Set<string>();
+  const isFirst = ({ record }: IndexRow): boolean => {
+    if (seen.has(record.overlayId)) return false;
+    seen.add(record.overlayId);
+    return true;
+  };
+  const firsts = rows.filter(isFirst);
+  const chosen = new Set(firsts);
+  return [...firsts, ...rows.filter((row) => !chosen.has(row))];
 }
 
 /** An index server; `start` loads it from the store. */

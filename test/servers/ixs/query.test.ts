@@ -42,6 +42,35 @@ describe("R6.e: query", () => {
     expect(refuse({ version: 3 }).code).toBe("MESSAGE_MALFORMED");
   });
 
+  it("by overlay only files that name it are found, whatever their title", () => {
+    const [here, other] = ["ab".repeat(16), "cd".repeat(16)];
+    for (const [dataId, overlayId, title] of [
+      ["o1", here, "one"],
+      ["o2", here, "two"],
+      ["o3", other, "one"],
+    ] as const) {
+      const indexFile = signed(owner, { title, dataId, overlayId });
+      driver.ask(link, r6.REGISTER_INDEX, { indexFile });
+    }
+    const ids = (query: object) => found(query).map((key) => key.split("/")[1]);
+    expect(ids({ overlayId: here })).toEqual(["o1", "o2"]);
+    expect(ids({ overlayId: here, title: "one" })).toEqual(["o1"]);
+    const none = { ...anything, overlayId: "ef".repeat(16) };
+    expect(driver.refusal(link, r6.QUERY_INDEX, none).code).toBe("UNKNOWN_INDEX");
+  });
+
+  it("an overlay with more files than an answer holds does not hide another of its title", () => {
+    for (let i = 0; i < 20; i++) {
+      const file = { title: "crowded", dataId: `c${i}`, overlayId: "a1".repeat(16) };
+      driver.ask(link, r6.REGISTER_INDEX, { indexFile: signed(owner, file) });
+    }
+    const other = { title: "crowded", dataId: "other", overlayId: "a2".repeat(16) };
+    driver.ask(link, r6.REGISTER_INDEX, { indexFile: signed(owner, other) });
+    const ids = found({ title: "crowded" });
+    expect(ids).toHaveLength(r6.QUERY_FILES_MAX);
+    expect(ids.filter((key) => key.endsWith("/other"))).toHaveLength(1);
+  });
+
   it("more matches than one answer holds say so; a list goes by prefix", () => {
     for (let i = 0; i < 20; i++) {
       const indexFile = signed(owner, { title: "many", dataId: `m${i}` });
