@@ -1,6 +1,6 @@
 /** Cache servers as processes: `mp2p cache` beside servers, a source and peers. */
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
@@ -123,22 +123,8 @@ describe("mp2p cache", () => {
   );
 
   it(
-    "comes back with the same ids by its identity; a wrong key or a dead server is told",
+    "tells of a wrong key and of a dead server",
     async () => {
-      const identity = path.join(directory, "cache.key");
-      expect(await new Mp2p(["key", identity]).exit).toBe(0);
-      const ids: string[] = [];
-      for (let i = 0; i < 2; i++) {
-        const cache = await ready("--identity", identity, "--virtual-peers", "1");
-        const told = JSON.parse(cache.output.toString()) as {
-          cacheServerId: string;
-          virtualPeers: { peerId: string }[];
-        };
-        ids.push([told.cacheServerId, ...told.virtualPeers.map(({ peerId }) => peerId)].join());
-        cache.kill("SIGTERM");
-        expect(await cache.exit).toBe(0);
-      }
-      expect(ids[0]).toBe(ids[1]);
       const wrong = path.join(directory, "wrong.key");
       writeFileSync(wrong, `${"5f".repeat(32)}\n`, { mode: 0o600 });
       const refused = cacheServer("--service-key-file", wrong);
@@ -150,7 +136,6 @@ describe("mp2p cache", () => {
       expect(await alone.event("omsAway")).toMatchObject({ oms: servers.url });
       alone.kill("SIGTERM");
       expect(await alone.exit).toBe(0);
-      expect(readFileSync(keyFile, "utf8")).not.toBe(readFileSync(wrong, "utf8"));
     },
     RUN_MS,
   );
