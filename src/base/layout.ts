@@ -269,8 +269,8 @@ export const BUFFERMAP_HEADER_BYTES = 32;
  *     16  u64  HAVE: start, the sender's lowest index still held or wanted; others: zero
  *     24  u32  number of ranges (1 to 512; HAVE also 0)
  *     28  u32  HAVE: flags, bit 0 held back: the sender's window is full because of others, its own
- *              consumer took what it holds; bit 1 read: the sender is a virtual peer, and somebody
- *              reads what it passes on
+ *              consumer took what it holds; bits 8 to 15 readers: the sender is a virtual peer, and so
+ *              many members (255: or more) take what it passes on, or have all
  *              GET: bit 0 patient: the asker has other neighbours, that may come to hold it
  *              other bits and other frames: zero
  *     32       ranges: u64 first index, u32 count
@@ -281,7 +281,8 @@ export const RANGES_COUNT = 24;
 export const RANGES_FLAGS = 28;
 export const RANGES_HEADER_BYTES = 32;
 export const HAVE_FLAG_HELD_BACK = 1;
-export const HAVE_FLAG_READ = 2;
+export const HAVE_READERS_MASK = 0xff00;
+export const HAVE_READERS_SHIFT = 8;
 export const GET_FLAG_PATIENT = 1;
 export const RANGE_BYTES = 12;
 

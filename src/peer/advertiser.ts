@@ -10,7 +10,12 @@
  */
 
 import { Deadlines } from "../base/deadlines.ts";
-import { FRAME_TYPES, HAVE_FLAG_HELD_BACK, HAVE_FLAG_READ } from "../base/layout.ts";
+import {
+  FRAME_TYPES,
+  HAVE_FLAG_HELD_BACK,
+  HAVE_READERS_MASK,
+  HAVE_READERS_SHIFT,
+} from "../base/layout.ts";
 import {
   HAVE_BATCH_FRAGMENTS,
   HAVE_DELAY_MS,
@@ -95,13 +100,17 @@ export class Advertiser {
   }
 
   /**
-   * Neighbours are told when it changes. `heldBack`: this node is full because of others. `isRead`: it
-   * is a virtual peer, and somebody reads what it passes on.
+   * Neighbours are told when it changes, once the start is chosen. `heldBack`: this node is full
+   * because of others; `readers`: it is a virtual peer, and so many read what it passes on.
    */
-  say(heldBack: boolean, isRead: boolean): void {
-    const flags = (heldBack ? HAVE_FLAG_HELD_BACK : 0) | (isRead ? HAVE_FLAG_READ : 0);
+  say(heldBack: boolean, readers: number): void {
+    const flags =
+      (heldBack ? HAVE_FLAG_HELD_BACK : 0) |
+      (Math.min(readers, HAVE_READERS_MASK >>> HAVE_READERS_SHIFT) << HAVE_READERS_SHIFT);
     if (flags === this.#flags) return;
     this.#flags = flags;
+    // A HAVE would declare a start: it is told with that.
+    if (!this.#started) return;
     this.flush();
     for (const neighbour of this.#neighbours) this.#tell(neighbour, []);
   }

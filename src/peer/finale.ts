@@ -65,6 +65,8 @@ export class Finale {
   readonly #gatherMs: number;
   readonly #role: Role;
   #memberWentMs: MonoMs = Number.NEGATIVE_INFINITY;
+  /** Most readers that one virtual peer spoke of. */
+  #readersMost = 0;
   #firstMemberMs: MonoMs | undefined;
   #newMemberMs: MonoMs = 0;
   #endIndex: FragmentIndex | undefined;
@@ -117,7 +119,7 @@ export class Finale {
 
   /** Whether a source may free: as many members were there as it was told to wait for. */
   get isAttended(): boolean {
-    if (this.#membersSeen.size < this.#waitPeers) return false;
+    if (!this.#isMet()) return false;
     if (this.#view.settings.delivery === "live") return this.#hasAudience();
     if (this.#isGathering()) return false;
     return this.#view.neighbours.some((neighbour) => this.#listens(neighbour));
@@ -132,16 +134,30 @@ export class Finale {
    * Virtual peers only lend their upload: one counts as long as it says that somebody reads what it
    * passes on. What it said before a member went may be of that very member.
    */
-  #counts({ role, isRead }: Neighbour): boolean {
+  #counts({ role, readers }: Neighbour): boolean {
     if (role !== ROLES.virtual) return true;
-    return isRead && this.#context.now.monoMs - this.#memberWentMs >= READERS_MS;
+    return readers > 0 && this.#context.now.monoMs - this.#memberWentMs >= READERS_MS;
   }
 
-  /** Virtual peer: a member takes what is passed on here, or has all of it. */
-  get isRead(): boolean {
-    if (this.#role !== ROLES.virtual) return false;
-    const reads = (n: Neighbour) => n.role === ROLES.peer && !n.lagging;
-    return this.#membersCompleted.size > 0 || this.#view.neighbours.some(reads);
+  /**
+   * Whether as many members were there as are waited for: those met here, or as many as one virtual
+   * peer has met. The same ones may be among both.
+   */
+  #isMet(): boolean {
+    for (const { role, readers } of this.#view.neighbours) {
+      if (role === ROLES.virtual) this.#readersMost = Math.max(this.#readersMost, readers);
+    }
+    return Math.max(this.#membersSeen.size, this.#readersMost) >= this.#waitPeers;
+  }
+
+  /** Virtual peer: members that take what is passed on here, or went with all of it. */
+  get readers(): number {
+    if (this.#role !== ROLES.virtual) return 0;
+    let readers = this.#membersCompleted.size;
+    for (const { role, lagging, peerId } of this.#view.neighbours) {
+      if (role === ROLES.peer && !lagging && !this.#membersCompleted.has(peerId)) readers++;
+    }
+    return readers;
   }
 
   #hasAudience(): boolean {
@@ -180,8 +196,8 @@ export class Finale {
   /** Called before the neighbour is closed; `leaving`: because this node goes. */
   memberWent(neighbour: Neighbour, leaving: boolean): void {
     if (neighbour.role === ROLES.virtual) {
-      // It stayed until whoever read there had all.
-      if (this.#counts(neighbour) && this.#hasAll(neighbour)) {
+      // It stayed until whoever read there had all, and says who is left before it goes.
+      if (neighbour.readers > 0 && this.#hasAll(neighbour)) {
         this.#membersCompleted.add(neighbour.peerId);
       }
       return;
@@ -306,9 +322,7 @@ export class Finale {
     const hasAll = (n: Neighbour) => n.ackedTo > end && this.#counts(n);
     const someone = this.#membersCompleted.size > 0 || neighbours.some(hasAll);
     const served =
-      settings.delivery === "live" ||
-      this.#isVoid(source) ||
-      (this.#membersSeen.size >= this.#waitPeers && someone);
+      settings.delivery === "live" || this.#isVoid(source) || (this.#isMet() && someone);
     if (this.#hasEnded || !served) return undefined;
     this.#hasEnded = true;
     return { kind: "ended" };

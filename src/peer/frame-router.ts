@@ -196,7 +196,7 @@ export class FrameRouter {
       const flags = readRangesFlags(memory, offset);
       if (type === FRAME_TYPES.HAVE) {
         neighbour.heldBack = (flags & layout.HAVE_FLAG_HELD_BACK) !== 0;
-        neighbour.isRead = (flags & layout.HAVE_FLAG_READ) !== 0;
+        neighbour.readers = (flags & layout.HAVE_READERS_MASK) >>> layout.HAVE_READERS_SHIFT;
         overlay.have(neighbour, readHaveStart(memory, offset), this.#ranges, pairs);
       } else if (type === FRAME_TYPES.GET) {
         const isPatient = (flags & layout.GET_FLAG_PATIENT) !== 0;

@@ -100,8 +100,8 @@ export class Neighbour {
   lostSome = false;
   /** It says that it is full because of others, not of itself. */
   heldBack = false;
-  /** Of a virtual peer: it says that somebody reads what it passes on. */
-  isRead = false;
+  /** Of a virtual peer: how many members, as it says, read what it passes on. */
+  readers = 0;
   ackedTo: FragmentIndex = 0;
   ackedAdvancedMs: MonoMs;
 

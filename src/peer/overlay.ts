@@ -423,7 +423,7 @@ export class Overlay extends OverlayParts {
 
   #watchStanding(confirmed: FragmentIndex): void {
     const changed = this.retention.watch(this.neighbours, this.#consumedTo(), confirmed);
-    this.advertiser.say(this.retention.isHeldBack, this.finale.isRead);
+    this.advertiser.say(this.retention.isHeldBack, this.finale.readers);
     for (const neighbour of changed) {
       this.event({
         kind: "neighbour",

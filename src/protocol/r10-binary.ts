@@ -31,7 +31,7 @@ import {
   FRAME_VERSION_MIN,
   GET_FLAG_PATIENT,
   HAVE_FLAG_HELD_BACK,
-  HAVE_FLAG_READ,
+  HAVE_READERS_MASK,
   OVERLAY_TAG_BYTES,
   PING_BYTES,
   PING_TOKEN,
@@ -200,7 +200,7 @@ export function rangesOf(indices: number[]): number[] {
 
 /** The flags that a frame of this type may carry. */
 function rangesFlags(type: number): number {
-  if (type === FRAME_TYPES.HAVE) return HAVE_FLAG_HELD_BACK | HAVE_FLAG_READ;
+  if (type === FRAME_TYPES.HAVE) return HAVE_FLAG_HELD_BACK | HAVE_READERS_MASK;
   return type === FRAME_TYPES.GET ? GET_FLAG_PATIENT : 0;
 }
 

@@ -275,7 +275,8 @@ export class CacheLending {
       return;
     }
     const offer = { label, virtualPeers, overlaysPerPeer };
-    const isNews = known === undefined || !isSameOffer(known.offer, offer);
+    // What could not be written at first is not on the disk either.
+    const isNews = known === undefined || known.revision === 0 || !isSameOffer(known.offer, offer);
     const row = this.#table.offer(cacheServerId, offer);
     row.instance = toHex(request.instance);
     row.heardMs = now.monoMs;
@@ -343,7 +344,8 @@ export class CacheLending {
       const { overlayId, peerId } = assignment;
       const has = this.#table.assignedTo(overlayId);
       if (row.assigned.has(place) || has.has(peerId)) continue;
-      if (has.size >= this.#needs.of(overlayId) || !this.#table.fits(row, peerId)) continue;
+      const isNeeded = has.size < this.#needs.of(overlayId) || this.#needs.isEnding(overlayId);
+      if (!isNeeded || !this.#table.fits(row, peerId)) continue;
       this.#table.assign(row, assignment);
       this.#note(row, assignment, "assigned");
     }

@@ -73,6 +73,11 @@ export class CacheNeeds {
     this.#over.add(overlayId);
   }
 
+  /** Those that are in it give to their neighbours what these lack; nobody else comes. */
+  isEnding(overlayId: OverlayId): boolean {
+    return this.#over.has(overlayId) && this.#host.overlay(overlayId) !== undefined;
+  }
+
   /** The source peer starts over: there is a stream again. */
   startedOver(overlayId: OverlayId): void {
     this.#over.delete(overlayId);

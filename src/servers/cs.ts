@@ -209,6 +209,7 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
     this.router.trust(linkId);
     this.#registerMs = now.monoMs;
     this.#giveBackMs = now.monoMs;
+    this.#isAway = false;
   }
 
   protected override onLinkDown(linkId: LinkId, now: Now): void {

@@ -481,22 +481,78 @@ describe("fragments", () => {
     expect(source.eventsOf("failed")[0]?.code).toBe("NO_PEERS");
   });
 
-  it("a member that hangs on a virtual peer alone counts: it gets all, and the session ends well", () => {
-    const all = scene();
-    const { world, cache } = all;
-    const source = session(world, 1, { waitPeers: 0 });
-    const isServing = () => cache.peers.find((each) => isIn(each, source.overlayId));
-    world.run(() => isServing() !== undefined);
-    const virtual = isServing() as Node;
-    const member = joins(world, "weather", [virtual.keys.peerId]);
-    const feed = new Feed(source, 1_500, () => 1_000, { sourceId: "s-weather" });
-    world.run(() => member.has("ended"), 60_000);
-    expect(received(member)).toEqual(feed.written);
-    const [link, ...others] = member.overlay.neighbours;
-    expect([link?.peerId, others]).toEqual([virtual.keys.peerId, []]);
-    expect(source.overlay.finale.members()).toEqual({ complete: 0, left: 0, behind: 0 });
-    world.run(() => source.has("ended"), 30_000);
-    expect(source.has("failed")).toBe(false);
+  it.each([
+    [0, 1_500],
+    [1, 1_500],
+    [1, 20],
+  ])(
+    "a member that hangs on a virtual peer alone counts, where %i are waited for, of %i data",
+    (waitPeers, count) => {
+      const all = scene();
+      const { world, cache } = all;
+      const source = session(world, 1, { waitPeers });
+      const isServing = () => cache.peers.find((each) => isIn(each, source.overlayId));
+      world.run(() => isServing() !== undefined);
+      const virtual = isServing() as Node;
+      const member = joins(world, "weather", [virtual.keys.peerId]);
+      const feed = new Feed(source, count, () => 1_000, { sourceId: "s-weather" });
+      world.run(() => member.has("ended"), 60_000);
+      expect(received(member)).toEqual(feed.written);
+      const met = member.eventsOf("neighbour").filter(({ state }) => state === "up");
+      expect(new Set(met.map(({ peerId }) => peerId))).toEqual(new Set([virtual.keys.peerId]));
+      expect(source.overlay.finale.members()).toEqual({ complete: 0, left: 0, behind: 0 });
+      world.run(() => source.has("ended"), 30_000);
+      expect(source.has("failed")).toBe(false);
+    },
+  );
+});
+
+describe("a virtual peer that comes into a running session", () => {
+  it("declares no start before it has chosen one, whatever it has to say", () => {
+    const world = new World();
+    const servers = startServers(world, { serviceKey: KEY, refreshMs: 6_000 });
+    const source = session(world, 2, {});
+    const reader = joins(world);
+    new Feed(source, 4_000, () => 1_000, { sourceId: "s-weather" });
+    world.run(() => received(reader).length > 1_500);
+    // Its offer comes in the middle of it.
+    const cache = new CacheServer(world, 20);
+    world.run(() => cache.peers.every((peer) => peer.has("started")), 20_000);
+    for (const peer of cache.peers) {
+      const started = peer.eventsOf("started")[0]?.index ?? -1;
+      expect(started).toBeGreaterThan(0);
+      const told = peer
+        .sentOf(FRAME_TYPES.HAVE)
+        .map(({ bytes }) => Number(Buffer.from(bytes).readBigUInt64LE(16)));
+      expect(told.length).toBeGreaterThan(0);
+      expect(Math.min(...told)).toBe(started);
+    }
+    world.run(() => reader.has("ended"));
+    expect(servers.oms.snapshot<OmsSnapshot>().overlays).toHaveLength(1);
+  });
+
+  it("that can not open the overlay leaves nothing behind at the servers", () => {
+    const { world, servers, cache } = scene({ peers: 1 });
+    const [virtual] = cache.peers as [Node];
+    const source = session(world, 0, {});
+    // Taken already, by whatever else this process does.
+    const settings = { ...source.overlay.settings };
+    virtual.command({ kind: "openOverlay", role: "peer", settings, consume: false });
+    const members = () => servers.oms.snapshot<OmsSnapshot>().overlays[0]?.members;
+    virtual.command({
+      kind: "joinSession",
+      sessionId: 77,
+      ixs: IXS,
+      title: "weather",
+      dataSourceId: "",
+      dataId: "",
+      from: undefined,
+      waitMs: 2_000,
+      node: {},
+    });
+    world.run(() => virtual.has("sessionFailed"));
+    world.advance(100);
+    expect(members()).toBe(1);
   });
 });
 

@@ -50,7 +50,8 @@ export class JoiningSession extends SessionBase {
   #file: IndexFile | undefined;
   #oms: Address | undefined;
   #memberToken: Uint8Array = new Uint8Array(0);
-  #joined = false;
+  /** The OMS that lists this member. */
+  #joinedAt: Address | undefined;
   #leaseMs = 0;
   #sourcePeerId: PeerId = "";
   #leaving = false;
@@ -113,12 +114,12 @@ export class JoiningSession extends SessionBase {
     if (overlayId !== undefined && this.outlet.overlay(overlayId)?.hasLeft === false) {
       this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
     }
-    if (!this.#joined || overlayId === undefined || this.#oms === undefined) {
+    if (this.#joinedAt === undefined || overlayId === undefined) {
       this.finish();
       return;
     }
     this.after("end", TERMINATION_MS, () => this.finish());
-    const oms = this.#oms;
+    const oms = this.#joinedAt;
     this.stopReports(() => this.#tellLeft(oms, overlayId, () => this.finish()));
   }
 
@@ -127,18 +128,24 @@ export class JoiningSession extends SessionBase {
     this.ask(oms, LEAVE, { overlayId, peerId, memberToken: this.#memberToken }, heard, heard);
   }
 
-  /** The OMS lists this member until it hears otherwise. */
+  /** The servers list this member until they hear otherwise, and an overlay may be open still. */
   protected override fail(failure: Pick<ServerFailure, "code" | "detail">): void {
     const { overlayId } = this;
-    if (this.#joined && !this.#leaving && overlayId !== undefined && this.#oms !== undefined) {
-      this.#tellLeft(this.#oms, overlayId, () => undefined);
+    if (this.#joinedAt !== undefined && !this.#leaving && overlayId !== undefined) {
+      this.#leaving = true;
+      if (this.outlet.overlay(overlayId)?.hasLeft === false) {
+        this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
+      }
+      const heard = (): void => undefined;
+      this.stopReports(heard);
+      this.#tellLeft(this.#joinedAt, overlayId, heard);
     }
     super.fail(failure);
   }
 
   /** An OMS that was started anew knows no members: this one says soon that it is there. */
   protected override lost(server: Address): void {
-    if (!this.#joined || this.#leaving || this.#oms === undefined) return;
+    if (this.#joinedAt === undefined || this.#leaving || this.#oms === undefined) return;
     if (!sameAddress(server, this.#oms)) return;
     this.after("refresh", this.context.rng.next() * REFRESH_SOON_MS, () => {
       this.#refresh(this.#leaseMs);
@@ -249,7 +256,7 @@ export class JoiningSession extends SessionBase {
           (answer) => {
             if (this.#leaving) return;
             this.#memberToken = answer.memberToken;
-            this.#joined = true;
+            this.#joinedAt = oms;
             if (again) this.#epochTold(answer.sessionEpoch);
             else if (this.#moving) this.#openNext(file, answer.sessionEpoch);
             else this.#open(file, answer.sessionEpoch, this.#options.from);
@@ -459,7 +466,7 @@ export class JoiningSession extends SessionBase {
   }
 
   #listSoon(delayMs: number, holding: number | undefined): void {
-    if (!this.#joined || this.#leaving) return;
+    if (this.#joinedAt === undefined || this.#leaving) return;
     this.after("members", delayMs, () => this.#list(holding));
   }
 

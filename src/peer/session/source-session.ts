@@ -288,7 +288,7 @@ export class SourceSession extends SessionBase {
   /** P1.3, once there is an index file, by which virtual peers find the session. */
   #wish(): void {
     const { oms, virtualPeers } = this.#options;
-    if (virtualPeers === undefined || this.#hasWished) return;
+    if (virtualPeers === undefined || this.#hasWished || this.#ending) return;
     this.#hasWished = true;
     const owned = { overlayId: this.overlayId as string, ownerToken: this.#ownerToken };
     askVirtualPeers(this.wishHost(), oms, owned, virtualPeers);
