@@ -175,6 +175,19 @@ export const MEMORY_MIB_DEFAULT = 64;
 export const MEMORY_MIB_MIN = 8;
 export const MEMORY_MIB_MAX = 4_095;
 
+/** Virtual peers of one cache server, and overlays that each may be in (R8). */
+export const VIRTUAL_PEERS_MAX = 64;
+export const VIRTUAL_PEERS_DEFAULT = 4;
+export const OVERLAYS_PER_VIRTUAL_PEER_MAX = 64;
+export const OVERLAYS_PER_VIRTUAL_PEER_DEFAULT = 4;
+/** Virtual peers that one overlay can ask for, and gets unless its OMS is told otherwise. */
+export const OVERLAY_VIRTUAL_PEERS_MAX = 64;
+export const OVERLAY_VIRTUAL_PEERS_DEFAULT = 16;
+/** R8.c: 0 gives way to all others. */
+export const PRIORITY_MAX = 7;
+/** Name of a cache server, for people. */
+export const CACHE_LABEL_BYTES_MAX = 128;
+
 assert(FRAGMENT_BYTES_MAX <= SEGMENT_BYTES, "a fragment fits a segment");
 assert(FRAME_BYTES_MAX <= SEGMENT_BYTES, "a frame fits a segment");
 assert(

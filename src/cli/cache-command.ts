@@ -2,6 +2,12 @@
 
 import { type Command, Option } from "commander";
 import {
+  OVERLAYS_PER_VIRTUAL_PEER_DEFAULT,
+  OVERLAYS_PER_VIRTUAL_PEER_MAX,
+  VIRTUAL_PEERS_DEFAULT,
+  VIRTUAL_PEERS_MAX,
+} from "../base/limits.ts";
+import {
   addPeerOptions,
   addServerOptions,
   finish,
@@ -10,11 +16,6 @@ import {
   type Run,
 } from "./command-kit.ts";
 import { integer, label, word } from "./values.ts";
-
-const VIRTUAL_PEERS_MAX = 64;
-const OVERLAYS_MAX = 64;
-const VIRTUAL_PEERS_DEFAULT = 4;
-const OVERLAYS_DEFAULT = 4;
 
 export interface CacheOptions extends PeerOptions {
   readonly serviceKeyFile: string;
@@ -67,8 +68,8 @@ export function cacheCommand(run: Run<CacheOptions>): Command {
     )
     .addOption(
       new Option("--overlays-per-peer <n>", "sessions that each of them may be in at a time")
-        .argParser(integer(1, OVERLAYS_MAX))
-        .default(OVERLAYS_DEFAULT),
+        .argParser(integer(1, OVERLAYS_PER_VIRTUAL_PEER_MAX))
+        .default(OVERLAYS_PER_VIRTUAL_PEER_DEFAULT),
     );
   return finish(addPeerOptions(command), run, HELP);
 }

@@ -2,6 +2,11 @@
 
 import { type Command, Option } from "commander";
 import {
+  OVERLAY_VIRTUAL_PEERS_DEFAULT,
+  OVERLAY_VIRTUAL_PEERS_MAX,
+  PRIORITY_MAX,
+} from "../base/limits.ts";
+import {
   addPlaintextOption,
   type CommonOptions,
   finish,
@@ -18,9 +23,6 @@ const REPORT_MS_MIN = 100;
 const REPORT_MS_DEFAULT = 10_000;
 const REFRESH_MS_MIN = 1_000;
 const REFRESH_MS_DEFAULT = 60_000;
-const VIRTUAL_PEERS_MAX = 64;
-const VIRTUAL_PEERS_DEFAULT = 16;
-const PRIORITY_MAX = 7;
 
 export interface ServeOptions extends CommonOptions {
   readonly roles: readonly ServerRole[];
@@ -105,8 +107,8 @@ export function serveCommand(run: Run<ServeOptions>): Command {
   );
   command.addOption(
     new Option("--virtual-peers-max <n>", "virtual peers of cache servers that one session gets")
-      .argParser(integer(0, VIRTUAL_PEERS_MAX))
-      .default(VIRTUAL_PEERS_DEFAULT),
+      .argParser(integer(0, OVERLAY_VIRTUAL_PEERS_MAX))
+      .default(OVERLAY_VIRTUAL_PEERS_DEFAULT),
   );
   command.addOption(
     new Option("--priority-max <n>", "highest priority that a source can give its need of them")

@@ -6,6 +6,8 @@ import {
   FRAGMENT_BYTES_MAX,
   FRAGMENT_BYTES_MIN,
   MAX_DELAY_MS_DEFAULT,
+  OVERLAY_VIRTUAL_PEERS_MAX,
+  PRIORITY_MAX,
   SOURCES_MAX,
 } from "../base/limits.ts";
 import {
@@ -21,8 +23,6 @@ import { type AcceptAt, acceptAts, integer, positive, word } from "./values.ts";
 
 const INPUT_FORMATS = ["lines", "ndjson", "csv", "raw", "framed"] as const;
 const PEERS_MAX = 10_000;
-const VIRTUAL_PEERS_MAX = 64;
-const PRIORITY_MAX = 7;
 
 export interface SourceOptions extends PeerOptions {
   readonly title?: string;
@@ -158,7 +158,7 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
     .option(
       "--virtual-peers <n>",
       "virtual peers of cache servers to ask for (mp2p cache)",
-      integer(0, VIRTUAL_PEERS_MAX),
+      integer(0, OVERLAY_VIRTUAL_PEERS_MAX),
     )
     .addOption(
       new Option("--priority <n>", "with --virtual-peers, whose need goes first where they are few")

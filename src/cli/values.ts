@@ -4,10 +4,8 @@
  */
 
 import { InvalidArgumentError } from "commander";
-import { RATE_LIMIT_MAX, RATE_LIMIT_MIN } from "../base/limits.ts";
+import { CACHE_LABEL_BYTES_MAX, RATE_LIMIT_MAX, RATE_LIMIT_MIN } from "../base/limits.ts";
 import { type Address, parseAddress } from "../base/machine.ts";
-
-const LABEL_BYTES_MAX = 128;
 
 /** A whole number from `low` to `high`. */
 export function integer(low: number, high: number): (text: string) => number {
@@ -157,8 +155,8 @@ export function word(text: string): string {
 
 /** A name for people, short enough for the servers. */
 export function label(text: string): string {
-  if (text === "" || Buffer.byteLength(text) > LABEL_BYTES_MAX) {
-    throw new InvalidArgumentError(`Give a name of 1 to ${LABEL_BYTES_MAX} bytes.`);
+  if (text === "" || Buffer.byteLength(text) > CACHE_LABEL_BYTES_MAX) {
+    throw new InvalidArgumentError(`Give a name of 1 to ${CACHE_LABEL_BYTES_MAX} bytes.`);
   }
   return text;
 }

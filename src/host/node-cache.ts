@@ -8,12 +8,20 @@
 
 import { createHash } from "node:crypto";
 import { LocalUsageError, OperationError } from "../base/errors.ts";
-import { MEMORY_MIB_DEFAULT, RATE_LIMIT_MIN, WINDOW_BYTES_DEFAULT } from "../base/limits.ts";
+import {
+  MEMORY_MIB_DEFAULT,
+  OVERLAYS_PER_VIRTUAL_PEER_DEFAULT,
+  OVERLAYS_PER_VIRTUAL_PEER_MAX,
+  RATE_LIMIT_MIN,
+  VIRTUAL_PEERS_DEFAULT,
+  VIRTUAL_PEERS_MAX,
+  WINDOW_BYTES_DEFAULT,
+} from "../base/limits.ts";
 import type { Address } from "../base/machine.ts";
 import { seededRng } from "../base/rng.ts";
 import { MIB } from "../base/units.ts";
 import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
-import * as r8 from "../protocol/r8.ts";
+import { ASSIGNMENTS_MAX } from "../protocol/r8.ts";
 import { type CsCommand, type CsEvent, type CsSnapshot, createCs } from "../servers/cs.ts";
 import type { ServerCommand, ServerEvent } from "../servers/server-types.ts";
 import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
@@ -43,8 +51,6 @@ import { VirtualPeer } from "./virtual-peer.ts";
 
 export type * from "./node-cache-types.ts";
 
-export const VIRTUAL_PEERS_DEFAULT = 4;
-export const OVERLAYS_PER_PEER_DEFAULT = 4;
 const LABEL_DEFAULT = "cache server";
 /** A window, tables, and segments for the links of one overlay. */
 const OVERLAY_MIB = Math.ceil(WINDOW_BYTES_DEFAULT / MIB) + 2;
@@ -73,17 +79,18 @@ export async function startCacheServer(options: CacheServerOptions): Promise<Run
 
 function checkOptions(options: CacheServerOptions): void {
   const { virtualPeers = VIRTUAL_PEERS_DEFAULT, serviceKey } = options;
-  const { overlaysPerPeer = OVERLAYS_PER_PEER_DEFAULT, memoryMiB = MEMORY_MIB_DEFAULT } = options;
+  const { overlaysPerPeer = OVERLAYS_PER_VIRTUAL_PEER_DEFAULT, memoryMiB = MEMORY_MIB_DEFAULT } =
+    options;
   const usage = (detail: string) => new LocalUsageError("USAGE", { detail });
   const within = (name: string, value: number, most: number): void => {
     if (Number.isInteger(value) && value >= 1 && value <= most) return;
     throw usage(`${name} is a whole number from 1 to ${most}`);
   };
-  within("virtualPeers", virtualPeers, r8.VIRTUAL_PEERS_MAX);
-  within("overlaysPerPeer", overlaysPerPeer, r8.OVERLAYS_PER_VIRTUAL_PEER_MAX);
-  if (virtualPeers * overlaysPerPeer > r8.ASSIGNMENTS_MAX) {
+  within("virtualPeers", virtualPeers, VIRTUAL_PEERS_MAX);
+  within("overlaysPerPeer", overlaysPerPeer, OVERLAYS_PER_VIRTUAL_PEER_MAX);
+  if (virtualPeers * overlaysPerPeer > ASSIGNMENTS_MAX) {
     throw usage(
-      `virtual peers times overlays of each are at most ${r8.ASSIGNMENTS_MAX}, not ${virtualPeers * overlaysPerPeer}`,
+      `virtual peers times overlays of each are at most ${ASSIGNMENTS_MAX}, not ${virtualPeers * overlaysPerPeer}`,
     );
   }
   const needMiB = (overlaysPerPeer + LEAVING_MAX) * OVERLAY_MIB;
@@ -144,7 +151,7 @@ class NodeCacheServer implements RunningCacheServer {
     const { virtualPeers = VIRTUAL_PEERS_DEFAULT } = this.#options;
     for (let i = 0; i < virtualPeers; i++) await this.#startPeer(i, virtualPeers);
     const { serviceKey, label = LABEL_DEFAULT } = this.#options;
-    const { overlaysPerPeer = OVERLAYS_PER_PEER_DEFAULT } = this.#options;
+    const { overlaysPerPeer = OVERLAYS_PER_VIRTUAL_PEER_DEFAULT } = this.#options;
     const machine = createCs({
       rng: seededRng(new DataView(systemEntropy.bytes(4).buffer).getUint32(0)),
       entropy: systemEntropy,
@@ -224,7 +231,8 @@ class NodeCacheServer implements RunningCacheServer {
   }
 
   status(): CacheServerReport {
-    const { label = LABEL_DEFAULT, overlaysPerPeer = OVERLAYS_PER_PEER_DEFAULT } = this.#options;
+    const { label = LABEL_DEFAULT, overlaysPerPeer = OVERLAYS_PER_VIRTUAL_PEER_DEFAULT } =
+      this.#options;
     return {
       cacheServerId: this.cacheServerId,
       label,

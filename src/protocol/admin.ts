@@ -6,10 +6,9 @@
  * without a key tells nobody.
  */
 
-import { TITLE_BYTES_MAX } from "../base/limits.ts";
+import { CACHE_LABEL_BYTES_MAX, TITLE_BYTES_MAX } from "../base/limits.ts";
 import { bool, integer, list, maybe, record, text, u16, u32, u53 } from "./codec.ts";
 import { overlayId, peerId, serviceKey, url } from "./common.ts";
-import { CACHE_LABEL_BYTES_MAX } from "./r8.ts";
 import { defineOperation } from "./signalling.ts";
 
 /** Overlays in one answer: within 64 KiB whatever their titles. */

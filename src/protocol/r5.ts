@@ -19,7 +19,7 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { PEER_LIST_MAX, TITLE_BYTES_MAX } from "../base/limits.ts";
+import { OVERLAY_VIRTUAL_PEERS_MAX, PEER_LIST_MAX, TITLE_BYTES_MAX } from "../base/limits.ts";
 import { fromHex } from "../base/units.ts";
 import {
   bool,
@@ -50,9 +50,6 @@ import {
 } from "./common.ts";
 import { priority } from "./r8.ts";
 import { defineOperation } from "./signalling.ts";
-
-/** Virtual peers that one overlay can ask for. */
-export const VIRTUAL_PEERS_ASKED_MAX = 64;
 
 /** Peer ids that a request may exclude from the list it asks for. */
 export const EXCLUDE_MAX = 64;
@@ -221,7 +218,7 @@ export const ASK_VIRTUAL_PEERS = defineOperation({
   request: {
     overlayId,
     ownerToken: token,
-    virtualPeers: integer(0, VIRTUAL_PEERS_ASKED_MAX),
+    virtualPeers: integer(0, OVERLAY_VIRTUAL_PEERS_MAX),
     /** R8.c: 0 gives way to all others; optional, 0. */
     priority: optional(priority, 0),
   },

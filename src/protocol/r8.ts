@@ -17,20 +17,19 @@
  * Non-goals here: data sources that push to a cache server (R12), history.
  */
 
-import { TITLE_BYTES_MAX } from "../base/limits.ts";
+import {
+  CACHE_LABEL_BYTES_MAX,
+  OVERLAYS_PER_VIRTUAL_PEER_MAX,
+  PRIORITY_MAX,
+  TITLE_BYTES_MAX,
+  VIRTUAL_PEERS_MAX,
+} from "../base/limits.ts";
 import { bytes, integer, list, oneOf, record, text, u16, u53 } from "./codec.ts";
 import { durationMs, overlayId, peerId, serviceKey, url } from "./common.ts";
 import { defineOperation, type RequestOf } from "./signalling.ts";
 
-/** Virtual peers of one cache server. */
-export const VIRTUAL_PEERS_MAX = 64;
-/** Overlays that one of them joins. */
-export const OVERLAYS_PER_VIRTUAL_PEER_MAX = 64;
 /** Assignments that one registration can name. */
 export const ASSIGNMENTS_MAX = 1_024;
-/** R8.c: 0 gives way to all others. */
-export const PRIORITY_MAX = 7;
-export const CACHE_LABEL_BYTES_MAX = 128;
 export const INSTANCE_BYTES = 8;
 
 /** R8.c: what the overlay's need of a virtual peer weighs against that of other overlays. */

@@ -15,6 +15,7 @@
 
 import { assert } from "../base/assert.ts";
 import { RemoteProtocolError } from "../base/errors.ts";
+import { OVERLAY_VIRTUAL_PEERS_DEFAULT, PRIORITY_MAX } from "../base/limits.ts";
 import {
   type Address,
   type Frames,
@@ -28,7 +29,6 @@ import { LIST_CACHE_SERVERS, LIST_OVERLAYS } from "../protocol/admin.ts";
 import { OVERLAY_ID_BYTES, REACH } from "../protocol/common.ts";
 import type { PEER_STATUS } from "../protocol/r1.ts";
 import * as r5 from "../protocol/r5.ts";
-import { PRIORITY_MAX } from "../protocol/r8.ts";
 import type { AnswerOf, RequestOf } from "../protocol/signalling.ts";
 import { CacheLending } from "./cache-lending.ts";
 import { CACHE_RECORD } from "./cache-record.ts";
@@ -131,7 +131,7 @@ export class Oms extends ServerMachine<OmsSnapshot, OmsCommand, OmsEvent> {
       commit: (writes, now, then) => this.commit(writes, now, then),
       keyPrefix: CACHE_PREFIX,
       leaseMs: options.cacheLeaseMs ?? 30_000,
-      perOverlayMax: options.virtualPeersMax ?? 16,
+      perOverlayMax: options.virtualPeersMax ?? OVERLAY_VIRTUAL_PEERS_DEFAULT,
       serversMax: options.cacheServersMax ?? 256,
       isServiceKey: (shown) =>
         this.#serviceKey !== undefined && isSameServiceKey(this.#serviceKey, shown),
