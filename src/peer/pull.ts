@@ -20,24 +20,13 @@ import type { FragmentWindow, WindowMap } from "../stream/window.ts";
 import type { PeerContext } from "./context.ts";
 import { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
+import { PushBounds, SOURCE_GRACE_MS } from "./push-bounds.ts";
 import { substreamOf } from "./settings.ts";
 import { Soonest } from "./soonest.ts";
-import { firstMissingOf, nextRun, turnMs } from "./substreams.ts";
+import { nextRun } from "./substreams.ts";
 import type { Supplier } from "./supplier.ts";
 import { Suppliers } from "./suppliers.ts";
 
-/** What only the source peer holds is left to its pushes for this long, or as partners are late. */
-const SOURCE_GRACE_MS = 2_000;
-/** And no longer: who was to hand it on may be stuck, and after repairMs others give it up. */
-const SOURCE_GRACE_MS_MAX = 4_000;
-/** As long, what somebody was asked to push is left to it, who may have said yes already. */
-const ACCEPT_GRACE_MS = 500;
-/**
- * A partner that got nothing new itself for this long is not waited for any longer than this: who
- * does is found lagging in turn, and at the end others are gone by then.
- */
-const QUIET_MS = 2_500;
-const QUIET_PATIENCE_MS = 500;
 /** Fragments that one supplier is given before the next best is looked for. */
 const CHUNK = 4;
 /** Fragments from the consumer's place on that are asked for in order: the urgent part. */
@@ -72,8 +61,6 @@ export class Puller {
   readonly #substreams: number;
   /** When what was known came to have room here: before that nobody could push it. */
   readonly #times: KnownTimes;
-  /** No partner is waited for longer. */
-  readonly #patienceMs: number;
   /** Below it nothing is waited for. */
   #start: FragmentIndex = 0;
   readonly #suppliers = new Suppliers();
@@ -84,11 +71,7 @@ export class Puller {
   readonly #underWay: WindowMap;
   /** Asked for of a member that did not answer in time. */
   readonly #letDown: WindowMap;
-  /** Substreams are left to their partners from these indices on. */
-  readonly #bounds: Float64Array;
-  /** What the partner of each substream owes first, and since when. */
-  readonly #owedIndex: Float64Array;
-  readonly #owedMs: Float64Array;
+  readonly #pushBounds: PushBounds;
   readonly #picked = new Float64Array(CHUNK);
   /** Empty between runs. */
   readonly #able: Soonest;
@@ -107,13 +90,11 @@ export class Puller {
     this.picker = new Picker(window, substreams);
     this.#tag = tag;
     this.#substreams = substreams;
-    this.#patienceMs = patienceMs;
     this.#times = new KnownTimes(patienceMs + 1_000);
     this.#underWay = window.createMap();
     this.#letDown = window.createMap();
-    this.#bounds = new Float64Array(substreams);
-    this.#owedIndex = new Float64Array(substreams);
-    this.#owedMs = new Float64Array(substreams);
+    const [picker, suppliers, times] = [this.picker, this.#suppliers, this.#times];
+    this.#pushBounds = new PushBounds({ window, picker, suppliers, times, patienceMs });
     this.#able = new Soonest(context.rng);
   }
 
@@ -190,7 +171,7 @@ export class Puller {
     this.#due = false;
     const nowMs = this.#context.now.monoMs;
     this.#expire(nowMs);
-    this.#setBounds(view, nowMs);
+    this.#pushBounds.update(view.partners, view.awaited, nowMs);
     this.#askPeers(view, nowMs);
     this.#askSource(view, nowMs);
     this.#hurry(view, nowMs);
@@ -272,7 +253,10 @@ export class Puller {
     const end = Math.min(view.to, source.grantedLimit);
     const to = alone
       ? end
-      : Math.min(end, this.#times.knownBefore(this.#graceMs(partners, nowMs), nowMs));
+      : Math.min(
+          end,
+          this.#times.knownBefore(this.#pushBounds.sourceGraceMs(partners, nowMs), nowMs),
+        );
     const isDoubtful = (each: Neighbour) => this.#suppliers.of(each)?.isDoubtful(nowMs) === true;
     const reliable = this.#suppliers.areSomeDoubtful(nowMs)
       ? without(neighbours, isDoubtful)
@@ -286,7 +270,7 @@ export class Puller {
     };
     let index = next(window.start);
     while (index < to && room > 0) {
-      if (index >= (this.#bounds[substreamOf(index, this.#substreams)] as FragmentIndex)) {
+      if (index >= this.#pushBounds.of(substreamOf(index, this.#substreams))) {
         index = next(nextRun(index));
         continue;
       }
@@ -339,84 +323,6 @@ export class Puller {
     this.#suppliers.ask(supplier, index, nowMs);
     this.#take(index);
     note(this.#asks, supplier.neighbour, index);
-  }
-
-  /** What is missing first of substream s, if `partner` holds it and so could push it; else -1. */
-  #owed(partner: Neighbour, s: number): FragmentIndex {
-    const from = Math.max(this.#window.start, partner.pullFrom[s] as FragmentIndex);
-    const to = Math.min(partner.remoteHighest, partner.grantedLimit);
-    if (from >= to) return -1;
-    const index = firstMissingOf(this.#window, this.#substreams, s, from, to);
-    return index < to && partner.holds(index) ? index : -1;
-  }
-
-  /** How long the source peer's pushes may take on their way here. */
-  #graceMs(partners: PullView["partners"], nowMs: MonoMs): number {
-    let graceMs = SOURCE_GRACE_MS;
-    const turn = turnMs(this.#times, this.#substreams, nowMs);
-    for (const partner of partners) {
-      if (partner === undefined) continue;
-      const { pushes } = this.#suppliers.of(partner) as Supplier;
-      graceMs = Math.max(graceMs, pushes.lateMs(turn, this.#patienceMs));
-    }
-    return Math.min(graceMs, SOURCE_GRACE_MS_MAX);
-  }
-
-  /** What partners are to push is not asked for. */
-  #setBounds({ partners, awaited }: PullView, nowMs: MonoMs): void {
-    const turn = turnMs(this.#times, this.#substreams, nowMs);
-    for (let s = 0; s < this.#substreams; s++) {
-      const partner = partners[s];
-      let bound = Number.POSITIVE_INFINITY;
-      if (partner !== undefined) {
-        const { pushes } = this.#suppliers.of(partner) as Supplier;
-        const activeMs = Math.max(partner.lastDataMs, partner.pullSinceMs);
-        const isActive = nowMs - partner.advancedMs < QUIET_MS;
-        let waitMs = pushes.lateMs(
-          turn,
-          isActive ? this.#patienceMs : Math.min(this.#patienceMs, QUIET_PATIENCE_MS),
-        );
-        const owed = this.#owed(partner, s);
-        if (owed !== this.#owedIndex[s]) {
-          this.#owedIndex[s] = owed;
-          this.#owedMs[s] = nowMs;
-        }
-        let passedOver = 0;
-        if (owed >= 0) {
-          const idleMs = pushes.idleMs(turn);
-          if (nowMs - activeMs > idleMs) waitMs = Math.min(waitMs, idleMs);
-          const forMs = nowMs - (this.#owedMs[s] as MonoMs);
-          if (owed < pushes.pushedTo && forMs > idleMs) passedOver = owed + 1;
-        }
-        // What it was not asked for it does not push, nor what it passed over.
-        // Who pushed it before goes on with what lies behind.
-        const before = partner.tookOver[s];
-        const hasTail = before !== undefined && this.#suppliers.of(before) !== undefined;
-        bound = Math.max(
-          this.#times.knownBefore(waitMs, nowMs),
-          hasTail ? 0 : (partner.pullFrom[s] as FragmentIndex),
-          partner.remoteStart,
-          passedOver,
-        );
-      } else {
-        const from = this.#askedToPush(s, awaited, nowMs);
-        if (from >= 0) bound = Math.max(this.#times.knownBefore(ACCEPT_GRACE_MS, nowMs), from);
-      }
-      this.#bounds[s] = bound;
-      this.picker.pushedFrom(s, bound);
-    }
-  }
-
-  /** From which index on a member was just asked to push substream s; -1 = none was. */
-  #askedToPush(s: number, awaited: PullView["awaited"], nowMs: MonoMs): FragmentIndex {
-    let first: Supplier | undefined;
-    for (const neighbour of awaited) {
-      const { askedMask, askedMs, isSource } = neighbour;
-      if (isSource || (askedMask & (1 << s)) === 0 || nowMs - askedMs >= ACCEPT_GRACE_MS) continue;
-      const supplier = this.#suppliers.of(neighbour) as Supplier;
-      if (first === undefined || supplier.order < first.order) first = supplier;
-    }
-    return first === undefined ? -1 : (first.neighbour.pullFrom[s] as FragmentIndex);
   }
 
   // ------------------------------------------------------------------------------ taking back
