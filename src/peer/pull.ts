@@ -4,7 +4,8 @@
  *
  * Who is asked: the supplier that would answer soonest, a few fragments at a time, until all have
  * as many requests under way as they answer well. What it is asked for: of what it holds the urgent
- * part of the window by earliest deadline (lowest index), then the rest rarest first.
+ * part of the window by earliest deadline (lowest index), then the rest rarest first. When only a few
+ * fragments are to be asked for it is the other way round: of each, who holds it is looked for.
  *
  * A request that is not answered in time is taken back (CANCEL) and moves elsewhere. What holds the
  * consumer up may be asked for a second time while the first request is under way, out of a small
@@ -22,11 +23,12 @@ import { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { PushBounds, SOURCE_GRACE_MS } from "./push-bounds.ts";
 import { substreamOf } from "./settings.ts";
-import { Soonest } from "./soonest.ts";
 import { nextRun } from "./substreams.ts";
 import type { Supplier } from "./supplier.ts";
 import { Suppliers } from "./suppliers.ts";
 
+/** So many fragments that are left are asked for one by one, and not supplier by supplier. */
+const FEW = 8;
 /** Fragments that one supplier is given before the next best is looked for. */
 const CHUNK = 4;
 /** Fragments from the consumer's place on that are asked for in order: the urgent part. */
@@ -63,7 +65,7 @@ export class Puller {
   readonly #times: KnownTimes;
   /** Below it nothing is waited for. */
   #start: FragmentIndex = 0;
-  readonly #suppliers = new Suppliers();
+  readonly #suppliers: Suppliers;
   /** Requests to be made, and to be taken back. */
   readonly #asks = new Map<Neighbour, FragmentIndex[]>();
   readonly #cancels = new Map<Neighbour, FragmentIndex[]>();
@@ -73,8 +75,6 @@ export class Puller {
   readonly #letDown: WindowMap;
   readonly #pushBounds: PushBounds;
   readonly #picked = new Float64Array(CHUNK);
-  /** Empty between runs. */
-  readonly #able: Soonest;
   #seconds = 0;
   #due = false;
 
@@ -90,12 +90,12 @@ export class Puller {
     this.picker = new Picker(window, substreams);
     this.#tag = tag;
     this.#substreams = substreams;
+    this.#suppliers = new Suppliers(context.rng);
     this.#times = new KnownTimes(patienceMs + 1_000);
     this.#underWay = window.createMap();
     this.#letDown = window.createMap();
     const [picker, suppliers, times] = [this.picker, this.#suppliers, this.#times];
     this.#pushBounds = new PushBounds({ window, picker, suppliers, times, patienceMs });
-    this.#able = new Soonest(context.rng);
   }
 
   /** Whether run() has something to do before the next tick. */
@@ -198,45 +198,82 @@ export class Puller {
   // ------------------------------------------------------------------------------ whom to ask
 
   #askPeers(view: PullView, nowMs: MonoMs): void {
-    if (this.picker.candidates === 0) return;
-    const hasSource = this.#suppliers.source !== undefined;
-    const able = this.#able;
-    for (const supplier of this.#suppliers.open) {
-      // Where there is another way, what would be asked of it in vain is not held up by that.
-      if (hasSource && supplier.isDoubtful(nowMs)) continue;
-      if (supplier.room(nowMs) > 0) able.add(supplier);
+    const { candidates } = this.picker;
+    if (candidates === 0) return;
+    if (candidates <= FEW) this.#askForFew(view, nowMs);
+    else this.#askForMany(view, nowMs);
+  }
+
+  /** Each of few candidates is asked of who holds it and would answer it soonest. */
+  #askForFew(view: PullView, nowMs: MonoMs): void {
+    const { to } = view;
+    let index = this.picker.nextCandidate(this.#window.start, to);
+    while (index < to) {
+      const supplier = this.#suppliers.soonest(
+        (each) => each.neighbour.mayBeAskedFor(index) && this.#isReady(each, nowMs),
+      );
+      if (supplier !== undefined) this.#askMember(supplier, index, view, nowMs);
+      index = this.picker.nextCandidate(index + 1, to);
     }
-    while (!able.isEmpty) {
-      const place = able.find();
-      const supplier = able.at(place);
+  }
+
+  /** Who would answer soonest is asked for what it holds, a few at a time, until all have enough. */
+  #askForMany(view: PullView, nowMs: MonoMs): void {
+    const suppliers = this.#suppliers;
+    while (true) {
+      const supplier = suppliers.soonest();
+      if (supplier === undefined) break;
+      if (!this.#isReady(supplier, nowMs)) {
+        suppliers.setAside(supplier);
+        continue;
+      }
+      const most = Math.min(supplier.spare, CHUNK);
       // It serves nothing that it was not granted.
       const end = Math.min(view.to, supplier.neighbour.grantedLimit);
       const count = this.picker.pick(
         {
           urgentEnd: Math.min(view.head + URGENT_FRAGMENTS, end),
           end,
-          max: Math.min(supplier.spare, CHUNK),
+          max: most,
           random: Math.floor(this.#context.rng.next() * 0x1_0000_0000),
           have: supplier.neighbour.have,
         },
         this.#picked,
       );
       for (let i = 0; i < count; i++) {
-        const index = this.#picked[i] as FragmentIndex;
-        this.#ask(supplier, index, nowMs);
-        const s = substreamOf(index, this.#substreams);
-        const partner = view.partners[s];
-        if (partner === undefined) continue;
-        const isOwed = index >= (partner.pullFrom[s] as FragmentIndex);
-        if (isOwed) view.overdue(s);
-        // Who was to push it would send it a second time.
-        const pusher = isOwed ? partner : partner.tookOver[s];
-        if (pusher === undefined || pusher === supplier.neighbour) continue;
-        if (this.#suppliers.of(pusher) !== undefined) this.#cancel(pusher, index);
+        this.#askMember(supplier, this.#picked[i] as FragmentIndex, view, nowMs);
       }
-      if (count < CHUNK || supplier.spare === 0) able.drop(place);
-      else able.asked(place);
+      if (count === most) continue;
+      if (!this.#isAnythingLeft(view.to)) break;
+      suppliers.setAside(supplier);
     }
+    suppliers.putBack();
+  }
+
+  /** Whether a member that is open may be asked now. */
+  #isReady(supplier: Supplier, nowMs: MonoMs): boolean {
+    // Where there is another way, what would be asked of it in vain is not held up by that.
+    const hasSource = this.#suppliers.source !== undefined;
+    return supplier.room(nowMs) > 0 && !(hasSource && supplier.isDoubtful(nowMs));
+  }
+
+  /** Whether anybody may be asked for anything below `to`. */
+  #isAnythingLeft(to: FragmentIndex): boolean {
+    const { picker } = this;
+    return picker.candidates > 0 && picker.nextCandidate(this.#window.start, to) < to;
+  }
+
+  #askMember(supplier: Supplier, index: FragmentIndex, view: PullView, nowMs: MonoMs): void {
+    this.#ask(supplier, index, nowMs);
+    const s = substreamOf(index, this.#substreams);
+    const partner = view.partners[s];
+    if (partner === undefined) return;
+    const isOwed = index >= (partner.pullFrom[s] as FragmentIndex);
+    if (isOwed) view.overdue(s);
+    // Who was to push it would send it a second time.
+    const pusher = isOwed ? partner : partner.tookOver[s];
+    if (pusher === undefined || pusher === supplier.neighbour) return;
+    if (this.#suppliers.of(pusher) !== undefined) this.#cancel(pusher, index);
   }
 
   /** What nobody that answers but the source peer holds, once pushed in vain; all, if it is alone. */
@@ -248,8 +285,8 @@ export class Puller {
     // Its ACCEPT is on its way and says what it pushes: that would come twice.
     if (source.awaitingAccept && nowMs - source.askedMs < SOURCE_GRACE_MS) return;
     let room = supplier.room(nowMs);
-    const window = this.#window;
     const alone = neighbours.length === 1;
+    const window = this.#window;
     const end = Math.min(view.to, source.grantedLimit);
     const to = alone
       ? end
@@ -302,17 +339,9 @@ export class Puller {
     if (first === undefined) return;
     const dueMs = Math.max(HURRY_MS_MIN, HURRY_ROUND_TRIPS * first.roundTripMs);
     if (first.waitedMs(index, nowMs) <= dueMs) return;
-    let second: Supplier | undefined;
-    for (const supplier of this.#suppliers.open) {
-      if (
-        supplier !== first &&
-        supplier.room(nowMs) > 0 &&
-        supplier.neighbour.mayBeAskedFor(index) &&
-        (second === undefined || supplier.expectedMs() < second.expectedMs())
-      ) {
-        second = supplier;
-      }
-    }
+    const second = this.#suppliers.soonest(
+      (each) => each !== first && each.neighbour.mayBeAskedFor(index) && each.room(nowMs) > 0,
+    );
     if (second === undefined) return;
     this.#seconds--;
     this.#context.counters.requestsDoubled++;

@@ -12,6 +12,7 @@ import { REQUESTS_IN_FLIGHT_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { Punctuality } from "./punctuality.ts";
+import type { Rank } from "./ranking.ts";
 
 /** Until the first answer: a path of some length, a link that is not the slowest. */
 const ROUND_TRIP_MS_FIRST = 100;
@@ -45,6 +46,8 @@ export class Supplier {
   readonly order: number;
   /** As a partner. */
   readonly pushes = new Punctuality();
+  /** Of the Ranking that it is in. */
+  readonly rank: Rank = { timeClass: -1, place: 0 };
   /** Under way, in the order in which it was asked. */
   readonly #requests: Request[] = [];
   /** As many may be, unless it is busy. */

@@ -5,8 +5,10 @@
  */
 
 import { assert } from "../base/assert.ts";
+import type { Rng } from "../base/rng.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import type { Neighbour } from "./neighbour.ts";
+import { Ranking } from "./ranking.ts";
 import { Requests } from "./requests.ts";
 import { Supplier } from "./supplier.ts";
 
@@ -15,14 +17,21 @@ export class Suppliers {
   /** In the order in which they came. */
   #all: readonly Supplier[] = [];
   #source: Supplier | undefined;
-  /** Members that have room for requests, unless they are busy; in that order. */
-  readonly #open: Supplier[] = [];
+  /** Members that have room for requests, unless they are busy. */
+  readonly #open: Ranking<Supplier>;
+  /** Open, and set aside. */
+  readonly #aside: Supplier[] = [];
   readonly #requests = new Requests();
   /** No request is over before. */
   #dueMs: MonoMs = Number.POSITIVE_INFINITY;
   /** False: none of them is doubtful. */
   #doubts = false;
   #came = 0;
+
+  /** `rng` decides between those that would answer at about the same time. */
+  constructor(rng: Rng) {
+    this.#open = new Ranking(rng);
+  }
 
   get size(): number {
     return this.#all.length;
@@ -50,8 +59,7 @@ export class Suppliers {
     if (supplier === undefined) return;
     this.#of.delete(neighbour);
     this.#setAll(this.#all.filter((each) => each !== supplier));
-    const at = this.#placeOf(supplier);
-    if (this.#open[at] === supplier) this.#open.splice(at, 1);
+    this.#open.remove(supplier);
   }
 
   // ------------------------------------------------------------------------ requests under way
@@ -150,9 +158,23 @@ export class Suppliers {
 
   // ---------------------------------------------------------------------------- whom to ask
 
-  /** Members that may have room for requests: those that are not here have none. */
-  get open(): readonly Supplier[] {
-    return this.#open;
+  /**
+   * The member that would answer one more request soonest, of those that may have room for it and
+   * that are fit; of about equals any, by chance. Undefined: there is none.
+   */
+  soonest(isFit?: (supplier: Supplier) => boolean): Supplier | undefined {
+    return this.#open.soonest(isFit);
+  }
+
+  /** It is passed over until all that were set aside are put back. */
+  setAside(supplier: Supplier): void {
+    this.#open.remove(supplier);
+    this.#aside.push(supplier);
+  }
+
+  putBack(): void {
+    for (const supplier of this.#aside) this.#settle(supplier);
+    this.#aside.length = 0;
   }
 
   /** Whether any of them let several requests in a row lie. */
@@ -173,12 +195,11 @@ export class Suppliers {
       assert(this.#doubts || !supplier.isDoubtful(nowMs), "no doubt is overlooked");
     }
     assert(this.#source === all.find(({ neighbour }) => neighbour.isSource), "the source peer");
-    const open = all.filter(isOpen);
-    assert(open.length === this.#open.length, "as many are open as have room");
-    assert(
-      open.every((supplier, at) => supplier === this.#open[at]),
-      "who has room is open",
-    );
+    for (const supplier of all) {
+      assert(supplier.rank.timeClass >= 0 === isOpen(supplier), "who has room is open");
+    }
+    assert(this.#aside.length === 0, "nobody is left aside");
+    this.#open.checkInvariants(all);
     this.#requests.checkInvariants(all);
   }
 
@@ -187,25 +208,10 @@ export class Suppliers {
     this.#source = all.find(({ neighbour }) => neighbour.isSource);
   }
 
-  /** What it was asked for, or how much it may be, changed. */
+  /** What it was asked for, how much it may be, or when it would answer changed. */
   #settle(supplier: Supplier): void {
-    const at = this.#placeOf(supplier);
-    const wasOpen = this.#open[at] === supplier;
-    if (wasOpen === isOpen(supplier)) return;
-    if (wasOpen) this.#open.splice(at, 1);
-    else this.#open.splice(at, 0, supplier);
-  }
-
-  /** Where it is among those that are open, or would be. */
-  #placeOf({ order }: Supplier): number {
-    let low = 0;
-    let high = this.#open.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#open[middle] as Supplier).order < order) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    if (isOpen(supplier)) this.#open.put(supplier);
+    else this.#open.remove(supplier);
   }
 }
 

@@ -9,9 +9,20 @@ function neighbour(isSource = false): Neighbour {
 }
 
 function suppliersOf(neighbours: readonly Neighbour[]): [Suppliers, Supplier[]] {
-  const suppliers = new Suppliers();
+  const suppliers = new Suppliers(seededRng(1));
   for (const each of neighbours) suppliers.add(each);
   return [suppliers, neighbours.map((each) => suppliers.of(each) as Supplier)];
+}
+
+/** Who is open, soonest first. */
+function openOf(suppliers: Suppliers): Supplier[] {
+  const open: Supplier[] = [];
+  for (let one = suppliers.soonest(); one !== undefined; one = suppliers.soonest()) {
+    open.push(one);
+    suppliers.setAside(one);
+  }
+  suppliers.putBack();
+  return open;
 }
 
 const nothing = (): void => undefined;
@@ -77,21 +88,22 @@ describe("suppliers", () => {
     }
   });
 
-  it("are open while they have room, in their order; the source peer never is", () => {
+  it("are open while they have room, who has least to do first; the source peer never is", () => {
     const all = [neighbour(), neighbour(true), neighbour()];
     const [suppliers, [a, source, b]] = suppliersOf(all) as [
       Suppliers,
       [Supplier, Supplier, Supplier],
     ];
     expect(suppliers.source).toBe(source);
-    expect(suppliers.open).toEqual([a, b]);
+    for (let index = 100; index < 103; index++) suppliers.ask(a, index, 0);
+    expect(openOf(suppliers)).toEqual([b, a]);
     for (let index = 0; a.spare > 0; index++) suppliers.ask(a, index, 0);
-    expect(suppliers.open).toEqual([b]);
+    expect(openOf(suppliers)).toEqual([b]);
     suppliers.answered(a, 0, 10);
-    expect(suppliers.open).toEqual([a, b]);
+    expect(openOf(suppliers)).toEqual([b, a]);
     suppliers.remove(b.neighbour);
     suppliers.remove(source.neighbour);
-    expect(suppliers.open).toEqual([a]);
+    expect(openOf(suppliers)).toEqual([a]);
     expect(suppliers.source).toBeUndefined();
   });
 
@@ -127,10 +139,12 @@ describe("suppliers", () => {
 
   it("keep what they say of themselves, whatever happens to them", () => {
     const rng = seededRng(5);
-    const suppliers = new Suppliers();
+    const suppliers = new Suppliers(seededRng(1));
     const neighbours: Neighbour[] = [];
     const pick = (): Supplier =>
       suppliers.of(neighbours[rng.below(neighbours.length)] as Neighbour) as Supplier;
+    const of = (each: Neighbour): Supplier => suppliers.of(each) as Supplier;
+    const hasRoom = (each: Supplier): boolean => each.spare > 0 && !each.neighbour.isSource;
     let nowMs = 0;
     let timeouts = 0;
     for (let step = 0; step < 20_000; step++) {
@@ -161,8 +175,11 @@ describe("suppliers", () => {
       else if (what === 35) suppliers.forgetAll(rng.below(200), nothing);
       else if (what === 36) suppliers.forget(pick(), rng.below(200), rng.below(200), nothing);
       else if (what === 37) suppliers.forgetWithin(rng.below(200), rng.below(200), nothing);
-      else if (what === 38) suppliers.areSomeDoubtful(nowMs);
-      else suppliers.expire(nowMs, () => timeouts++);
+      else if (what === 38) {
+        suppliers.areSomeDoubtful(nowMs);
+        const open = openOf(suppliers);
+        expect(new Set(open)).toEqual(new Set(neighbours.map(of).filter(hasRoom)));
+      } else suppliers.expire(nowMs, () => timeouts++);
       suppliers.checkInvariants(neighbours, nowMs);
     }
     expect(timeouts).toBeGreaterThan(100);

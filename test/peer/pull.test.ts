@@ -1,0 +1,194 @@
+/** Whom a puller asks for what: one window, neighbours whose maps the test marks, no transport. */
+
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { RANGES_PER_FRAME_MAX } from "../../src/base/limits.ts";
+import { seededRng } from "../../src/base/rng.ts";
+import { type PeerContext, zeroCounters } from "../../src/peer/context.ts";
+import type { PeerLink } from "../../src/peer/link.ts";
+import { Neighbour } from "../../src/peer/neighbour.ts";
+import { Puller, type PullView } from "../../src/peer/pull.ts";
+import { ROLES } from "../../src/protocol/common.ts";
+import { readFrameHeader, readRanges } from "../../src/protocol/r10-binary.ts";
+import { FragmentWindow } from "../../src/stream/window.ts";
+import { createMemory } from "../stream/world.ts";
+
+const FRAGMENTS = 1_024;
+/** As many requests a supplier has before it has shown what it bears. */
+const ROOM = 16;
+const NOBODY: PullView["partners"] = [undefined, undefined];
+
+class Scene {
+  readonly memory = createMemory();
+  readonly window = new FragmentWindow(this.memory, {
+    start: 0,
+    fragments: FRAGMENTS,
+    bytes: 2 ** 40,
+    fragmentBytes: 1_024,
+  });
+  readonly neighbours: Neighbour[] = [];
+  /** What each neighbour was sent since the last look: [first, end) of GETs. */
+  readonly #asked = new Map<Neighbour, number[]>();
+  readonly puller: Puller;
+  #nowMs = 0;
+
+  constructor(seed = 1) {
+    const scene = this;
+    const context = {
+      memory: this.memory,
+      rng: seededRng(seed),
+      counters: zeroCounters(),
+      get now() {
+        return { monoMs: scene.#nowMs, wallMs: 0 };
+      },
+    };
+    this.puller = new Puller(context as unknown as PeerContext, this.window, TAG, 2, 3_000);
+    this.puller.sample(FRAGMENTS);
+  }
+
+  /** One that holds these. */
+  join(holds: Iterable<number>, role: Neighbour["role"] = ROLES.peer): Neighbour {
+    const asked: number[] = [];
+    const link = {
+      openLane: () => ({}),
+      transmit: (frame: Uint8Array) => asked.push(...requestsIn(frame)),
+    } as unknown as PeerLink;
+    const picker = role === ROLES.source ? undefined : this.puller.picker;
+    const neighbour = new Neighbour({}, this.window, picker, link, "aa", role, 0);
+    for (const index of holds) neighbour.advertised(index, 1);
+    neighbour.mapKnown = true;
+    neighbour.grantedLimit = FRAGMENTS;
+    this.neighbours.push(neighbour);
+    this.puller.add(neighbour);
+    this.#asked.set(neighbour, asked);
+    return neighbour;
+  }
+
+  /** What each is asked for in a run after so long, in order. */
+  run(afterMs = 0): number[][] {
+    this.#nowMs += afterMs;
+    this.puller.run({
+      neighbours: this.neighbours,
+      partners: NOBODY,
+      awaited: [],
+      head: 0,
+      to: FRAGMENTS,
+      overdue: () => {},
+    });
+    this.puller.checkInvariants(this.neighbours);
+    return this.neighbours.map((each) => {
+      const asked = this.#asked.get(each) as number[];
+      return asked.splice(0).sort((a, b) => a - b);
+    });
+  }
+
+  /** Fragment `index` comes `afterMs` later. */
+  came(index: number, from: Neighbour, afterMs: number): void {
+    this.#nowMs += afterMs;
+    this.puller.came(index, from);
+    this.puller.arriving(index);
+    const cursor = this.memory.open();
+    cursor.reserve(64);
+    const offset = cursor.writeOffset;
+    cursor.commit(64);
+    this.memory.retain(offset, 64);
+    cursor.consume(64);
+    this.window.store(index, offset, 64);
+  }
+}
+
+const TAG = new Uint8Array(8);
+const ranges = new Float64Array(2 * RANGES_PER_FRAME_MAX);
+
+function requestsIn(frame: Uint8Array): number[] {
+  if (readFrameHeader(frame, 0, frame.length) !== FRAME_TYPES.GET) return [];
+  const pairs = readRanges(frame, 0, frame.length, ranges);
+  const indices: number[] = [];
+  for (let i = 0; i < pairs; i++) {
+    const first = ranges[2 * i] as number;
+    for (let n = 0; n < (ranges[2 * i + 1] as number); n++) indices.push(first + n);
+  }
+  return indices;
+}
+
+function span(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, n) => from + n);
+}
+
+describe("a puller", () => {
+  it("asks for each of few fragments whoever holds it", () => {
+    const scene = new Scene();
+    scene.join([3]);
+    scene.join([700]);
+    scene.join([]);
+    expect(scene.run()).toEqual([[3], [700], []]);
+  });
+
+  it("of those that hold one of few, asks who has least to do", () => {
+    const scene = new Scene();
+    const [first, second] = [scene.join(span(0, 8)), scene.join([])];
+    expect(scene.run()).toEqual([span(0, 8), []]);
+    for (const index of [8, 9]) for (const each of [first, second]) each.advertised(index, 1);
+    expect(scene.run()).toEqual([[], [8, 9]]);
+  });
+
+  it("asks for much until all have as much to do as they answer well, and for more as they answer", () => {
+    const scene = new Scene();
+    const all = [0, 1, 2].map(() => scene.join(span(0, FRAGMENTS)));
+    const asked = scene.run();
+    expect(asked.map(({ length }) => length)).toEqual([ROOM, ROOM, ROOM]);
+    // The urgent part in order.
+    expect(asked.flat().sort((a, b) => a - b)).toEqual(span(0, 3 * ROOM));
+    expect(scene.run()).toEqual([[], [], []]);
+    const [[index]] = asked as [[number]];
+    scene.came(index, all[0] as Neighbour, 20);
+    expect(scene.puller.due).toBe(true);
+    expect(scene.run().map(({ length }) => length)).toEqual([1, 0, 0]);
+  });
+
+  it("asks nobody for what it was not granted, however much it holds", () => {
+    const scene = new Scene();
+    for (const count of [4, 100]) {
+      const neighbour = scene.join(span(0, count));
+      neighbour.grantedLimit = 2;
+    }
+    expect(scene.run().flat().sort()).toEqual([0, 1]);
+  });
+
+  it("leaves nothing unasked that one who has room holds, and asks nobody for what it lacks", () => {
+    const holds = fc.array(fc.integer({ min: 0, max: 99 }), { maxLength: 60 });
+    fc.assert(
+      fc.property(fc.array(holds, { minLength: 1, maxLength: 6 }), fc.nat(), (maps, seed) => {
+        const scene = new Scene(seed);
+        const all = maps.map((map) => scene.join(map));
+        const asked = scene.run();
+        const once = new Set(asked.flat());
+        expect(once.size).toBe(asked.flat().length);
+        for (const [n, map] of maps.entries()) {
+          expect(map).toEqual(expect.arrayContaining(asked[n] as number[]));
+          const hasRoom = (all[n] as Neighbour).requestsInFlight < ROOM;
+          if (hasRoom) expect(map.filter((index) => !once.has(index))).toEqual([]);
+        }
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it("asks the source peer last: for what nobody else holds, once it was there to be pushed", () => {
+    const scene = new Scene();
+    scene.join(span(0, 4));
+    scene.join(span(0, 6), ROLES.source);
+    expect(scene.run()).toEqual([span(0, 4), []]);
+    expect(scene.run(1_900)).toEqual([[], []]);
+    expect(scene.run(100)).toEqual([[], [4, 5]]);
+  });
+
+  it("asks the source peer at once where there is nobody else", () => {
+    const scene = new Scene();
+    const source = scene.join([], ROLES.source);
+    scene.run();
+    source.advertised(0, 3);
+    expect(scene.run()).toEqual([[0, 1, 2]]);
+  });
+});
