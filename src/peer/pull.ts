@@ -27,6 +27,11 @@ import { nextRun } from "./substreams.ts";
 import type { Supplier } from "./supplier.ts";
 import { Suppliers } from "./suppliers.ts";
 
+/**
+ * A search in vain for what nobody else is to be asked for looks at the whole window: the next one
+ * is after this.
+ */
+const SOURCE_SEARCH_MS = 40;
 /** So many fragments that are left are asked for one by one, and not supplier by supplier. */
 const FEW = 8;
 /** Fragments that one supplier is given before the next best is looked for. */
@@ -76,6 +81,8 @@ export class Puller {
   readonly #pushBounds: PushBounds;
   readonly #picked = new Float64Array(CHUNK);
   #seconds = 0;
+  /** Among others the source peer is asked for nothing before. */
+  #sourceSearchMs: MonoMs = Number.NEGATIVE_INFINITY;
   #due = false;
 
   constructor(
@@ -286,6 +293,7 @@ export class Puller {
     if (source.awaitingAccept && nowMs - source.askedMs < SOURCE_GRACE_MS) return;
     let room = supplier.room(nowMs);
     const alone = neighbours.length === 1;
+    if (room === 0 || (nowMs < this.#sourceSearchMs && !alone)) return;
     const window = this.#window;
     const end = Math.min(view.to, source.grantedLimit);
     const to = alone
@@ -305,6 +313,7 @@ export class Puller {
       const other = this.picker.nextOther(source.have, known, this.#letDown, from, to);
       return window.firstMissing(other, to);
     };
+    const roomBefore = room;
     let index = next(window.start);
     while (index < to && room > 0) {
       if (index >= this.#pushBounds.of(substreamOf(index, this.#substreams))) {
@@ -322,6 +331,7 @@ export class Puller {
       }
       index = next(index + 1);
     }
+    if (room === roomBefore) this.#sourceSearchMs = nowMs + SOURCE_SEARCH_MS;
   }
 
   /** `neighbours` without those that hold nothing, whatever they say: they never answer. */

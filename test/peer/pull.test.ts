@@ -184,6 +184,19 @@ describe("a puller", () => {
     expect(scene.run(100)).toEqual([[], [4, 5]]);
   });
 
+  it("looks for it at each tick, however often it asks others in between", () => {
+    const scene = new Scene();
+    scene.join([]);
+    const source = scene.join([], ROLES.source);
+    scene.run(3_000);
+    source.advertised(9, 1);
+    expect(scene.run(10)).toEqual([[], []]);
+    expect(scene.run(40)).toEqual([[], [9]]);
+    // As long as it finds something it goes on.
+    source.advertised(10, 1);
+    expect(scene.run()).toEqual([[], [10]]);
+  });
+
   it("asks the source peer at once where there is nobody else", () => {
     const scene = new Scene();
     const source = scene.join([], ROLES.source);
