@@ -145,6 +145,7 @@ export const SPLIT_TRUNCATED: i32 = -1;
 export const CONTENT_TYPE_BYTES_MAX: u32 = 128;
 export const DATUM_BYTES_MAX: u32 = 16777216;
 export const INDEX_MAX: u64 = 9007199254740990;
+export const PICK_CLASS_WORDS_MAX: u32 = 24;
 export const SOURCE_ID_BYTES_MAX: u32 = 128;
 export const SOURCES_MAX: u32 = 256;
 export const SUBSTREAM_RUN: u32 = 16;

@@ -26,6 +26,7 @@ import {
   PICKER_TAKEN,
   PICKER_TOP,
   PICKER_WORDS,
+  PICK_CLASS_WORDS_MAX,
   SUBSTREAM_RUN,
 } from "./layout";
 import { add, anyOf, cellOf, classOf, groupOf, refresh, subtract, summarise } from "./picker-table";
@@ -163,7 +164,7 @@ export function pickerNext(table: usize, from: u32, to: u32): u32 {
   let w = from >> 6;
   const bits = load<u64>(anyOf(table, w)) & headMask(from);
   if (bits != 0) return min<u32>((w << 6) + <u32>ctz<u64>(bits), to);
-  w = nextWord(table, PICKER_KIND_ANY, anyOf(table, 0), w + 1, last);
+  w = nextWord(table, anyOf(table, 0), w + 1, last);
   if (w > last) return to;
   return min<u32>((w << 6) + <u32>ctz<u64>(load<u64>(anyOf(table, w))), to);
 }
@@ -184,20 +185,26 @@ export function pickerPick(
   if (have == 0) have = anyOf(table, 0);
   assertWords(have, to);
   const end = out + (<usize>most << 2);
-  let at = scan(table, PICKER_KIND_ANY, have, from, min(urgentEnd, to), out, end);
+  let at = scan(table, have, from, min(urgentEnd, to), out, end);
   const low = max(from, urgentEnd);
   if (at == end || low >= to) return <u32>((at - out) >> 2);
   // Most picks are in vain: one search tells, and not one for each class.
   const last = (to - 1) >> 6;
-  if (nextWord(table, PICKER_KIND_ANY, have, low >> 6, last) > last) {
+  if (nextWord(table, have, low >> 6, last) > last) {
     return <u32>((at - out) >> 2);
   }
+  const before = at;
   for (let kind: u32 = 0; kind < PICKER_CLASSES && at < end; kind++) {
     if (load<u64>(table + (kind << 3), PICKER_TOP) == 0) continue;
     random = mix(random);
     const start = draw(table, kind, have, low, to, random);
-    at = scan(table, kind, have, start, to, at, end);
-    if (at < end) at = scan(table, kind, have, low, start, at, end);
+    at = scanClass(table, kind, have, low, start, to, at, end);
+  }
+  if (at == before) {
+    // There is one, but none where its class was looked for.
+    const start = low + below(mix(random), to - low);
+    at = scan(table, have, start, to, at, end);
+    if (at < end) at = scan(table, have, low, start, at, end);
   }
   return <u32>((at - out) >> 2);
 }
@@ -222,16 +229,16 @@ export function pickerShift(table: usize, shiftWords: u32): void {
 }
 
 /**
- * First word from w on that has candidates of `kind` and of which `have` has a candidate, of whatever
- * kind; one past `last` when none up to there is. It goes by the summaries from word to word, and by
- * vectors where a group has many and `have` nothing of them.
+ * First word from w on of which `have` has a candidate; one past `last` when none up to there is. It
+ * goes by the summaries from word to word, and by vectors where a group has many and `have` nothing of
+ * them.
  */
-function nextWord(table: usize, kind: u32, have: usize, w: u32, last: u32): u32 {
+function nextWord(table: usize, have: usize, w: u32, last: u32): u32 {
   if (w > last) return last + 1;
   const any = anyOf(table, 0);
   let g = w >> 6;
-  let groups = load<u64>(table + (kind << 3), PICKER_TOP) & (~(<u64>1) << g);
-  let words = load<u64>(groupOf(table, g) + (kind << 3)) & (~(<u64>0) << (w & 63));
+  let groups = load<u64>(table + (PICKER_KIND_ANY << 3), PICKER_TOP) & (~(<u64>1) << g);
+  let words = load<u64>(groupOf(table, g) + (PICKER_KIND_ANY << 3)) & (~(<u64>0) << (w & 63));
   while (true) {
     let misses: u32 = 0;
     while (words != 0) {
@@ -249,15 +256,14 @@ function nextWord(table: usize, kind: u32, have: usize, w: u32, last: u32): u32 
     if (groups == 0) break;
     g = <u32>ctz<u64>(groups);
     groups &= groups - 1;
-    words = load<u64>(groupOf(table, g) + (kind << 3));
+    words = load<u64>(groupOf(table, g) + (PICKER_KIND_ANY << 3));
   }
   return last + 1;
 }
 
-/** Writes what `have` has of the candidates of `kind` in [from, to) to [out, end), as room is. */
+/** Writes what `have` has of the candidates in [from, to) to [out, end), as room is. */
 function scan(
   table: usize,
-  kind: u32,
   have: usize,
   from: u32,
   to: u32,
@@ -267,16 +273,68 @@ function scan(
   if (from >= to) return out;
   const first = from >> 6;
   const last = (to - 1) >> 6;
-  let w = nextWord(table, kind, have, first, last);
-  for (; w <= last; w = nextWord(table, kind, have, w + 1, last)) {
-    let bits = kindOf(table, kind, have, w);
+  let w = nextWord(table, have, first, last);
+  for (; w <= last; w = nextWord(table, have, w + 1, last)) {
+    let bits = load<u64>(anyOf(table, w)) & load<u64>(have + (<usize>w << 3));
     if (w == first) bits &= headMask(from);
     if (w == last) bits &= tailMask(to);
-    for (; bits != 0; bits &= bits - 1) {
-      store<u32>(out, (w << 6) + <u32>ctz<u64>(bits));
-      out += 4;
-      if (out == end) return out;
+    out = write(out, end, w, bits);
+    if (out == end) break;
+  }
+  return out;
+}
+
+/**
+ * Writes what `have` has of the candidates of class `kind` in [start, to) and then in [from, start),
+ * as room is, or until enough words that have some of the class were looked at.
+ */
+function scanClass(
+  table: usize,
+  kind: u32,
+  have: usize,
+  from: u32,
+  start: u32,
+  to: u32,
+  out: usize,
+  end: usize,
+): usize {
+  let left = PICK_CLASS_WORDS_MAX;
+  for (let turn = 0; turn < 2; turn++) {
+    if (start < to) {
+      const first = start >> 6;
+      const last = (to - 1) >> 6;
+      let g = first >> 6;
+      let groups = load<u64>(table + (kind << 3), PICKER_TOP) & (~(<u64>1) << g);
+      let words = load<u64>(groupOf(table, g) + (kind << 3)) & (~(<u64>0) << (first & 63));
+      while (true) {
+        for (; words != 0; words &= words - 1) {
+          const w = (g << 6) + <u32>ctz<u64>(words);
+          if (w > last) break;
+          if (left-- == 0) return out;
+          let bits = kindOf(table, kind, have, w);
+          if (w == first) bits &= headMask(start);
+          if (w == last) bits &= tailMask(to);
+          out = write(out, end, w, bits);
+          if (out == end) return out;
+        }
+        if (words != 0 || groups == 0) break;
+        g = <u32>ctz<u64>(groups);
+        groups &= groups - 1;
+        words = load<u64>(groupOf(table, g) + (kind << 3));
+      }
     }
+    to = start;
+    start = from;
+  }
+  return out;
+}
+
+/** Writes the indices of `bits` of word w, as room is. */
+// @ts-ignore: decorator
+@inline
+function write(out: usize, end: usize, w: u32, bits: u64): usize {
+  for (; bits != 0 && out != end; bits &= bits - 1, out += 4) {
+    store<u32>(out, (w << 6) + <u32>ctz<u64>(bits));
   }
   return out;
 }
@@ -286,7 +344,7 @@ function scan(
 @inline
 function kindOf(table: usize, kind: u32, have: usize, w: u32): u64 {
   const bits = load<u64>(anyOf(table, w)) & load<u64>(have + (<usize>w << 3));
-  return bits != 0 && kind != PICKER_KIND_ANY ? bits & classOf(cellOf(table, w), kind) : bits;
+  return bits != 0 ? bits & classOf(cellOf(table, w), kind) : 0;
 }
 
 /** First word from w on that the maps `any` and `have` share a bit of; one past `last` when none. */

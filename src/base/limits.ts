@@ -131,6 +131,8 @@ export const CHILDREN_MAX = 8;
 export const DEPTH_MAX = 32;
 /** Fragments of one substream run: one contiguous write. */
 export const SUBSTREAM_RUN = 16;
+/** Words of 64 fragments in which a pick looks for one class of rarity, however large the window. */
+export const PICK_CLASS_WORDS_MAX = 24;
 
 /** Candidates of one member (DESIGN: up to 8). */
 export const CANDIDATES_MAX = 8;

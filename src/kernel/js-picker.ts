@@ -21,7 +21,7 @@ import {
   PICKER_TOP,
   PICKER_WORDS,
 } from "../base/layout.ts";
-import { SUBSTREAM_RUN } from "../base/limits.ts";
+import { PICK_CLASS_WORDS_MAX, SUBSTREAM_RUN } from "../base/limits.ts";
 import { nextSet, popcount } from "./js-bits.ts";
 
 const CELL_U32 = PICKER_CELL_BYTES / 4;
@@ -124,7 +124,7 @@ export class JsPicker {
     let w = from >>> 6;
     const here = nextSet(this.#u32, this.#any, from, 64 * (w + 1));
     if (here < 64 * (w + 1)) return Math.min(here, to);
-    w = this.#nextWord(PICKER_KIND_ANY, this.#any, w + 1, last);
+    w = this.#nextWord(this.#any, w + 1, last);
     return w > last ? to : nextSet(this.#u32, this.#any, 64 * w, to);
   }
 
@@ -140,21 +140,26 @@ export class JsPicker {
     if (most === 0 || from >= to) return 0;
     const have = haveOffset === 0 ? this.#any : haveOffset >>> 2;
     const end = (out >>> 2) + most;
-    let at = this.#scan(PICKER_KIND_ANY, have, from, Math.min(urgentEnd, to), out >>> 2, end);
+    let at = this.#scan(have, from, Math.min(urgentEnd, to), out >>> 2, end);
     const low = Math.max(from, urgentEnd);
     const last = (to - 1) >>> 6;
     const isOver = at === end || low >= to;
-    if (isOver || this.#nextWord(PICKER_KIND_ANY, have, low >>> 6, last) > last) {
+    if (isOver || this.#nextWord(have, low >>> 6, last) > last) {
       return at - (out >>> 2);
     }
+    const before = at;
     let state = random;
     for (let kind = 0; kind < PICKER_CLASSES && at < end; kind++) {
       const top = this.#top(kind);
       if ((this.#at(top) | this.#at(top + 1)) === 0) continue;
       state = mix(state);
       const start = this.#draw(kind, have, low, to, state);
-      at = this.#scan(kind, have, start, to, at, end);
-      if (at < end) at = this.#scan(kind, have, low, start, at, end);
+      at = this.#scanClass(kind, have, low, start, to, at, end);
+    }
+    if (at === before) {
+      const start = low + below(mix(state), to - low);
+      at = this.#scan(have, start, to, at, end);
+      if (at < end) at = this.#scan(have, low, start, at, end);
     }
     return at - (out >>> 2);
   }
@@ -279,19 +284,24 @@ export class JsPicker {
     return low & high & ~(p2 | p3 | many);
   }
 
-  /** First word from w on with `kind` and a candidate that `have` has; one past `last` when none. */
-  #nextWord(kind: number, have: number, w: number, last: number): number {
+  /** First word from w on of which `have` has a candidate; one past `last` when none. */
+  #nextWord(have: number, w: number, last: number): number {
+    for (let next = w; next <= last; next++) {
+      next = this.#nextOf(PICKER_KIND_ANY, next, last);
+      if (next > last || this.#meets(have, next)) return next;
+    }
+    return last + 1;
+  }
+
+  /** First word from w on with candidates of `kind`; one past `last` when none. */
+  #nextOf(kind: number, w: number, last: number): number {
     if (w > last) return last + 1;
     const lastHalf = last >>> 5;
     for (let half = w >>> 5; half <= lastHalf; half++) {
       const g = half >>> 1;
       let words = this.#at(this.#group(g) + 2 * kind + (half & 1));
       if (half === w >>> 5) words &= -1 << (w & 31);
-      for (; words !== 0; words &= words - 1) {
-        const found = 32 * half + 31 - Math.clz32(words & -words);
-        if (found > last) return last + 1;
-        if (this.#meets(have, found)) return found;
-      }
+      if (words !== 0) return Math.min(32 * half + 31 - Math.clz32(words & -words), last + 1);
       if ((half & 1) === 1) half = 2 * nextSet(this.#u32, this.#top(kind), g + 1, 64) - 1;
     }
     return last + 1;
@@ -305,20 +315,60 @@ export class JsPicker {
   }
 
   /** Writes candidates to the 32-bit words from `out` to `end`; returns where it stopped. */
-  #scan(kind: number, have: number, from: number, to: number, out: number, end: number): number {
+  #scan(have: number, from: number, to: number, out: number, end: number): number {
     if (from >= to) return out;
     let at = out;
     const last = (to - 1) >>> 6;
-    let w = this.#nextWord(kind, have, from >>> 6, last);
-    while (w <= last) {
-      for (let i = 2 * w; i < 2 * w + 2; i++) {
-        let bits = this.#kind(kind, have, i) & maskOf(i, from, to);
-        for (; bits !== 0; bits &= bits - 1) {
-          this.#u32[at++] = 32 * i + 31 - Math.clz32(bits & -bits);
-          if (at === end) return at;
-        }
+    let w = this.#nextWord(have, from >>> 6, last);
+    for (; w <= last && at < end; w = this.#nextWord(have, w + 1, last)) {
+      at = this.#write(PICKER_KIND_ANY, have, w, from, to, at, end);
+    }
+    return at;
+  }
+
+  /** The same of class `kind`: in [start, to), then in [from, start), of so many words at most. */
+  #scanClass(
+    kind: number,
+    have: number,
+    from: number,
+    start: number,
+    to: number,
+    out: number,
+    end: number,
+  ): number {
+    let at = out;
+    let left = PICK_CLASS_WORDS_MAX;
+    for (const [low, high] of [
+      [start, to],
+      [from, start],
+    ] as const) {
+      if (low >= high) continue;
+      const last = (high - 1) >>> 6;
+      let w = this.#nextOf(kind, low >>> 6, last);
+      for (; w <= last && at < end; w = this.#nextOf(kind, w + 1, last)) {
+        if (left-- === 0) return at;
+        at = this.#write(kind, have, w, low, high, at, end);
       }
-      w = this.#nextWord(kind, have, w + 1, last);
+    }
+    return at;
+  }
+
+  /** Writes what `have` has of word w in [from, to), as room is. */
+  #write(
+    kind: number,
+    have: number,
+    w: number,
+    from: number,
+    to: number,
+    out: number,
+    end: number,
+  ): number {
+    let at = out;
+    for (let i = 2 * w; i < 2 * w + 2; i++) {
+      let bits = this.#kind(kind, have, i) & maskOf(i, from, to);
+      for (; bits !== 0 && at < end; bits &= bits - 1) {
+        this.#u32[at++] = 32 * i + 31 - Math.clz32(bits & -bits);
+      }
     }
     return at;
   }

@@ -176,7 +176,9 @@ export interface Kernel {
   /**
    * Writes up to `max` candidates as u32 bit positions to `out`: those in [from, urgentEnd) in
    * order, then those in [urgentEnd, to), rarest class first, each class from a place drawn from
-   * `random` (u32) on and around. With `have` not 0 only bits set there. Returns how many.
+   * `random` (u32) on and around, in PICK_CLASS_WORDS_MAX words that have some of it. With `have` not
+   * 0 only bits set there. Returns how many: 0 only when there is none, else fewer than `max` where
+   * not all were found.
    */
   pickerPick(
     table: MemoryOffset,

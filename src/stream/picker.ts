@@ -178,7 +178,9 @@ export class Picker implements WindowFollower {
   /**
    * Writes candidates to `out`, the most wanted first: those in [window start, urgentEnd) in order,
    * then those in [urgentEnd, end) by class of rarity (1, 2, 3, 4-7, 8-15, 16 or more holders),
-   * each class in order from a place by chance on and around. Returns how many. Takes none of them.
+   * each class in order from a place by chance on and around, of which PICK_CLASS_WORDS_MAX words are
+   * searched. Returns how many: 0 only when there is none, and fewer than wanted also where those of
+   * a map lie far between others of their class. Takes none of them.
    */
   pick(request: PickRequest, out: Float64Array): number {
     const { origin, start } = this.#window;

@@ -200,6 +200,30 @@ export function pickerContract(name: string, create: () => Kernel): void {
       expect(found()).toEqual(places);
     });
 
+    test("what lies far between others of its class is found, if not all of it at once", () => {
+      const own = [7, 4_095, 9_000, 12_799];
+      setUp(200);
+      for (const [n, at] of own.entries()) {
+        advertise(0, n === 0 ? 0 : (own[n - 1] as number) + 1, at);
+        advertise(1, at, at + 1);
+      }
+      const rng = seededRng(3);
+      const found = new Map<number, number>();
+      for (let n = 0; n < 400; n++) {
+        const picked = pick(0, 0, 12_800, 9, rng.below(2 ** 32), haveAt(1));
+        expect(picked.length).toBeGreaterThan(0);
+        for (const at of picked) found.set(at, (found.get(at) ?? 0) + 1);
+      }
+      // Those that follow a long gap more often than others.
+      expect([...found.keys()].sort((a, b) => a - b)).toEqual(own);
+      for (const [at, count] of found) expect(count, `${at}`).toBeGreaterThan(20);
+      for (const at of own) {
+        kernel.pickerTake(TABLE, at, at + 1);
+        expect(pick(0, 0, 12_800, 9, 1, haveAt(1))).not.toContain(at);
+      }
+      expect(pick(0, 0, 12_800, 9, 1, haveAt(1))).toEqual([]);
+    });
+
     test("the place to begin in a class is drawn evenly", () => {
       const rng = seededRng(11);
       const layouts: Record<string, number[]> = {

@@ -153,3 +153,30 @@ test("both kernels pick alike and leave the same bytes", () => {
     { numRuns: SEQUENCES },
   );
 }, 120_000);
+
+test("both kernels pick alike where a class has more words than are searched", () => {
+  const words = 200;
+  const rng = seededRng(7);
+  for (const kernel of kernels) setUpTable(kernel, words);
+  const own = Array.from({ length: 12 }, () => rng.below(64 * words));
+  for (const kernel of kernels) {
+    kernel.pickerAdvertise(TABLE, haveAt(0), 0, 64 * words);
+    for (const at of own) {
+      kernel.pickerAdvertise(TABLE, haveAt(1), at, at + 1);
+      kernel.pickerWithdraw(TABLE, haveAt(0), at, at + 1);
+    }
+  }
+  let fewer = 0;
+  for (let n = 0; n < 1_000; n++) {
+    const from = rng.below(2_000);
+    const most = 1 + rng.below(20);
+    const random = rng.below(2 ** 32);
+    const answers = kernels.map((kernel) =>
+      kernel.pickerPick(TABLE, haveAt(1), from, from, 64 * words, most, random, OUT),
+    );
+    expect(answers[0]).toBe(answers[1]);
+    if ((answers[0] as number) < Math.min(most, own.length - 2)) fewer++;
+    expectSameMemory(`pick ${n}`);
+  }
+  expect(fewer).toBeGreaterThan(100);
+});
