@@ -11,21 +11,31 @@ import {
   PICKER_CANDIDATES,
   PICKER_CELLS,
   PICKER_CELL_BYTES,
+  PICKER_CELL_PLANES,
   PICKER_GROUPS,
   PICKER_GROUP_BYTES,
   PICKER_HELD,
   PICKER_KIND_ANY,
-  PICKER_PLANES,
+  PICKER_MANY,
   PICKER_PRESENCE,
   PICKER_RESERVED,
   PICKER_TAKEN,
   PICKER_TOP,
+  PICKER_UPPER,
+  PICKER_UPPER_BYTES,
+  PICKER_UPPER_PLANES,
 } from "./layout";
 
 // @ts-ignore: decorator
 @inline
 export function cellOf(table: usize, w: u32): usize {
   return <usize>load<u32>(table, PICKER_CELLS) + <usize>w * PICKER_CELL_BYTES;
+}
+
+// @ts-ignore: decorator
+@inline
+export function upperOf(table: usize, w: u32): usize {
+  return <usize>load<u32>(table, PICKER_UPPER) + <usize>w * PICKER_UPPER_BYTES;
 }
 
 // @ts-ignore: decorator
@@ -47,13 +57,15 @@ export function add(table: usize, have: usize, w: u32, mask: u64): u32 {
   const fresh = mask & ~before;
   if (fresh == 0) return 0;
   store<u64>(at, before | fresh);
+  let carry = fresh;
   let plane = cellOf(table, w);
-  const end = plane + (PICKER_PLANES << 3);
-  for (let carry = fresh; carry != 0 && plane < end; plane += 8) {
+  const end = plane + (PICKER_CELL_PLANES << 3);
+  for (; carry != 0 && plane < end; plane += 8) {
     const bits = load<u64>(plane);
     store<u64>(plane, bits ^ carry);
     carry &= bits;
   }
+  if (carry != 0) addUpper(table, w, carry);
   if ((fresh & openOf(table, w)) != 0) refresh(table, w);
   return <u32>popcnt<u64>(fresh);
 }
@@ -65,15 +77,44 @@ export function subtract(table: usize, have: usize, w: u32, mask: u64): u32 {
   const gone = mask & before;
   if (gone == 0) return 0;
   store<u64>(at, before & ~gone);
+  let borrow = gone;
   let plane = cellOf(table, w);
-  const end = plane + (PICKER_PLANES << 3);
-  for (let borrow = gone; borrow != 0 && plane < end; plane += 8) {
+  const end = plane + (PICKER_CELL_PLANES << 3);
+  for (; borrow != 0 && plane < end; plane += 8) {
     const bits = load<u64>(plane);
     store<u64>(plane, bits ^ borrow);
     borrow &= ~bits;
   }
+  if (borrow != 0) subtractUpper(table, w, borrow);
   if ((gone & openOf(table, w)) != 0) refresh(table, w);
   return <u32>popcnt<u64>(gone);
+}
+
+/** 16 more of each index of `carry`. */
+function addUpper(table: usize, w: u32, carry: u64): void {
+  const cell = cellOf(table, w);
+  store<u64>(cell, load<u64>(cell, PICKER_MANY) | carry, PICKER_MANY);
+  let plane = upperOf(table, w);
+  const end = plane + (PICKER_UPPER_PLANES << 3);
+  for (; carry != 0 && plane < end; plane += 8) {
+    const bits = load<u64>(plane);
+    store<u64>(plane, bits ^ carry);
+    carry &= bits;
+  }
+}
+
+/** 16 less of each index of `borrow`. */
+function subtractUpper(table: usize, w: u32, borrow: u64): void {
+  let plane = upperOf(table, w);
+  const end = plane + (PICKER_UPPER_PLANES << 3);
+  let many: u64 = 0;
+  for (; plane < end; plane += 8) {
+    const bits = load<u64>(plane);
+    store<u64>(plane, bits ^ borrow);
+    many |= bits ^ borrow;
+    borrow &= ~bits;
+  }
+  store<u64>(cellOf(table, w), many, PICKER_MANY);
 }
 
 /** Bits of word w that are candidates as soon as somebody holds them. */
@@ -85,23 +126,6 @@ function openOf(table: usize, w: u32): u64 {
   return ~(load<u64>(cell, PICKER_TAKEN) | load<u64>(cell, PICKER_RESERVED) | held);
 }
 
-/** Availability 16 and more. */
-// @ts-ignore: decorator
-@inline
-function manyOf(cell: usize): u64 {
-  return (
-    load<u64>(cell, 32) |
-    load<u64>(cell, 40) |
-    load<u64>(cell, 48) |
-    load<u64>(cell, 56) |
-    load<u64>(cell, 64) |
-    load<u64>(cell, 72) |
-    load<u64>(cell, 80) |
-    load<u64>(cell, 88) |
-    load<u64>(cell, 96)
-  );
-}
-
 /** Recomputes the candidates of word w, its presence, and the summaries above. */
 export function refresh(table: usize, w: u32): void {
   const cell = cellOf(table, w);
@@ -109,7 +133,7 @@ export function refresh(table: usize, w: u32): void {
   const p1 = load<u64>(cell, 8);
   const p2 = load<u64>(cell, 16);
   const p3 = load<u64>(cell, 24);
-  const many = manyOf(cell);
+  const many = load<u64>(cell, PICKER_MANY);
   const any = (p0 | p1 | p2 | p3 | many) & openOf(table, w);
   const at = anyOf(table, w);
   const before = load<u64>(at);
@@ -157,7 +181,7 @@ export function summarise(table: usize, w: u32, presence: u32, changed: u32): vo
 
 /** Indices whose availability is that of class `kind`, candidates or not. */
 export function classOf(cell: usize, kind: u32): u64 {
-  const many = manyOf(cell);
+  const many = load<u64>(cell, PICKER_MANY);
   if (kind == 5) return many;
   const p3 = load<u64>(cell, 24);
   if (kind == 4) return p3 & ~many;

@@ -17,19 +17,23 @@ import {
   PICKER_CANDIDATES,
   PICKER_CELLS,
   PICKER_CELL_BYTES,
+  PICKER_CELL_PLANES,
   PICKER_CLASSES,
   PICKER_GROUPS,
   PICKER_KIND_ANY,
-  PICKER_PLANES,
+  PICKER_MANY,
   PICKER_PRESENCE,
   PICKER_RESERVED,
   PICKER_TAKEN,
   PICKER_TOP,
+  PICKER_UPPER,
+  PICKER_UPPER_BYTES,
+  PICKER_UPPER_PLANES,
   PICKER_WORDS,
   PICK_CLASS_WORDS_MAX,
   SUBSTREAM_RUN,
 } from "./layout";
-import { add, anyOf, cellOf, classOf, groupOf, refresh, subtract, summarise } from "./picker-table";
+import { add, anyOf, cellOf, classOf, groupOf, refresh, subtract, summarise, upperOf } from "./picker-table";
 
 /** After so many words of a group in vain the rest of it is searched by vectors, */
 const MISSES_MAX: u32 = 2;
@@ -151,8 +155,13 @@ export function pickerAvailability(table: usize, bit: u32): u32 {
   assertTable(table, bit + 1);
   const cell = cellOf(table, bit >> 6);
   let count: u32 = 0;
-  for (let p: u32 = 0; p < PICKER_PLANES; p++) {
+  for (let p: u32 = 0; p < PICKER_CELL_PLANES; p++) {
     count |= <u32>((load<u64>(cell + (p << 3)) >> (bit & 63)) & 1) << p;
+  }
+  if (((load<u64>(cell, PICKER_MANY) >> (bit & 63)) & 1) == 0) return count;
+  const upper = upperOf(table, bit >> 6);
+  for (let p: u32 = 0; p < PICKER_UPPER_PLANES; p++) {
+    count |= <u32>((load<u64>(upper + (p << 3)) >> (bit & 63)) & 1) << (p + PICKER_CELL_PLANES);
   }
   return count;
 }
@@ -213,8 +222,11 @@ export function pickerShift(table: usize, shiftWords: u32): void {
   const words = load<u32>(table, PICKER_WORDS);
   assertTable(table, words << 6);
   const cells = <usize>load<u32>(table, PICKER_CELLS);
+  const shift = min(shiftWords, words);
   const perCell = PICKER_CELL_BYTES >> 3;
-  bitsShiftDown(cells, words * perCell, min(shiftWords, words) * perCell);
+  bitsShiftDown(cells, words * perCell, shift * perCell);
+  const perUpper = PICKER_UPPER_BYTES >> 3;
+  bitsShiftDown(load<u32>(table, PICKER_UPPER), words * perUpper, shift * perUpper);
   bitsShiftDown(load<u32>(table, PICKER_ANY), words, shiftWords);
   const summaryEnd = groupOf(table, (words + 63) >> 6);
   memory.fill(table + PICKER_TOP, 0, summaryEnd - table - PICKER_TOP);

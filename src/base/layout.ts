@@ -196,33 +196,41 @@ export const SPLIT_NUMBER_RANGE = -7;
  *     8   u32  candidates: bits set in the map of candidates
  *     12  u32  memory offset of the cells
  *     16  u32  memory offset of the map of candidates
+ *     20  u32  memory offset of the upper planes
  *     64  u64  for each kind: the groups that have one
  *     128      groups of 64 words: for each kind a u64, the words that have one
  *
  * Kinds 0 to 5 are the classes of rarity, candidates with availability 1, 2, 3, 4-7, 8-15 and
  * 16 or more; kind 6 is any candidate; 7 is unused.
  *
- * CELL, one per word:
- *     0   u64  13 planes: bit i of plane p is bit p of the availability of index i
- *     104 u64  taken: requested, under verification, or below the window's start
- *     112 u64  reserved: left to those who push it
- *     120 u64  presence: bit k = the word has candidates of kind k
+ * CELL, one per word, as large as a line of the cache: picking looks at no more of a word.
+ *     0   u64  planes 0 to 3: bit i of plane p is bit p of the availability of index i
+ *     32  u64  many: availability 16 and more, any bit of the upper planes
+ *     40  u64  taken: requested, under verification, or below the window's start
+ *     48  u64  reserved: left to those who push it
+ *     56  u64  presence: bit k = the word has candidates of kind k
+ *
+ * UPPER PLANES, one per word: planes 4 to 12, a u64 each.
  */
 export const PICKER_HELD = 0;
 export const PICKER_WORDS = 4;
 export const PICKER_CANDIDATES = 8;
 export const PICKER_CELLS = 12;
 export const PICKER_ANY = 16;
+export const PICKER_UPPER = 20;
 export const PICKER_TOP = 64;
 export const PICKER_GROUPS = 128;
 export const PICKER_GROUP_BYTES = 64;
 export const PICKER_CLASSES = 6;
 export const PICKER_KIND_ANY = 6;
-export const PICKER_CELL_BYTES = 128;
-export const PICKER_PLANES = 13;
-export const PICKER_TAKEN = 104;
-export const PICKER_RESERVED = 112;
-export const PICKER_PRESENCE = 120;
+export const PICKER_CELL_BYTES = 64;
+export const PICKER_CELL_PLANES = 4;
+export const PICKER_MANY = 32;
+export const PICKER_TAKEN = 40;
+export const PICKER_RESERVED = 48;
+export const PICKER_PRESENCE = 56;
+export const PICKER_UPPER_BYTES = 72;
+export const PICKER_UPPER_PLANES = 9;
 
 /**
  * SEAL: signed manifest of consecutive fragments. Signature empty (zero bytes) until integrity

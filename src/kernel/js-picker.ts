@@ -8,28 +8,33 @@ import {
   PICKER_ANY,
   PICKER_CANDIDATES,
   PICKER_CELL_BYTES,
+  PICKER_CELL_PLANES,
   PICKER_CELLS,
   PICKER_CLASSES,
   PICKER_GROUP_BYTES,
   PICKER_GROUPS,
   PICKER_HELD,
   PICKER_KIND_ANY,
-  PICKER_PLANES,
+  PICKER_MANY,
   PICKER_PRESENCE,
   PICKER_RESERVED,
   PICKER_TAKEN,
   PICKER_TOP,
+  PICKER_UPPER,
+  PICKER_UPPER_BYTES,
+  PICKER_UPPER_PLANES,
   PICKER_WORDS,
 } from "../base/layout.ts";
 import { PICK_CLASS_WORDS_MAX, SUBSTREAM_RUN } from "../base/limits.ts";
 import { nextSet, popcount } from "./js-bits.ts";
 
 const CELL_U32 = PICKER_CELL_BYTES / 4;
+const UPPER_U32 = PICKER_UPPER_BYTES / 4;
+const MANY = PICKER_MANY / 4;
+const PLANES = PICKER_CELL_PLANES + PICKER_UPPER_PLANES;
 const TAKEN = PICKER_TAKEN / 4;
 const RESERVED = PICKER_RESERVED / 4;
 const PRESENCE = PICKER_PRESENCE / 4;
-/** Plane from which on availability is 16 or more. */
-const MANY_PLANE = 4;
 
 /** A table in a memory, with its offsets resolved to numbers of 32-bit words. */
 export class JsPicker {
@@ -38,6 +43,7 @@ export class JsPicker {
   readonly #held: number;
   readonly #cells: number;
   readonly #any: number;
+  readonly #upper: number;
 
   constructor(u32: Uint32Array, table: number) {
     this.#u32 = u32;
@@ -45,6 +51,7 @@ export class JsPicker {
     this.#held = this.#header(PICKER_HELD) >>> 2;
     this.#cells = this.#header(PICKER_CELLS) >>> 2;
     this.#any = this.#header(PICKER_ANY) >>> 2;
+    this.#upper = this.#header(PICKER_UPPER) >>> 2;
   }
 
   advertise(have: number, from: number, to: number): number {
@@ -110,10 +117,9 @@ export class JsPicker {
   }
 
   availability(bit: number): number {
-    const cell = this.#cell(bit >>> 5);
     let count = 0;
-    for (let p = 0; p < PICKER_PLANES; p++) {
-      count |= ((this.#at(cell + 2 * p) >>> (bit & 31)) & 1) << p;
+    for (let p = 0; p < PLANES; p++) {
+      count |= ((this.#at(this.#plane(bit >>> 5, p)) >>> (bit & 31)) & 1) << p;
     }
     return count;
   }
@@ -170,6 +176,7 @@ export class JsPicker {
     const shift = Math.min(shiftWords, words);
     for (const [base, perWord] of [
       [this.#cells, CELL_U32],
+      [this.#upper, UPPER_U32],
       [this.#any, 2],
     ] as const) {
       const end = base + words * perWord;
@@ -194,13 +201,14 @@ export class JsPicker {
     const fresh = mask & ~before;
     if (fresh === 0) return 0;
     this.#u32[have + i] = before | fresh;
-    const cell = this.#cell(i);
     let carry = fresh;
-    for (let p = 0; p < PICKER_PLANES && carry !== 0; p++) {
-      const bits = this.#at(cell + 2 * p);
-      this.#u32[cell + 2 * p] = bits ^ carry;
+    for (let p = 0; p < PLANES && carry !== 0; p++) {
+      const plane = this.#plane(i, p);
+      const bits = this.#at(plane);
+      this.#u32[plane] = bits ^ carry;
       carry &= bits;
     }
+    this.#countMany(i);
     if ((fresh & this.#open(i)) !== 0) this.#refresh(i >>> 1);
     return popcount(fresh);
   }
@@ -210,15 +218,23 @@ export class JsPicker {
     const gone = mask & before;
     if (gone === 0) return 0;
     this.#u32[have + i] = before & ~gone;
-    const cell = this.#cell(i);
     let borrow = gone;
-    for (let p = 0; p < PICKER_PLANES && borrow !== 0; p++) {
-      const bits = this.#at(cell + 2 * p);
-      this.#u32[cell + 2 * p] = bits ^ borrow;
+    for (let p = 0; p < PLANES && borrow !== 0; p++) {
+      const plane = this.#plane(i, p);
+      const bits = this.#at(plane);
+      this.#u32[plane] = bits ^ borrow;
       borrow &= ~bits;
     }
+    this.#countMany(i);
     if ((gone & this.#open(i)) !== 0) this.#refresh(i >>> 1);
     return popcount(gone);
+  }
+
+  /** Availability 16 and more. */
+  #countMany(i: number): void {
+    let many = 0;
+    for (let p = PICKER_CELL_PLANES; p < PLANES; p++) many |= this.#at(this.#plane(i, p));
+    this.#u32[this.#cell(i) + MANY] = many;
   }
 
   /** Recomputes the candidates of the 64-bit word w, its presence, and the summaries above. */
@@ -272,8 +288,7 @@ export class JsPicker {
   /** Indices of 32-bit word i whose availability is that of class `kind`. */
   #class(i: number, kind: number): number {
     const cell = this.#cell(i);
-    let many = 0;
-    for (let p = MANY_PLANE; p < PICKER_PLANES; p++) many |= this.#at(cell + 2 * p);
+    const many = this.#at(cell + MANY);
     const p3 = this.#at(cell + 6);
     const p2 = this.#at(cell + 4);
     if (kind === 5) return many;
@@ -415,6 +430,12 @@ export class JsPicker {
   /** Where the half of a cell that belongs to 32-bit word i begins. */
   #cell(i: number): number {
     return this.#cells + (i >>> 1) * CELL_U32 + (i & 1);
+  }
+
+  /** Where the half of plane p that belongs to 32-bit word i is. */
+  #plane(i: number, p: number): number {
+    if (p < PICKER_CELL_PLANES) return this.#cell(i) + 2 * p;
+    return this.#upper + (i >>> 1) * UPPER_U32 + (i & 1) + 2 * (p - PICKER_CELL_PLANES);
   }
 
   #group(g: number): number {

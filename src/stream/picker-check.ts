@@ -9,16 +9,20 @@ import {
   PICKER_ANY,
   PICKER_CANDIDATES,
   PICKER_CELL_BYTES,
+  PICKER_CELL_PLANES,
   PICKER_CELLS,
   PICKER_CLASSES,
   PICKER_GROUP_BYTES,
   PICKER_GROUPS,
   PICKER_KIND_ANY,
-  PICKER_PLANES,
+  PICKER_MANY,
   PICKER_PRESENCE,
   PICKER_RESERVED,
   PICKER_TAKEN,
   PICKER_TOP,
+  PICKER_UPPER,
+  PICKER_UPPER_BYTES,
+  PICKER_UPPER_PLANES,
 } from "../base/layout.ts";
 import type { FragmentIndex, MemoryOffset } from "../base/units.ts";
 import type { Kernel } from "../kernel/kernel.ts";
@@ -52,9 +56,15 @@ export function checkPickerTable(
     const of = (offset: number): number => bit(cell + offset, i & 63);
     let availability = 0;
     for (const have of haves) availability += bit(have.words, i);
-    for (let p = 0; p < PICKER_PLANES; p++) {
+    for (let p = 0; p < PICKER_CELL_PLANES; p++) {
       assert(of(8 * p) === ((availability >>> p) & 1), `availability of ${index}`);
     }
+    const upper = word(table + PICKER_UPPER) + (i >>> 6) * PICKER_UPPER_BYTES;
+    for (let p = 0; p < PICKER_UPPER_PLANES; p++) {
+      const isSet = (availability >>> (p + PICKER_CELL_PLANES)) & 1;
+      assert(bit(upper + 8 * p, i & 63) === isSet, `availability of ${index}`);
+    }
+    assert(of(PICKER_MANY) === Number(availability >= 16), `whether many hold ${index}`);
     assert(of(PICKER_RESERVED) === Number(reserved(index)), `reservation of ${index}`);
     const taken = of(PICKER_TAKEN) === 1;
     assert(taken || index >= window.start, `${index} is below the start`);

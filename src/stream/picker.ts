@@ -21,6 +21,8 @@ import {
   PICKER_GROUP_BYTES,
   PICKER_GROUPS,
   PICKER_HELD,
+  PICKER_UPPER,
+  PICKER_UPPER_BYTES,
   PICKER_WORDS,
 } from "../base/layout.ts";
 import { SUBSTREAM_RUN, SUBSTREAMS_MAX } from "../base/limits.ts";
@@ -73,7 +75,8 @@ export class Picker implements WindowFollower {
     const words = window.mapBits / 64;
     const cells = PICKER_GROUPS + PICKER_GROUP_BYTES * Math.ceil(words / 64);
     const any = cells + PICKER_CELL_BYTES * words;
-    this.#table = window.memory.allocate(any + 8 * words);
+    const upper = any + 8 * words;
+    this.#table = window.memory.allocate(upper + PICKER_UPPER_BYTES * words);
     this.#out = window.memory.allocate(4 * PICKS_MAX);
     const header = (offset: number, value: number): void => {
       this.#kernel.u32[(this.#table + offset) >>> 2] = value;
@@ -82,6 +85,7 @@ export class Picker implements WindowFollower {
     header(PICKER_WORDS, words);
     header(PICKER_CELLS, this.#table + cells);
     header(PICKER_ANY, this.#table + any);
+    header(PICKER_UPPER, this.#table + upper);
     this.#takeBelowStart();
     window.follow(this);
   }

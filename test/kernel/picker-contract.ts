@@ -1,7 +1,11 @@
 /** What the picker's kernels must do; part of the contract of every kernel. */
 
 import { describe, expect, test } from "vitest";
-import { PICKER_CANDIDATES, PICKER_PLANES } from "../../src/base/layout.ts";
+import {
+  PICKER_CANDIDATES,
+  PICKER_CELL_PLANES,
+  PICKER_UPPER_PLANES,
+} from "../../src/base/layout.ts";
 import { seededRng } from "../../src/base/rng.ts";
 import type { Kernel } from "../../src/kernel/kernel.ts";
 import { HELD, haveAt, OUT, setUpTable, TABLE } from "./picker-table.ts";
@@ -50,7 +54,7 @@ export function pickerContract(name: string, create: () => Kernel): void {
 
     test("availability goes up to all the planes hold, and down again", () => {
       setUp(1);
-      const most = 2 ** PICKER_PLANES - 1;
+      const most = 2 ** (PICKER_CELL_PLANES + PICKER_UPPER_PLANES) - 1;
       for (let n = 0; n < most; n++) {
         kernel.bitsClear(haveAt(0), 0, 64);
         advertise(0, 3, 6);

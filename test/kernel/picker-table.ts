@@ -7,6 +7,7 @@ import {
   PICKER_GROUP_BYTES,
   PICKER_GROUPS,
   PICKER_HELD,
+  PICKER_UPPER,
   PICKER_WORDS,
 } from "../../src/base/layout.ts";
 import type { Kernel } from "../../src/kernel/kernel.ts";
@@ -32,4 +33,5 @@ export function setUpTable(kernel: Kernel, words: number): void {
   header(PICKER_WORDS, words);
   header(PICKER_CELLS, cells);
   header(PICKER_ANY, cells + PICKER_CELL_BYTES * words);
+  header(PICKER_UPPER, cells + (PICKER_CELL_BYTES + 8) * words);
 }
