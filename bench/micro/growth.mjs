@@ -57,6 +57,8 @@ export const WAYS = [
     ["pull beside the source", ["dense", "sparse"], { hasSource: true }],
     // Suppliers have room, and it is the fragments that are few.
     ["pull of little", ["sparse"], { missing: LITTLE }],
+    // All but one have room, and nothing to offer.
+    ["pull of one ahead", ["dense", "sparse"], { isOneAhead: true }],
   ].map(([name, densities, options]) => ({
     name,
     densities,

@@ -36,20 +36,21 @@ export class PullWorld {
 
   /**
    * With `hasSource` the source peer is one more neighbour, and holds all. `missing` fragments are,
-   * when it is sparse.
+   * when it is sparse. With `isOneAhead` all but one neighbour hold nothing.
    */
   constructor(
     kernel,
     neighbours,
     fragments,
     density,
-    { hasSource = false, missing = MISSING } = {},
+    { hasSource = false, missing = MISSING, isOneAhead = false } = {},
   ) {
     const rng = seededRng(neighbours * fragments);
     const window = windowOf(kernel, fragments);
     const { memory } = window;
     this.kernel = kernel;
     this.window = window;
+    this.isOneAhead = isOneAhead;
     this.context = { memory, rng, counters: zeroCounters(), now: { monoMs: 0, wallMs: 0 } };
     this.puller = new Puller(this.context, window, new Uint8Array(8), SUBSTREAMS, 3_000);
     if (density === "sparse") {
@@ -63,7 +64,9 @@ export class PullWorld {
     this.neighbours = Array.from({ length: neighbours }, () => this.#createNeighbour(ROLES.peer));
     if (hasSource) this.neighbours.push(this.#createNeighbour(ROLES.source));
     for (const [n, neighbour] of this.neighbours.entries()) {
-      const held = n === 0 || neighbour.isSource ? [[0, fragments]] : halfOf(fragments, rng);
+      const isEmpty = isOneAhead && n > 0;
+      const isFull = n === 0 || neighbour.isSource;
+      const held = isFull ? [[0, fragments]] : isEmpty ? [] : halfOf(fragments, rng);
       for (const [from, end] of held) neighbour.advertised(from, end - from);
       neighbour.mapKnown = true;
       neighbour.grantedLimit = fragments;
@@ -112,7 +115,13 @@ export class PullWorld {
   #miss(index) {
     this.kernel.bitsClear(this.window.heldMap.words, index, index + 1);
     this.puller.picker.take(index, index + 1);
+    // As if it were a new one, which the one that is ahead tells of.
+    const [first] = this.neighbours;
+    if (this.isOneAhead) first.withdrew(index, 1);
     this.puller.failed(index);
+    if (!this.isOneAhead) return;
+    first.advertised(index, 1);
+    this.puller.heard(first);
   }
 
   #createNeighbour(role) {

@@ -155,6 +155,7 @@ export class Overlay extends OverlayParts {
       if (window.heldCount === 0) window.rebase(header.start);
     }
     from.buffermap(memory, header);
+    this.puller?.heard(from);
     this.consumer?.mapArrived();
     if (this.consumer !== undefined) this.#deadlines.set("start", this.consumer.startMs);
     reconsider(from, window.start);
@@ -168,6 +169,7 @@ export class Overlay extends OverlayParts {
       from.advertised(ranges[2 * i] as number, ranges[2 * i + 1] as number);
     }
     if (pairs > 0) from.advancedMs = this.context.now.monoMs;
+    this.puller?.heard(from);
     if (from.toServe.length > 0 || pairs > 0) this.#pumpSome.add(from);
   }
 

@@ -5,7 +5,9 @@
  * Who is asked: the supplier that would answer soonest, a few fragments at a time, until all have
  * as many requests under way as they answer well. What it is asked for: of what it holds the urgent
  * part of the window by earliest deadline (lowest index), then the rest rarest first. When only a few
- * fragments are to be asked for it is the other way round: of each, who holds it is looked for.
+ * fragments are to be asked for it is the other way round: of each, who holds it is looked for. Who
+ * turned out to hold nothing of what is left rests until it tells more, or something that others were
+ * to send is to be had again.
  *
  * A request that is not answered in time is taken back (CANCEL) and moves elsewhere. What holds the
  * consumer up may be asked for a second time while the first request is under way, out of a small
@@ -81,6 +83,8 @@ export class Puller {
   readonly #pushBounds: PushBounds;
   readonly #picked = new Float64Array(CHUNK);
   #seconds = 0;
+  /** Of the picker, when those that rest were last woken for it. */
+  #openings = 0;
   /** Among others the source peer is asked for nothing before. */
   #sourceSearchMs: MonoMs = Number.NEGATIVE_INFINITY;
   #due = false;
@@ -118,6 +122,12 @@ export class Puller {
     this.lost(neighbour, 0, Number.POSITIVE_INFINITY);
     this.#suppliers.remove(neighbour);
     this.#cancels.delete(neighbour);
+  }
+
+  /** It advertised more than before. */
+  heard(neighbour: Neighbour): void {
+    const supplier = this.#suppliers.of(neighbour);
+    if (supplier !== undefined) this.#suppliers.wake(supplier);
   }
 
   /** DATA with fragment `index` came from `from`, whether it is of use or not. */
@@ -199,13 +209,21 @@ export class Puller {
       assert(!this.#window.holds(index), "what is held is asked for no more");
     }
     assert(this.#asks.size === 0, "what is asked for has been sent");
+    const areWoken = this.picker.openings !== this.#openings;
+    for (const { neighbour } of areWoken ? [] : this.#suppliers.resting) {
+      const end = Math.min(this.#suppliers.restTo, neighbour.grantedLimit);
+      const request = { max: 1, urgentEnd: end, end, random: 0, have: neighbour.have };
+      assert(this.picker.pick(request, this.#picked) === 0, "who rests has nothing to offer");
+    }
     this.picker.checkInvariants(neighbours.filter((n) => !n.isSource).map((n) => n.have));
   }
 
   // ------------------------------------------------------------------------------ whom to ask
 
   #askPeers(view: PullView, nowMs: MonoMs): void {
-    const { candidates } = this.picker;
+    const { candidates, openings } = this.picker;
+    if (openings !== this.#openings || view.to > this.#suppliers.restTo) this.#suppliers.wakeAll();
+    this.#openings = openings;
     if (candidates === 0) return;
     if (candidates <= FEW) this.#askForFew(view, nowMs);
     else this.#askForMany(view, nowMs);
@@ -252,7 +270,13 @@ export class Puller {
       }
       if (count === most) continue;
       if (!this.#isAnythingLeft(view.to)) break;
-      suppliers.setAside(supplier);
+      // Next time it has nothing either, unless something changes.
+      const next =
+        count > 0
+          ? 0
+          : this.#window.nextSet(supplier.neighbour.have, end, Number.POSITIVE_INFINITY);
+      if (next < view.to) suppliers.setAside(supplier);
+      else suppliers.rest(supplier, next);
     }
     suppliers.putBack();
   }
@@ -349,9 +373,11 @@ export class Puller {
     if (first === undefined) return;
     const dueMs = Math.max(HURRY_MS_MIN, HURRY_ROUND_TRIPS * first.roundTripMs);
     if (first.waitedMs(index, nowMs) <= dueMs) return;
-    const second = this.#suppliers.soonest(
-      (each) => each !== first && each.neighbour.mayBeAskedFor(index) && each.room(nowMs) > 0,
-    );
+    const others = this.picker.availabilityOf(index) - (first.neighbour.isSource ? 0 : 1);
+    if (others < 1) return;
+    const isFit = (each: Supplier) =>
+      each !== first && each.neighbour.mayBeAskedFor(index) && each.room(nowMs) > 0;
+    const second = this.#suppliers.soonest(isFit) ?? this.#suppliers.anyResting(isFit);
     if (second === undefined) return;
     this.#seconds--;
     this.#context.counters.requestsDoubled++;

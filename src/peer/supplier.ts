@@ -48,6 +48,8 @@ export class Supplier {
   readonly pushes = new Punctuality();
   /** Of the Ranking that it is in. */
   readonly rank: Rank = { timeClass: -1, place: 0 };
+  /** It holds nothing that is to be asked for; Suppliers alone change it. */
+  isResting = false;
   /** Under way, in the order in which it was asked. */
   readonly #requests: Request[] = [];
   /** As many may be, unless it is busy. */

@@ -17,10 +17,13 @@ export class Suppliers {
   /** In the order in which they came. */
   #all: readonly Supplier[] = [];
   #source: Supplier | undefined;
-  /** Members that have room for requests, unless they are busy. */
+  /** Members that have room for requests, unless they are busy or rest. */
   readonly #open: Ranking<Supplier>;
   /** Open, and set aside. */
   readonly #aside: Supplier[] = [];
+  readonly #resting = new Set<Supplier>();
+  /** Those that rest hold nothing below it that is to be asked for. */
+  #restTo: FragmentIndex = Number.POSITIVE_INFINITY;
   readonly #requests = new Requests();
   /** No request is over before. */
   #dueMs: MonoMs = Number.POSITIVE_INFINITY;
@@ -58,6 +61,7 @@ export class Suppliers {
     const supplier = this.#of.get(neighbour);
     if (supplier === undefined) return;
     this.#of.delete(neighbour);
+    this.#resting.delete(supplier);
     this.#setAll(this.#all.filter((each) => each !== supplier));
     this.#open.remove(supplier);
   }
@@ -177,6 +181,42 @@ export class Suppliers {
     this.#aside.length = 0;
   }
 
+  /**
+   * It holds nothing below `to` that is to be asked for, and is passed over until it has more to offer,
+   * or all are woken.
+   */
+  rest(supplier: Supplier, to: FragmentIndex): void {
+    supplier.isResting = true;
+    this.#resting.add(supplier);
+    this.#restTo = Math.min(this.#restTo, to);
+    this.#settle(supplier);
+  }
+
+  wake(supplier: Supplier): void {
+    if (!this.#resting.delete(supplier)) return;
+    supplier.isResting = false;
+    this.#settle(supplier);
+  }
+
+  wakeAll(): void {
+    for (const supplier of this.#resting) this.wake(supplier);
+    this.#restTo = Number.POSITIVE_INFINITY;
+  }
+
+  get resting(): Iterable<Supplier> {
+    return this.#resting;
+  }
+
+  get restTo(): FragmentIndex {
+    return this.#restTo;
+  }
+
+  /** Of those that rest any that is fit. */
+  anyResting(isFit: (supplier: Supplier) => boolean): Supplier | undefined {
+    for (const supplier of this.#resting) if (isFit(supplier)) return supplier;
+    return undefined;
+  }
+
   /** Whether any of them let several requests in a row lie. */
   areSomeDoubtful(nowMs: MonoMs): boolean {
     if (this.#doubts) this.#doubts = this.#all.some((supplier) => supplier.isDoubtful(nowMs));
@@ -197,6 +237,7 @@ export class Suppliers {
     assert(this.#source === all.find(({ neighbour }) => neighbour.isSource), "the source peer");
     for (const supplier of all) {
       assert(supplier.rank.timeClass >= 0 === isOpen(supplier), "who has room is open");
+      assert(this.#resting.has(supplier) === supplier.isResting, "who rests is known");
     }
     assert(this.#aside.length === 0, "nobody is left aside");
     this.#open.checkInvariants(all);
@@ -215,6 +256,6 @@ export class Suppliers {
   }
 }
 
-function isOpen({ neighbour, spare }: Supplier): boolean {
-  return spare > 0 && !neighbour.isSource;
+function isOpen({ neighbour, spare, isResting }: Supplier): boolean {
+  return spare > 0 && !neighbour.isSource && !isResting;
 }

@@ -60,6 +60,7 @@ export class Picker implements WindowFollower {
   readonly #out: MemoryOffset;
   /** Of each substream: what lies at or above it is reserved. */
   readonly #pushedFrom: Float64Array;
+  #openings = 0;
   #closed = false;
 
   /**
@@ -93,6 +94,14 @@ export class Picker implements WindowFollower {
   /** How many candidates there are. */
   get candidates(): number {
     return this.#kernel.u32[(this.#table + PICKER_CANDIDATES) >>> 2] as number;
+  }
+
+  /**
+   * Grows whenever something becomes a candidate that neighbours held before. While it stands still a
+   * neighbour of which there is none to be picked has one only once it advertises more.
+   */
+  get openings(): number {
+    return this.#openings;
   }
 
   // ------------------------------------------------------------------- what neighbours hold
@@ -136,8 +145,10 @@ export class Picker implements WindowFollower {
 
   /** The request failed, or what came did: candidates again, where missing and available. */
   release(first: FragmentIndex, end: FragmentIndex): void {
+    const before = this.candidates;
     const from = this.#bit(Math.max(first, this.#window.start));
     this.#kernel.pickerRelease(this.#table, from, this.#bit(end));
+    if (this.candidates > before) this.#openings++;
   }
 
   /**
@@ -149,8 +160,13 @@ export class Picker implements WindowFollower {
     assert(before !== undefined, "a substream of this overlay");
     if (bound === before) return;
     this.#pushedFrom[substream] = bound;
-    if (bound < before) this.#reserve(substream, bound, before, 1);
-    else this.#reserve(substream, before, bound, 0);
+    if (bound < before) {
+      this.#reserve(substream, bound, before, 1);
+      return;
+    }
+    const candidates = this.candidates;
+    this.#reserve(substream, before, bound, 0);
+    if (this.candidates > candidates) this.#openings++;
   }
 
   // ------------------------------------------------------------------------------- picking

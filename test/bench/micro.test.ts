@@ -74,9 +74,10 @@ test("growths are told by name, with what they were measured by; some are floors
     "pull, sparse": 6,
     "pull beside the source": 12,
     "pull of little": 6,
+    "pull of one ahead": 12,
   };
   expect(Object.keys(named).map(countOf)).toEqual(Object.values(named));
-  expect(floors).toHaveLength(47);
+  expect(floors).toHaveLength(59);
   // Beside other work a floor may fall: then the run says so.
   const fallen = floors.filter(({ ratio }) => ratio > 1.2);
   expect(stdout.match(/FALLEN/g) ?? []).toHaveLength(fallen.length);

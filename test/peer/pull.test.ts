@@ -20,21 +20,20 @@ const ROOM = 16;
 const NOBODY: PullView["partners"] = [undefined, undefined];
 
 class Scene {
-  readonly memory = createMemory();
-  readonly window = new FragmentWindow(this.memory, {
-    start: 0,
-    fragments: FRAGMENTS,
-    bytes: 2 ** 40,
-    fragmentBytes: 1_024,
-  });
+  readonly memory = createMemory(1);
+  readonly window: FragmentWindow;
   readonly neighbours: Neighbour[] = [];
   /** What each neighbour was sent since the last look: [first, end) of GETs. */
   readonly #asked = new Map<Neighbour, number[]>();
   readonly puller: Puller;
+  /** What is asked for ends here. */
+  to = FRAGMENTS;
   #nowMs = 0;
 
-  constructor(seed = 1) {
+  constructor(seed = 1, fragments = FRAGMENTS) {
     const scene = this;
+    const options = { start: 0, fragments, bytes: 2 ** 40, fragmentBytes: 1_024 };
+    this.window = new FragmentWindow(this.memory, options);
     const context = {
       memory: this.memory,
       rng: seededRng(seed),
@@ -73,7 +72,7 @@ class Scene {
       partners: NOBODY,
       awaited: [],
       head: 0,
-      to: FRAGMENTS,
+      to: this.to,
       overdue: () => {},
     });
     this.puller.checkInvariants(this.neighbours);
@@ -99,6 +98,7 @@ class Scene {
 }
 
 const TAG = new Uint8Array(8);
+const LEFT = new Float64Array(1);
 const ranges = new Float64Array(2 * RANGES_PER_FRAME_MAX);
 
 function requestsIn(frame: Uint8Array): number[] {
@@ -160,7 +160,7 @@ describe("a puller", () => {
     const holds = fc.array(fc.integer({ min: 0, max: 99 }), { maxLength: 60 });
     fc.assert(
       fc.property(fc.array(holds, { minLength: 1, maxLength: 6 }), fc.nat(), (maps, seed) => {
-        const scene = new Scene(seed);
+        const scene = new Scene(seed, 128);
         const all = maps.map((map) => scene.join(map));
         const asked = scene.run();
         const once = new Set(asked.flat());
@@ -172,6 +172,65 @@ describe("a puller", () => {
         }
       }),
       { numRuns: 100 },
+    );
+  });
+
+  it("passes over those that lack what is left until they tell more, or it is no longer all", () => {
+    const scene = new Scene();
+    const ahead = scene.join(span(0, 400));
+    const [none, some] = [scene.join([]), scene.join(span(500, 510))];
+    scene.to = 500;
+    expect(scene.run().map(({ length }) => length)).toEqual([ROOM, 0, 0]);
+    // More than it was asked for is left, and nobody else holds it.
+    none.advertised(300, 1);
+    scene.puller.heard(none);
+    expect(scene.run()).toEqual([[], [300], []]);
+    scene.to = 505;
+    expect(scene.run()).toEqual([[], [], span(500, 505)]);
+    // What could not be had of one is asked of another, that had nothing till then.
+    some.advertised(0, 1);
+    scene.puller.heard(some);
+    expect(scene.run()).toEqual([[], [], []]);
+    scene.puller.lost(ahead, 0, 1);
+    expect(scene.run()).toContainEqual([0]);
+  });
+
+  it("goes on to leave nothing unasked that one who has room holds, whatever happens", () => {
+    fc.assert(
+      fc.property(fc.nat(), (seed) => {
+        const rng = seededRng(seed);
+        const scene = new Scene(seed, 128);
+        const members = [0, 1, 2, 3, 4].map(() => scene.join([]));
+        const under = new Map<Neighbour, number[]>(members.map((each) => [each, []]));
+        const pick = (): Neighbour => members[rng.below(members.length)] as Neighbour;
+        scene.to = 20;
+        for (let step = 0; step < 60; step++) {
+          const what = rng.below(6);
+          const one = pick();
+          const asked = under.get(one) as number[];
+          if (what < 2) {
+            for (let n = rng.below(12); n >= 0; n--) one.advertised(rng.below(100), 1);
+            scene.puller.heard(one);
+          } else if (what === 2 && asked.length > 0) {
+            scene.came(asked.shift() as number, one, rng.below(30));
+          } else if (what === 3) {
+            scene.puller.lost(one, 0, 100);
+            asked.length = 0;
+          } else if (what === 4) scene.to = Math.max(scene.to, rng.below(110));
+          else one.grantedLimit = 50 + rng.below(60);
+          for (const [n, indices] of scene.run(rng.below(5)).entries()) {
+            under.get(members[n] as Neighbour)?.push(...indices);
+          }
+          const request = { max: 1, urgentEnd: 0, random: 0 };
+          for (const each of members) {
+            if (under.get(each)?.length === ROOM) continue;
+            const end = Math.min(scene.to, each.grantedLimit);
+            const left = scene.puller.picker.pick({ ...request, end, have: each.have }, LEFT);
+            expect(left, `step ${step}`).toBe(0);
+          }
+        }
+      }),
+      { numRuns: 40 },
     );
   });
 

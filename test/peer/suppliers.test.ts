@@ -144,7 +144,8 @@ describe("suppliers", () => {
     const pick = (): Supplier =>
       suppliers.of(neighbours[rng.below(neighbours.length)] as Neighbour) as Supplier;
     const of = (each: Neighbour): Supplier => suppliers.of(each) as Supplier;
-    const hasRoom = (each: Supplier): boolean => each.spare > 0 && !each.neighbour.isSource;
+    const hasRoom = (each: Supplier): boolean =>
+      each.spare > 0 && !each.neighbour.isSource && !each.isResting;
     let nowMs = 0;
     let timeouts = 0;
     for (let step = 0; step < 20_000; step++) {
@@ -175,7 +176,11 @@ describe("suppliers", () => {
       else if (what === 35) suppliers.forgetAll(rng.below(200), nothing);
       else if (what === 36) suppliers.forget(pick(), rng.below(200), rng.below(200), nothing);
       else if (what === 37) suppliers.forgetWithin(rng.below(200), rng.below(200), nothing);
-      else if (what === 38) {
+      else if (what === 38 && rng.below(2) === 0) {
+        if (rng.below(4) === 0) suppliers.wakeAll();
+        else if (rng.below(3) === 0) suppliers.wake(pick());
+        else suppliers.rest(pick(), rng.below(200));
+      } else if (what === 38) {
         suppliers.areSomeDoubtful(nowMs);
         const open = openOf(suppliers);
         expect(new Set(open)).toEqual(new Set(neighbours.map(of).filter(hasRoom)));
