@@ -34,6 +34,8 @@ import { Suppliers } from "./suppliers.ts";
  * is after this.
  */
 const SOURCE_SEARCH_MS = 40;
+/** Fragments of which a search sees who else holds them; the next one goes on behind them. */
+const SOURCE_LOOKS_MAX = 1_024;
 /** So many fragments that are left are asked for one by one, and not supplier by supplier. */
 const FEW = 8;
 /** Fragments that one supplier is given before the next best is looked for. */
@@ -87,6 +89,8 @@ export class Puller {
   #openings = 0;
   /** Among others the source peer is asked for nothing before. */
   #sourceSearchMs: MonoMs = Number.NEGATIVE_INFINITY;
+  /** Where the last search stopped; 0: it looked at all. */
+  #sourceSearchedTo: FragmentIndex = 0;
   #due = false;
 
   constructor(
@@ -338,8 +342,9 @@ export class Puller {
       return window.firstMissing(other, to);
     };
     const roomBefore = room;
-    let index = next(window.start);
-    while (index < to && room > 0) {
+    let looks = 0;
+    let index = next(Math.max(window.start, this.#sourceSearchedTo));
+    while (index < to && room > 0 && looks++ < SOURCE_LOOKS_MAX) {
       if (index >= this.#pushBounds.of(substreamOf(index, this.#substreams))) {
         index = next(nextRun(index));
         continue;
@@ -355,6 +360,7 @@ export class Puller {
       }
       index = next(index + 1);
     }
+    this.#sourceSearchedTo = looks > SOURCE_LOOKS_MAX ? index : 0;
     if (room === roomBefore) this.#sourceSearchMs = nowMs + SOURCE_SEARCH_MS;
   }
 

@@ -21,6 +21,7 @@ const NOBODY: PullView["partners"] = [undefined, undefined];
 
 class Scene {
   readonly memory = createMemory(1);
+  readonly #cursor = this.memory.open();
   readonly window: FragmentWindow;
   readonly neighbours: Neighbour[] = [];
   /** What each neighbour was sent since the last look: [first, end) of GETs. */
@@ -43,7 +44,7 @@ class Scene {
       },
     };
     this.puller = new Puller(context as unknown as PeerContext, this.window, TAG, 2, 3_000);
-    this.puller.sample(FRAGMENTS);
+    this.puller.sample(fragments);
   }
 
   /** One that holds these. */
@@ -57,7 +58,7 @@ class Scene {
     const neighbour = new Neighbour({}, this.window, picker, link, "aa", role, 0);
     for (const index of holds) neighbour.advertised(index, 1);
     neighbour.mapKnown = true;
-    neighbour.grantedLimit = FRAGMENTS;
+    neighbour.grantedLimit = this.window.windowFragments;
     this.neighbours.push(neighbour);
     this.puller.add(neighbour);
     this.#asked.set(neighbour, asked);
@@ -87,7 +88,7 @@ class Scene {
     this.#nowMs += afterMs;
     this.puller.came(index, from);
     this.puller.arriving(index);
-    const cursor = this.memory.open();
+    const cursor = this.#cursor;
     cursor.reserve(64);
     const offset = cursor.writeOffset;
     cursor.commit(64);
@@ -254,6 +255,25 @@ describe("a puller", () => {
     // As long as it finds something it goes on.
     source.advertised(10, 1);
     expect(scene.run()).toEqual([[], [10]]);
+  });
+
+  it("looks at a part of a large window at a time where one does not send what it says it holds", () => {
+    const scene = new Scene(1, 4_096);
+    scene.join([0]);
+    const slow = scene.join(span(1, 3_000));
+    const source = scene.join(span(0, 3_000), ROLES.source);
+    scene.to = 4_096;
+    const [ofSlow, ofSource]: [number[], number[]] = [[], []];
+    for (let ms = 0; ms < 20_000 && ofSource.length < 2; ms += 50) {
+      const [, ...asked] = scene.run(50) as [number[], number[], number[]];
+      ofSlow.push(...asked[0]);
+      ofSource.push(...asked[1]);
+      if (ofSlow.length > 0) scene.came(ofSlow.shift() as number, slow, 0);
+      for (const index of asked[1]) scene.came(index, source, 0);
+      if (ofSource.length === 1) source.advertised(3_500, 1);
+    }
+    // Of what the other one holds nothing, though it has not been asked for most of it.
+    expect(ofSource).toEqual([0, 3_500]);
   });
 
   it("asks the source peer at once where there is nobody else", () => {
