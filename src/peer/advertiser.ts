@@ -51,6 +51,7 @@ export class Advertiser {
   #log: FragmentIndex[] = [];
   #logBase = 0;
   readonly #substreams: number;
+  #grantedTo: FragmentIndex = 0;
   #refreshedMs: MonoMs = Number.NEGATIVE_INFINITY;
   #flags = 0;
   /** False for a newcomer that has not chosen where to start: it declares nothing yet. */
@@ -73,6 +74,11 @@ export class Advertiser {
     this.#window = window;
     this.#tag = tag;
     this.#neighbours = neighbours;
+  }
+
+  /** Nobody was granted more. */
+  get grantedTo(): FragmentIndex {
+    return this.#grantedTo;
   }
 
   get deadlineMs(): MonoMs {
@@ -245,6 +251,7 @@ export class Advertiser {
       return;
     }
     neighbour.grantedLimit = limit;
+    if (limit > this.#grantedTo) this.#grantedTo = limit;
     neighbour.link.transmit(encodeCredit(this.#tag, limit));
   }
 

@@ -314,7 +314,7 @@ export class Overlay extends OverlayParts {
       partners: this.partners.partners,
       awaited: this.partners.awaited,
       head: consumer.consumedTo,
-      to: Math.min(knownTo(window, this.neighbours), window.limit),
+      to: Math.min(knownTo(window, this.neighbours), window.limit, this.advertiser.grantedTo),
       overdue: (s) => this.partners.overdue(s),
     });
   }

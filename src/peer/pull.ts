@@ -30,8 +30,8 @@ import type { Supplier } from "./supplier.ts";
 import { Suppliers } from "./suppliers.ts";
 
 /**
- * A search in vain for what nobody else is to be asked for looks at the whole window: the next one
- * is after this.
+ * What nobody else is to be asked for is looked for in the whole window: the next time is after this,
+ * unless there was more of it than the source peer had room for.
  */
 const SOURCE_SEARCH_MS = 40;
 /** Fragments of which a search sees who else holds them; the next one goes on behind them. */
@@ -85,8 +85,6 @@ export class Puller {
   readonly #pushBounds: PushBounds;
   readonly #picked = new Float64Array(CHUNK);
   #seconds = 0;
-  /** Of the picker, when those that rest were last woken for it. */
-  #openings = 0;
   /** Among others the source peer is asked for nothing before. */
   #sourceSearchMs: MonoMs = Number.NEGATIVE_INFINITY;
   /** Where the last search stopped; 0: it looked at all. */
@@ -213,8 +211,8 @@ export class Puller {
       assert(!this.#window.holds(index), "what is held is asked for no more");
     }
     assert(this.#asks.size === 0, "what is asked for has been sent");
-    const areWoken = this.picker.openings !== this.#openings;
-    for (const { neighbour } of areWoken ? [] : this.#suppliers.resting) {
+    const areToWake = this.picker.openedFrom < this.picker.openedTo;
+    for (const { neighbour } of areToWake ? [] : this.#suppliers.resting) {
       const end = Math.min(this.#suppliers.restTo, neighbour.grantedLimit);
       const request = { max: 1, urgentEnd: end, end, random: 0, have: neighbour.have };
       assert(this.picker.pick(request, this.#picked) === 0, "who rests has nothing to offer");
@@ -225,9 +223,8 @@ export class Puller {
   // ------------------------------------------------------------------------------ whom to ask
 
   #askPeers(view: PullView, nowMs: MonoMs): void {
-    const { candidates, openings } = this.picker;
-    if (openings !== this.#openings || view.to > this.#suppliers.restTo) this.#suppliers.wakeAll();
-    this.#openings = openings;
+    this.#wake(view.to);
+    const { candidates } = this.picker;
     if (candidates === 0) return;
     if (candidates <= FEW) this.#askForFew(view, nowMs);
     else this.#askForMany(view, nowMs);
@@ -274,15 +271,27 @@ export class Puller {
       }
       if (count === most) continue;
       if (!this.#isAnythingLeft(view.to)) break;
-      // Next time it has nothing either, unless something changes.
-      const next =
-        count > 0
-          ? 0
-          : this.#window.nextSet(supplier.neighbour.have, end, Number.POSITIVE_INFINITY);
+      // A pick looks far for one, not for all.
+      if (count > 0) continue;
+      const next = this.#window.nextSet(supplier.neighbour.have, end, Number.POSITIVE_INFINITY);
       if (next < view.to) suppliers.setAside(supplier);
       else suppliers.rest(supplier, next);
     }
     suppliers.putBack();
+  }
+
+  /** Those that rested for having nothing to offer, and may have something now. */
+  #wake(to: FragmentIndex): void {
+    const suppliers = this.#suppliers;
+    const { openedFrom, openedTo } = this.picker;
+    this.picker.forgetOpened();
+    if (to > suppliers.restTo) suppliers.wakeSome();
+    else if (openedFrom < openedTo) {
+      const window = this.#window;
+      suppliers.wakeSome(
+        ({ neighbour }) => window.nextSet(neighbour.have, openedFrom, openedTo) < openedTo,
+      );
+    }
   }
 
   /** Whether a member that is open may be asked now. */
@@ -341,7 +350,6 @@ export class Puller {
       const other = this.picker.nextOther(source.have, known, this.#letDown, from, to);
       return window.firstMissing(other, to);
     };
-    const roomBefore = room;
     let looks = 0;
     let index = next(Math.max(window.start, this.#sourceSearchedTo));
     while (index < to && room > 0 && looks++ < SOURCE_LOOKS_MAX) {
@@ -361,7 +369,7 @@ export class Puller {
       index = next(index + 1);
     }
     this.#sourceSearchedTo = looks > SOURCE_LOOKS_MAX ? index : 0;
-    if (room === roomBefore) this.#sourceSearchMs = nowMs + SOURCE_SEARCH_MS;
+    if (room > 0) this.#sourceSearchMs = nowMs + SOURCE_SEARCH_MS;
   }
 
   /** `neighbours` without those that hold nothing, whatever they say: they never answer. */
@@ -383,7 +391,7 @@ export class Puller {
     if (others < 1) return;
     const isFit = (each: Supplier) =>
       each !== first && each.neighbour.mayBeAskedFor(index) && each.room(nowMs) > 0;
-    const second = this.#suppliers.soonest(isFit) ?? this.#suppliers.anyResting(isFit);
+    const second = this.#suppliers.soonestOfAll(isFit);
     if (second === undefined) return;
     this.#seconds--;
     this.#context.counters.requestsDoubled++;

@@ -62,7 +62,7 @@ export class Ranking<T extends Ranked> {
     rank.timeClass = -1;
   }
 
-  /** One that `isFit`, of the soonest class that has any; undefined when none is. */
+  /** One that `isFit`, of the soonest class that has any, from a place by chance on; else undefined. */
   soonest(isFit: (supplier: T) => boolean = () => true): T | undefined {
     for (let word = 0; word < this.#filled.length; word++) {
       let filled = this.#filled[word] as number;

@@ -164,7 +164,7 @@ export class Suppliers {
 
   /**
    * The member that would answer one more request soonest, of those that may have room for it and
-   * that are fit; of about equals any, by chance. Undefined: there is none.
+   * that are fit, or one that is about as good. Undefined: there is none.
    */
   soonest(isFit?: (supplier: Supplier) => boolean): Supplier | undefined {
     return this.#open.soonest(isFit);
@@ -182,8 +182,8 @@ export class Suppliers {
   }
 
   /**
-   * It holds nothing below `to` that is to be asked for, and is passed over until it has more to offer,
-   * or all are woken.
+   * It holds nothing below `to` that is to be asked for, and is passed over until it is woken: when
+   * it has more to offer.
    */
   rest(supplier: Supplier, to: FragmentIndex): void {
     supplier.isResting = true;
@@ -198,9 +198,10 @@ export class Suppliers {
     this.#settle(supplier);
   }
 
-  wakeAll(): void {
-    for (const supplier of this.#resting) this.wake(supplier);
-    this.#restTo = Number.POSITIVE_INFINITY;
+  /** Wakes those that are fit; all of them when none is given. */
+  wakeSome(isFit: (supplier: Supplier) => boolean = () => true): void {
+    for (const supplier of this.#resting) if (isFit(supplier)) this.wake(supplier);
+    if (this.#resting.size === 0) this.#restTo = Number.POSITIVE_INFINITY;
   }
 
   get resting(): Iterable<Supplier> {
@@ -211,10 +212,14 @@ export class Suppliers {
     return this.#restTo;
   }
 
-  /** Of those that rest any that is fit. */
-  anyResting(isFit: (supplier: Supplier) => boolean): Supplier | undefined {
-    for (const supplier of this.#resting) if (isFit(supplier)) return supplier;
-    return undefined;
+  /** The same, among those that rest as well. */
+  soonestOfAll(isFit: (supplier: Supplier) => boolean): Supplier | undefined {
+    let soonest = this.soonest(isFit);
+    for (const supplier of this.#resting) {
+      const isSooner = soonest === undefined || supplier.expectedMs() < soonest.expectedMs();
+      if (isSooner && isFit(supplier)) soonest = supplier;
+    }
+    return soonest;
   }
 
   /** Whether any of them let several requests in a row lie. */

@@ -58,9 +58,13 @@ export class Picker implements WindowFollower {
   readonly #kernel: Kernel;
   readonly #table: MemoryOffset;
   readonly #out: MemoryOffset;
+  /** The candidates. */
+  readonly #any: WindowMap;
   /** Of each substream: what lies at or above it is reserved. */
   readonly #pushedFrom: Float64Array;
-  #openings = 0;
+  /** All that became a candidate, though it was advertised before, lies in [#openedFrom, #openedTo). */
+  #openedFrom: FragmentIndex = Number.POSITIVE_INFINITY;
+  #openedTo: FragmentIndex = 0;
   #closed = false;
 
   /**
@@ -86,6 +90,7 @@ export class Picker implements WindowFollower {
     header(PICKER_WORDS, words);
     header(PICKER_CELLS, this.#table + cells);
     header(PICKER_ANY, this.#table + any);
+    this.#any = new WindowMap(this.#table + any);
     header(PICKER_UPPER, this.#table + upper);
     this.#takeBelowStart();
     window.follow(this);
@@ -97,11 +102,21 @@ export class Picker implements WindowFollower {
   }
 
   /**
-   * Grows whenever something becomes a candidate that neighbours held before. While it stands still a
-   * neighbour of which there is none to be picked has one only once it advertises more.
+   * What became a candidate since forgetOpened() though neighbours held it before lies from here to
+   * openedTo. A neighbour of which there was nothing to be picked has nothing still, unless it holds
+   * some of that, or advertised more.
    */
-  get openings(): number {
-    return this.#openings;
+  get openedFrom(): FragmentIndex {
+    return this.#openedFrom;
+  }
+
+  get openedTo(): FragmentIndex {
+    return this.#openedTo;
+  }
+
+  forgetOpened(): void {
+    this.#openedFrom = Number.POSITIVE_INFINITY;
+    this.#openedTo = 0;
   }
 
   // ------------------------------------------------------------------- what neighbours hold
@@ -148,7 +163,7 @@ export class Picker implements WindowFollower {
     const before = this.candidates;
     const from = this.#bit(Math.max(first, this.#window.start));
     this.#kernel.pickerRelease(this.#table, from, this.#bit(end));
-    if (this.candidates > before) this.#openings++;
+    if (this.candidates > before) this.#opened(first, end);
   }
 
   /**
@@ -166,7 +181,7 @@ export class Picker implements WindowFollower {
     }
     const candidates = this.candidates;
     this.#reserve(substream, before, bound, 0);
-    if (this.candidates > candidates) this.#openings++;
+    if (this.candidates > candidates) this.#opened(before, bound);
   }
 
   // ------------------------------------------------------------------------------- picking
@@ -190,8 +205,7 @@ export class Picker implements WindowFollower {
     from: FragmentIndex,
     to: FragmentIndex,
   ): FragmentIndex {
-    const any = new WindowMap(this.#kernel.u32[(this.#table + PICKER_ANY) >>> 2] as MemoryOffset);
-    const end = this.#window.nextDifference(have, any, known, from, to);
+    const end = this.#window.nextDifference(have, this.#any, known, from, to);
     return this.#window.nextSet(unless, from, end);
   }
 
@@ -256,6 +270,11 @@ export class Picker implements WindowFollower {
       const substream = Math.floor(index / SUBSTREAM_RUN) % this.substreams;
       return index >= (this.#pushedFrom[substream] as number);
     });
+  }
+
+  #opened(first: FragmentIndex, end: FragmentIndex): void {
+    this.#openedFrom = Math.min(this.#openedFrom, first);
+    this.#openedTo = Math.max(this.#openedTo, end);
   }
 
   /** The bit of `index`, clamped to the maps. */

@@ -148,6 +148,50 @@ describe("a puller", () => {
     expect(scene.run().map(({ length }) => length)).toEqual([1, 0, 0]);
   });
 
+  it("in a large window too, where others hold most of what is as rare", () => {
+    const scene = new Scene(1, 65_536);
+    scene.to = 65_536;
+    const own = span(0, 64).map((n) => 1_000 * n);
+    const isOwn = new Set(own);
+    scene.join(span(0, 65_536).filter((index) => !isOwn.has(index)));
+    scene.join(own);
+    const [, asked] = scene.run();
+    expect(asked).toHaveLength(ROOM);
+  });
+
+  it("asks the soonest of all for what holds the consumer up, though it has nothing else", () => {
+    const scene = new Scene();
+    const [stuck, slow, fast] = [scene.join([]), scene.join([]), scene.join([])];
+    // Two are known for what they are.
+    for (const [each, ms, first] of [
+      [slow, 900, 100],
+      [fast, 20, 200],
+    ] as const) {
+      for (let index = first; index < first + 80; index++) {
+        each.advertised(index, 1);
+        scene.puller.heard(each);
+        scene.run();
+        scene.came(index, each, ms);
+        each.withdrew(index, 1);
+      }
+    }
+    stuck.advertised(0, 60);
+    scene.puller.heard(stuck);
+    expect(scene.run()[0]).toHaveLength(ROOM);
+    // More than it has room for is left: of that one has nothing, the other is not looked at.
+    fast.advertised(0, 1);
+    scene.puller.heard(fast);
+    expect(scene.run()).toEqual([[], [], []]);
+    scene.to = ROOM;
+    slow.advertised(0, 1);
+    scene.puller.heard(slow);
+    let second: number[][] = [];
+    for (let ms = 0; ms < 2_000 && !second.slice(1).flat().includes(0); ms += 50) {
+      second = scene.run(50);
+    }
+    expect(second[2]).toEqual([0]);
+  });
+
   it("asks nobody for what it was not granted, however much it holds", () => {
     const scene = new Scene();
     for (const count of [4, 100]) {
@@ -252,9 +296,11 @@ describe("a puller", () => {
     source.advertised(9, 1);
     expect(scene.run(10)).toEqual([[], []]);
     expect(scene.run(40)).toEqual([[], [9]]);
-    // As long as it finds something it goes on.
-    source.advertised(10, 1);
-    expect(scene.run()).toEqual([[], [10]]);
+    // At once where there was more than it had room for.
+    source.advertised(10, 40);
+    expect(scene.run(40)).toEqual([[], span(10, 10 + ROOM - 1)]);
+    scene.came(9, source, 1);
+    expect(scene.run()).toEqual([[], [10 + ROOM - 1]]);
   });
 
   it("looks at a part of a large window at a time where one does not send what it says it holds", () => {

@@ -177,7 +177,7 @@ describe("suppliers", () => {
       else if (what === 36) suppliers.forget(pick(), rng.below(200), rng.below(200), nothing);
       else if (what === 37) suppliers.forgetWithin(rng.below(200), rng.below(200), nothing);
       else if (what === 38 && rng.below(2) === 0) {
-        if (rng.below(4) === 0) suppliers.wakeAll();
+        if (rng.below(4) === 0) suppliers.wakeSome();
         else if (rng.below(3) === 0) suppliers.wake(pick());
         else suppliers.rest(pick(), rng.below(200));
       } else if (what === 38) {
