@@ -43,6 +43,16 @@ function beforeTaking() {
   return { world, peer, handle };
 }
 
+describe("the end of a peer's session", () => {
+  it("that failed is the failure, whatever is closed after that", () => {
+    const { handle } = beforeTaking();
+    handle.observe({ kind: "sessionFailed", sessionId: 1, code: "SESSION_LOST", detail: "gone" });
+    handle.observe({ kind: "left", overlayId: OVERLAY });
+    handle.observe({ kind: "sessionClosed", sessionId: 1 });
+    expect(() => handle.isOver).toThrow(expect.objectContaining({ code: "SESSION_LOST" }));
+  });
+});
+
 describe("the status of a peer's session", () => {
   it("is told after a node took END and left in one input, as on a machine that is busy", () => {
     let leftAtOnce = 0;

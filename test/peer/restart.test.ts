@@ -296,6 +296,25 @@ describe("a source peer that was killed and starts over with its key", () => {
     expect(types).not.toContain(0x52);
   });
 
+  it("where nobody tells the way to the next one, who reads hears of the failure before the end", () => {
+    const { world, servers } = scene();
+    const first = source(world);
+    const [peer] = joined(world, 1) as [Node];
+    const one = new Feed(first, 50, () => 500, { ends: false });
+    world.run(() => peer.taken.length === one.written.length);
+    first.crash();
+    world.advance(1_000);
+    source(world, { keys: first.keys });
+    const isStartedOver = (text: string) => /started over/.test(text);
+    world.run(() => peer.eventsOf("sessionNote").some(({ text }) => isStartedOver(text)), 20_000);
+    servers.oms.kill();
+    world.run(() => peer.has("sessionClosed"), 300_000);
+    const told = ["sessionFailed", "left", "sessionClosed"];
+    const kinds = peer.events.map(({ kind }) => kind).filter((kind) => told.includes(kind));
+    expect(kinds).toEqual(told);
+    expect(peer.eventsOf("sessionFailed")[0]).toMatchObject({ code: "SESSION_LOST" });
+  });
+
   it("after its overlay expired it creates a new one, and its peers find that", () => {
     const { world, servers } = scene({ refreshMs: 3_000, memberLeaseMs: 60_000 });
     const first = source(world);

@@ -129,18 +129,16 @@ export class JoiningSession extends SessionBase {
   }
 
   /** The servers list this member until they hear otherwise, and an overlay may be open still. */
-  protected override fail(failure: Pick<ServerFailure, "code" | "detail">): void {
+  protected override abandon(): void {
     const { overlayId } = this;
-    if (this.#joinedAt !== undefined && !this.#leaving && overlayId !== undefined) {
-      this.#leaving = true;
-      if (this.outlet.overlay(overlayId)?.hasLeft === false) {
-        this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
-      }
-      const heard = (): void => undefined;
-      this.stopReports(heard);
-      this.#tellLeft(this.#joinedAt, overlayId, heard);
+    if (this.#joinedAt === undefined || this.#leaving || overlayId === undefined) return;
+    this.#leaving = true;
+    if (this.outlet.overlay(overlayId)?.hasLeft === false) {
+      this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
     }
-    super.fail(failure);
+    const heard = (): void => undefined;
+    this.stopReports(heard);
+    this.#tellLeft(this.#joinedAt, overlayId, heard);
   }
 
   /** An OMS that was started anew knows no members: this one says soon that it is there. */

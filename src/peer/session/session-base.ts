@@ -99,8 +99,12 @@ export abstract class SessionBase {
       code: failure.code,
       detail: failure.detail,
     });
+    this.abandon();
     this.finish();
   }
+
+  /** What a session that failed undoes once that is told, and before it is over. */
+  protected abandon(): void {}
 
   /** Opens the session's overlay; false when this node can't: then the session has failed. */
   protected openOverlay(command: OpenOverlay): boolean {
