@@ -53,6 +53,8 @@ export const MSGPACK_ELEMENTS_MAX = 4_096;
 
 /** Links of one engine; at the limit inbound links are refused with TOO_MANY_LINKS. */
 export const LINKS_MAX_DEFAULT = 64;
+/** And no engine may be told more: availability is counted up to 8,191 holders. */
+export const LINKS_MAX_MOST = 4_096;
 /** Links that have not finished their HELLO; a flood of half-open links stops here. */
 export const LINKS_PENDING_MAX = 64;
 /** A HELLO must complete within this, or the link is closed. */

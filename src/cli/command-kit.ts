@@ -1,7 +1,12 @@
 /** What all commands share: common options, environment names, configuration, help with examples. */
 
 import { Command, Option } from "commander";
-import { LINGER_MS_DEFAULT, MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../base/limits.ts";
+import {
+  LINGER_MS_DEFAULT,
+  LINKS_MAX_MOST,
+  MEMORY_MIB_MAX,
+  MEMORY_MIB_MIN,
+} from "../base/limits.ts";
 import { applyConfiguration } from "./configuration.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import {
@@ -43,7 +48,6 @@ export interface PeerOptions extends CommonOptions {
 }
 
 export const WORKERS_MAX = 64;
-const LINKS_MAX = 4_096;
 export const MS_MAX = 0x7fff_ffff;
 
 const EXIT_HELP = `
@@ -129,7 +133,7 @@ export function addPeerOptions(command: Command): Command {
         .default({ host: "127.0.0.1", port: 0 }, "127.0.0.1:0, any free port"),
     )
     .option("--advertise <host:port,..>", "what other peers are told to dial", hostPorts)
-    .option("--max-links <n>", "linked peers at most (default 64)", integer(1, LINKS_MAX))
+    .option("--max-links <n>", "linked peers at most (default 64)", integer(1, LINKS_MAX_MOST))
     .option("--upload-limit <rate>", "data sent, bytes a second: 500k, 2M, 1MiB", byteRate)
     .option("--download-limit <rate>", "data received, bytes a second", byteRate)
     .option(

@@ -94,8 +94,13 @@ async function createKernel(
     throw new LocalUsageError("USAGE", { detail: "workers is a whole number from 0 to 64" });
   }
   const { maxLinks } = options;
-  if (maxLinks !== undefined && !(Number.isInteger(maxLinks) && maxLinks >= 1)) {
-    throw new LocalUsageError("USAGE", { detail: "maxLinks is a whole number from 1" });
+  const linksMost = limits.LINKS_MAX_MOST;
+  if (
+    maxLinks !== undefined &&
+    !(Number.isInteger(maxLinks) && maxLinks >= 1 && maxLinks <= linksMost)
+  ) {
+    const detail = `maxLinks is a whole number from 1 to ${linksMost}`;
+    throw new LocalUsageError("USAGE", { detail });
   }
   checkRateLimit("uploadLimitBytesPerSecond", options.uploadLimitBytesPerSecond);
   checkRateLimit("downloadLimitBytesPerSecond", options.downloadLimitBytesPerSecond);

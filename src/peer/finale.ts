@@ -64,7 +64,8 @@ export class Finale {
   readonly #waitPeers: number;
   readonly #gatherMs: number;
   readonly #role: Role;
-  #memberWentMs: MonoMs = Number.NEGATIVE_INFINITY;
+  /** When members went, of late. */
+  readonly #memberWentMs: MonoMs[] = [];
   /** Most readers that one virtual peer spoke of. */
   #readersMost = 0;
   #firstMemberMs: MonoMs | undefined;
@@ -75,6 +76,8 @@ export class Finale {
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
+  /** Virtual peer: members that had all here and went. */
+  readonly #readersServed = new Set<PeerId>();
   /** Lacked something when this node left. */
   readonly #membersBehind = new Set<PeerId>();
   /** Live: since when as many members as it was told to wait for were there; it had its audience. */
@@ -132,11 +135,18 @@ export class Finale {
 
   /**
    * Virtual peers only lend their upload: one counts as long as it says that somebody reads what it
-   * passes on. What it said before a member went may be of that very member.
+   * passes on. What it says soon after members went may be of those very members.
    */
   #counts({ role, readers }: Neighbour): boolean {
     if (role !== ROLES.virtual) return true;
-    return readers > 0 && this.#context.now.monoMs - this.#memberWentMs >= READERS_MS;
+    return readers > this.#wentOfLate();
+  }
+
+  #wentOfLate(): number {
+    const since = this.#context.now.monoMs - READERS_MS;
+    const wentMs = this.#memberWentMs;
+    while (wentMs.length > 0 && (wentMs[0] as MonoMs) <= since) wentMs.shift();
+    return wentMs.length;
   }
 
   /**
@@ -153,9 +163,9 @@ export class Finale {
   /** Virtual peer: members that take what is passed on here, or went with all of it. */
   get readers(): number {
     if (this.#role !== ROLES.virtual) return 0;
-    let readers = this.#membersCompleted.size;
+    let readers = this.#readersServed.size;
     for (const { role, lagging, peerId } of this.#view.neighbours) {
-      if (role === ROLES.peer && !lagging && !this.#membersCompleted.has(peerId)) readers++;
+      if (role === ROLES.peer && !lagging && !this.#readersServed.has(peerId)) readers++;
     }
     return readers;
   }
@@ -198,14 +208,18 @@ export class Finale {
     if (neighbour.role === ROLES.virtual) {
       // It stayed until whoever read there had all, and says who is left before it goes.
       if (neighbour.readers > 0 && this.#hasAll(neighbour)) {
-        this.#membersCompleted.add(neighbour.peerId);
+        addSome(this.#membersCompleted, neighbour.peerId);
       }
       return;
     }
-    if (neighbour.role === ROLES.peer) this.#memberWentMs = this.#context.now.monoMs;
-    if (neighbour.lostSome) this.#membersBehind.add(neighbour.peerId);
-    else if (this.#hasAll(neighbour)) this.#membersCompleted.add(neighbour.peerId);
-    else if (leaving) this.#membersBehind.add(neighbour.peerId);
+    if (neighbour.role === ROLES.peer) {
+      if (this.#wentOfLate() < MEMBERS_COUNTED) this.#memberWentMs.push(this.#context.now.monoMs);
+      // Nobody else reads: not the source peer, and not another virtual peer.
+      if (this.#hasAll(neighbour)) addSome(this.#readersServed, neighbour.peerId);
+    }
+    if (neighbour.lostSome) addSome(this.#membersBehind, neighbour.peerId);
+    else if (this.#hasAll(neighbour)) addSome(this.#membersCompleted, neighbour.peerId);
+    else if (leaving) addSome(this.#membersBehind, neighbour.peerId);
     if (neighbour.isSource) this.#aloneSinceMs = this.#context.now.monoMs;
   }
 
@@ -348,4 +362,9 @@ export class Finale {
     this.#hasFailed = true;
     return { kind: "failed", code, detail };
   }
+}
+
+/** Ids are for whoever has a key: no more are kept than members are counted. */
+function addSome(peerIds: Set<PeerId>, peerId: PeerId): void {
+  if (peerIds.size < MEMBERS_COUNTED) peerIds.add(peerId);
 }

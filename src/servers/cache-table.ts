@@ -212,6 +212,8 @@ export class CacheTable {
         row.durable = decided;
       }
       for (const settled of waiting) settled(isSaved ? undefined : result, later);
+      // One of them may have removed it.
+      if (this.#rows.get(cacheServerId) !== row) return;
       if (row.isBehind || row.waiting.length > 0) this.save(row, later);
       this.#saved(row, isSaved, later);
     });
@@ -224,7 +226,7 @@ export class CacheTable {
       return;
     }
     if (row.revision === 0) {
-      this.forget(row);
+      this.#forgetRemoved(row, now);
       then(undefined, now);
       return;
     }
@@ -233,14 +235,18 @@ export class CacheTable {
     this.#commit([write], now, (result, later) => {
       row.isSaving = false;
       const isRemoved = "revision" in result;
-      if (isRemoved) {
-        this.forget(row);
-        // Who wanted something of it meanwhile asks again, and finds none.
-        const detail = "the cache server was just removed";
-        for (const each of row.waiting.splice(0)) each({ code: "STORE_CONFLICT", detail }, later);
-      } else if (row.isBehind || row.waiting.length > 0) this.save(row, later);
+      if (isRemoved) this.#forgetRemoved(row, later);
+      else if (row.isBehind || row.waiting.length > 0) this.save(row, later);
       then(isRemoved ? undefined : result, later);
     });
+  }
+
+  /** Who wanted something of it meanwhile asks again, and finds none. */
+  #forgetRemoved(row: CacheRow, now: Now): void {
+    this.forget(row);
+    row.isBehind = false;
+    const detail = "the cache server was just removed";
+    for (const each of row.waiting.splice(0)) each({ code: "STORE_CONFLICT", detail }, now);
   }
 
   /** Takes what the disk holds: while loading, or after a refused write. */

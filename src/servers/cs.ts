@@ -292,9 +292,12 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
       return;
     }
     this.#term = term;
+    const isNews = !this.#registered || this.#isAway;
     this.#isAway = false;
-    if (!this.#registered) this.report({ type: "registered", leaseMs, term });
     this.#registered = true;
+    // What is refused after this is news again.
+    this.#told.clear();
+    if (isNews) this.report({ type: "registered", leaseMs, term });
   }
 
   #refusedBy(code: ErrorCode, detail: string): void {

@@ -167,6 +167,7 @@ describe("limits", () => {
     { uploadLimitBytesPerSecond: 10 },
     { downloadLimitBytesPerSecond: Number.NaN },
     { maxLinks: 0 },
+    { maxLinks: 4_097 },
     { maxLinks: 1.5 },
   ])("%j is refused", async (options) => {
     expect(await codeOf(() => createEngine(options))).toBe("USAGE");

@@ -139,6 +139,34 @@ describe("registration", () => {
     expect(scene.registrations()).toHaveLength(before + 1);
   });
 
+  it("once it answers again that is told, and so is each refusal after that", () => {
+    const scene = new Scene();
+    const told = () =>
+      scene.driver.events
+        .map(({ type }) => type)
+        .filter((type) => ["registered", "unregistered", "omsAway"].includes(type));
+    const refuse = () => {
+      const requestId = scene.registrations().at(-1)?.[1] as number;
+      const failure = { code: "OVERLOADED", detail: "many", retryAfterMs: 0 } as const;
+      scene.driver.frame(scene.linkId, encodeFailure(requestId, failure));
+    };
+    scene.acknowledge();
+    scene.driver.advance(10_100);
+    scene.driver.advance(5_100);
+    expect(told()).toEqual(["registered", "omsAway"]);
+    scene.driver.advance(2_100);
+    scene.acknowledge();
+    expect(told()).toEqual(["registered", "omsAway", "registered"]);
+    for (let again = 0; again < 2; again++) {
+      scene.driver.advance(10_100);
+      refuse();
+      expect(told().at(-1)).toBe("unregistered");
+      scene.driver.advance(2_100);
+      scene.acknowledge();
+      expect(told().at(-1)).toBe("registered");
+    }
+  });
+
   it("a lost link is opened again, and what is held stays", () => {
     const scene = new Scene();
     scene.acknowledge();
