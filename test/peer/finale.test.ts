@@ -9,13 +9,22 @@ import { ROLES } from "../../src/protocol/common.ts";
 const END = 10;
 
 function neighbour(peerId: string, role: number, more: Partial<Neighbour> = {}): Neighbour {
-  const base = { peerId, role, readers: 0, lagging: false, lostSome: false, ackedTo: 0 };
-  const one = { ...base, isSource: role === ROLES.source, updateAcked: () => one.ackedTo, ...more };
-  return one as unknown as Neighbour;
+  const one = {
+    peerId,
+    role,
+    readers: 0,
+    lagging: false,
+    lostSome: false,
+    ackedTo: 0,
+    isSource: role === ROLES.source,
+    updateAcked: (): number => one.ackedTo,
+    ...more,
+  } as Neighbour;
+  return one;
 }
 
 function finaleOf(role: keyof typeof ROLES, neighbours: Neighbour[], waitPeers = 0) {
-  const now = { monoMs: 1_000_000, wallMs: 0 };
+  const now = { monoMs: 1_000_000, wallUs: 0 };
   const settings = { delivery: "complete", holdMs: 60_000, lingerMs: 5_000, repairMs: 1_000 };
   const view = {
     settings,

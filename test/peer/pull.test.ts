@@ -40,7 +40,7 @@ class Scene {
       rng: seededRng(seed),
       counters: zeroCounters(),
       get now() {
-        return { monoMs: scene.#nowMs, wallMs: 0 };
+        return { monoMs: scene.#nowMs, wallUs: 0 };
       },
     };
     this.puller = new Puller(context as unknown as PeerContext, this.window, TAG, 2, 3_000);

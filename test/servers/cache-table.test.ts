@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 import { CacheTable } from "../../src/servers/cache-table.ts";
 
-const NOW = { monoMs: 0, wallMs: 0 };
+const NOW = { monoMs: 0, wallUs: 0 };
 const CACHE = "cc".repeat(32);
 const OFFER = { label: "rack", virtualPeers: ["a1".repeat(32)], overlaysPerPeer: 2 };
 
