@@ -93,7 +93,9 @@ describe("mp2p status", () => {
       lines().findLast(
         ({ event, role, heldEnd }) => event === "peer" && role === "peer" && heldEnd !== 0,
       );
-    await watch.until(() => peer() !== undefined, "a report of the peer");
+    const sender = () =>
+      lines().findLast(({ event, role }) => event === "peer" && role === "source");
+    await watch.until(() => peer() !== undefined && sender() !== undefined, "a report of each");
     expect(peer()).toMatchObject({ activity: "active", missing: 0, lagMs: 0, links: 1 });
     expect(lines()[0]).toMatchObject({
       event: "overlay",
@@ -120,8 +122,6 @@ describe("mp2p status", () => {
       /took .* of the source and 0 B of peers, gave 0 B: 0\.00/,
     );
     // A source peer takes nothing, so there is nothing to compare with what it gave.
-    const sender = () =>
-      lines().findLast(({ event, role }) => event === "peer" && role === "source");
     expect(sender()).toMatchObject({ contributionPermille: null });
     const sourceId = String(sender()?.peerId);
     const giving = new Mp2p(["status", ...key, "--peer", sourceId], { json: false });
