@@ -7,6 +7,17 @@ import { Feed, type Node, received, World } from "../harness.ts";
 import { IXS, startServers } from "../server-node.ts";
 import { bothIn, CacheServer, indicesSent, isIn, joins, KEY, scene, session } from "./scene.ts";
 
+/** A source with two virtual peers in its session, and one member that has started. */
+function oneReads() {
+  const all = scene();
+  const { world } = all;
+  const source = session(world, 2, {});
+  world.run(() => bothIn(all, source.overlayId));
+  const first = joins(world);
+  world.run(() => first.has("started"));
+  return { world, source, first };
+}
+
 describe("fragments", () => {
   it("P2.2: they reach peers and cache servers, which exchange them among themselves", () => {
     const all = scene();
@@ -69,12 +80,7 @@ describe("fragments", () => {
   });
 
   it("nor are they after the only member was killed: what it did not get is held for the next", () => {
-    const all = scene();
-    const { world } = all;
-    const source = session(world, 2, {});
-    world.run(() => bothIn(all, source.overlayId));
-    const first = joins(world);
-    world.run(() => first.has("started"));
+    const { world, source, first } = oneReads();
     const feed = new Feed(source, 6_000, () => 1_000, { sourceId: "s-weather" });
     world.run(() => received(first).length > 1_000);
     first.crash();
@@ -92,12 +98,7 @@ describe("fragments", () => {
   });
 
   it("with all to the end but no reader left a source peer ends in failure, whoever holds it", () => {
-    const all = scene();
-    const { world } = all;
-    const source = session(world, 2, {});
-    world.run(() => bothIn(all, source.overlayId));
-    const first = joins(world);
-    world.run(() => first.has("started"));
+    const { world, source, first } = oneReads();
     new Feed(source, 30, () => 1_000, { sourceId: "s-weather", ends: false });
     world.run(() => received(first).length > 0);
     first.crash();
