@@ -67,7 +67,10 @@ const missed = floors.length < FLOORS.length || floors.some((one) => !one.met);
 process.exitCode = failures.length > 0 || (options.floors && missed) ? 1 : 0;
 
 async function measure(one, run) {
-  const { warmSeconds, seconds } = options;
+  const { seconds } = options;
+  const warmSeconds = options.quick
+    ? options.warmSeconds
+    : (one.warmSeconds ?? options.warmSeconds);
   const title = `flow ${process.pid} ${one.name} ${run}`;
   const server = servers.urls.oms;
   try {
@@ -115,7 +118,11 @@ function printRow(row) {
     console.log(`${title} void`);
     return;
   }
-  const figure = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+  // Of a very short run: the source may have written nothing more after its warm-up.
+  const figure = (value) => {
+    if (!Number.isFinite(value)) return "?";
+    return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+  };
   const spread = `${figure(row.median)} (${figure(row.min)}-${figure(row.max)}) ${row.unit}`;
   const latency =
     row.p50 === undefined ? "" : `p50 ${figure(row.p50)} us, p99 ${figure(row.p99)} us`;
