@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { inDialOrder } from "../../src/peer/session/dial-order.ts";
-import { failedAt, type KnownMember, learn } from "../../src/peer/session/known-members.ts";
 import type { Candidate } from "../../src/protocol/common.ts";
 
 const at = (host: string, kind: Candidate["kind"] = 0, port = 7_910): Candidate => ({
@@ -42,36 +41,5 @@ describe("the order of dialling", () => {
       "198.51.100.9",
       "203.0.113.1",
     ]);
-  });
-});
-
-describe("when a link fails", () => {
-  const peerId = "ab".repeat(32);
-  function known(count: number): [Map<string, KnownMember>, KnownMember] {
-    const members = new Map<string, KnownMember>();
-    const candidates = Array.from({ length: count }, (_, i) => at(`198.51.100.${i + 1}`, 1));
-    learn(members, [{ peerId, role: 1, candidates, reach: 1 }], "", []);
-    return [members, members.get(peerId) as KnownMember];
-  }
-
-  it("the member's next candidate is due at once, until all were tried", () => {
-    const [members, member] = known(3);
-    const due: boolean[] = [];
-    for (let i = 0; i < 3; i++) {
-      member.dialledMs = 1_000;
-      const address = member.candidates[member.next++ % 3] as Candidate;
-      failedAt(members, address);
-      due.push(member.dialledMs === Number.NEGATIVE_INFINITY);
-    }
-    expect(due).toEqual([true, true, false]);
-  });
-
-  it("another's failure changes nothing", () => {
-    const [members, member] = known(2);
-    member.dialledMs = 1_000;
-    member.next = 1;
-    failedAt(members, at("192.0.2.1"));
-    failedAt(members, at("198.51.100.1", 1, 9));
-    expect(member.dialledMs).toBe(1_000);
   });
 });

@@ -25,7 +25,7 @@ import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import type { StartFrom } from "../settings.ts";
-import * as known from "./known-members.ts";
+import { KnownMembers, LINKS_WANTED, oneMoreLink } from "./known-members.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
@@ -44,7 +44,7 @@ const TERMINATION_MS = 3_000;
 
 export class JoiningSession extends SessionBase {
   readonly #options: JoinSession;
-  readonly #members = new Map<PeerId, known.KnownMember>();
+  readonly #members: KnownMembers;
   #waitUntilMs = 0;
   #highestVersion = 0;
   #file: IndexFile | undefined;
@@ -66,11 +66,12 @@ export class JoiningSession extends SessionBase {
   #moving = false;
   /** Was linked to the source peer, or refused because it has links enough. */
   #metSource = false;
-  #linksWanted = known.LINKS_WANTED;
+  #linksWanted = LINKS_WANTED;
 
   constructor(context: PeerContext, outlet: SessionOutlet, options: JoinSession) {
     super(context, outlet, options.sessionId);
     this.#options = options;
+    this.#members = new KnownMembers(context.rng, context.identity.peerId);
     this.#next = new Successor(context, this.#lookOutlet());
   }
 
@@ -86,7 +87,7 @@ export class JoiningSession extends SessionBase {
   override observe(event: PeerEvent): void {
     this.reportEvent(event, this.#sourcePeerId);
     if (event.kind === "needMembers") {
-      this.#linksWanted = known.oneMoreLink(this.#linksWanted);
+      this.#linksWanted = oneMoreLink(this.#linksWanted);
       this.#listSoon(0, event.holding);
     } else if (event.kind === "neighbour" && event.state === "down") {
       this.#dialMore();
@@ -94,9 +95,10 @@ export class JoiningSession extends SessionBase {
       // Without the source peer it is worth knowing soon whether the session goes on.
       if (event.peerId === this.#sourcePeerId) this.#listSoon(SOURCE_GONE_MS, undefined);
     } else if (event.kind === "neighbour" && event.state === "up") {
+      this.#members.linked(event.peerId);
       this.#metSource ||= event.peerId === this.#sourcePeerId;
     } else if (event.kind === "linkFailed") {
-      known.failedAt(this.#members, event.address);
+      this.#members.failed(event.address);
       this.noteFailure(event);
       this.#metSource ||= event.code === "TOO_MANY_LINKS";
       this.#dialMore();
@@ -455,9 +457,8 @@ export class JoiningSession extends SessionBase {
     const linked = new Set(overlay.neighbours.map((neighbour) => neighbour.peerId));
     const { dial } = this.#options;
     const wish = { linked, links: this.#linksWanted, dial, metSource: this.#metSource };
-    const { rng, now } = this.context;
     const { overlayId } = overlay.settings;
-    for (const { peerId, address } of known.toDial(this.#members, wish, rng, now.monoMs)) {
+    for (const { peerId, address } of this.#members.toDial(wish, this.context.now.monoMs)) {
       this.outlet.command({ kind: "dial", overlayId, address, peerId });
     }
     this.#listSoon((linked.size >= LINKS_MIN ? 5 : 1) * MEMBERS_AGAIN_MS, undefined);
@@ -482,16 +483,18 @@ export class JoiningSession extends SessionBase {
         exclude: overlay.neighbours.slice(0, 64).map((neighbour) => neighbour.peerId),
         holding,
       },
-      (answer) => this.#listed(answer.members),
+      (answer) => this.#listed(answer.members, holding !== undefined),
       (failure) => {
         if (failure.code === "OVERLAY_GONE") this.#overlayGone();
+        // Without the OMS too: those known may be back.
+        else this.#dialMore();
         this.#listSoon(MEMBERS_AGAIN_MS * (1 + this.context.rng.next()), holding);
       },
     );
   }
 
-  #listed(members: readonly Member[]): void {
-    known.learn(this.#members, members, this.context.identity.peerId, this.outlet.listen());
+  #listed(members: readonly Member[], isPart = false): void {
+    this.#members.learn(members, this.outlet.listen(), isPart);
     this.#dialMore();
   }
 }

@@ -1,7 +1,16 @@
-/** The members of an overlay that a peer has heard of from the OMS, and when it dialled each last. */
+/**
+ * The members of an overlay that a peer has heard of from the OMS: whom to dial, and when again.
+ *
+ * Most that are named are there; some died a moment ago, and of those that come and go with a new
+ * key each there are ever more. So who fails is dialled ever more seldom, and is forgotten once the
+ * OMS names it no more; there is a limit on how many are known and on how many are dialled in a
+ * time, whatever the OMS names. The source peer alone is dialled steadily: without it nothing new
+ * comes, and after a restart it is found where it was.
+ */
 
 import type { Address } from "../../base/machine.ts";
 import type { Rng } from "../../base/rng.ts";
+import { TokenBucket } from "../../base/token-bucket.ts";
 import type { MonoMs, PeerId } from "../../base/units.ts";
 import { type Candidate, ROLES } from "../../protocol/common.ts";
 import type { Member } from "../../protocol/r5.ts";
@@ -12,64 +21,41 @@ export const LINKS_WANTED = 6;
 /** ... and with neighbours that lack something, or have no upload to spare. */
 const LINKS_MOST = 12;
 
+/** A member that was dialled is not dialled again before this; after each failure twice as long ... */
+const DIAL_AGAIN_MS = 4_000;
+/** ... up to this, and a quarter more by lot, so that not all come at once. */
+const DIAL_AGAIN_MS_MAX = 256_000;
+/** Who is linked to nobody waits no longer than this for anybody. */
+const ALONE_AGAIN_MS = 8_000;
+/** Members known at a time: several lists full. */
+export const KNOWN_MAX = 128;
+/** Who failed and was not in so many lists, one after the other, is forgotten. */
+const LISTS_UNNAMED = 3;
+/** Members dialled at once: a whole list and the links wanted; ... */
+const DIALS_BURST = 32;
+/** ... and then a second. */
+const DIALS_PER_SECOND = 1;
+
 /** Members were asked for: one link more is wanted from now on. */
 export function oneMoreLink(wanted: number): number {
   return Math.min(wanted + 1, LINKS_MOST);
 }
 
-export interface KnownMember {
+interface KnownMember {
   readonly peerId: PeerId;
   /** In the order in which they are dialled. */
   candidates: readonly Candidate[];
   readonly isSource: boolean;
+  /** The list, counted from the first, that named it last. */
+  list: number;
   dialledMs: MonoMs;
+  /** Not before this is it dialled again. */
+  dueMs: MonoMs;
   /** How many candidates were dialled; which is next. */
   next: number;
+  /** Since it was linked last: how often none of its candidates led to a link. */
+  failures: number;
 }
-
-/** Takes note of `members`, but not of this peer itself; `own`: where this peer accepts links. */
-export function learn(
-  known: Map<PeerId, KnownMember>,
-  members: readonly Member[],
-  ownId: PeerId,
-  own: readonly Address[],
-): void {
-  for (const member of members) {
-    if (member.peerId === ownId) continue;
-    const before = known.get(member.peerId);
-    const candidates = inDialOrder(member.candidates, own);
-    if (before !== undefined) {
-      before.candidates = candidates;
-      continue;
-    }
-    known.set(member.peerId, {
-      peerId: member.peerId,
-      candidates,
-      isSource: member.role === ROLES.source,
-      dialledMs: Number.NEGATIVE_INFINITY,
-      next: 0,
-    });
-  }
-}
-
-/**
- * A link to `address` did not come about: the member whose candidate that was is dialled at its next
- * one at once, until all were tried since it was dialled last.
- */
-export function failedAt(known: Map<PeerId, KnownMember>, address: Address): void {
-  for (const member of known.values()) {
-    const { candidates, next } = member;
-    const last = candidates[(next - 1) % Math.max(1, candidates.length)];
-    const isIt =
-      last?.transport === address.transport &&
-      last.host === address.host &&
-      last.port === address.port;
-    if (isIt && next % candidates.length !== 0) member.dialledMs = Number.NEGATIVE_INFINITY;
-  }
-}
-
-/** A member that could not be reached is tried again after this. */
-const DIAL_AGAIN_MS = 4_000;
 
 export interface DialWish {
   readonly linked: ReadonlySet<PeerId>;
@@ -81,45 +67,178 @@ export interface DialWish {
   readonly metSource: boolean;
 }
 
-/** Members to dial now, with the candidate of each to be tried; they count as dialled. */
-export function toDial(
-  known: ReadonlyMap<PeerId, KnownMember>,
-  { linked, links, dial, metSource }: DialWish,
-  rng: Rng,
-  nowMs: MonoMs,
-): { peerId: PeerId; address: Address }[] {
-  const dials: { peerId: PeerId; address: Address }[] = [];
-  let wanted = links - linked.size;
-  for (const member of membersInDialOrder(known, linked, dial, rng)) {
-    if (nowMs - member.dialledMs < DIAL_AGAIN_MS) {
-      wanted--;
-      continue;
-    }
-    // A source that waits for members counts those it has met: each meets it once.
-    if (wanted <= 0 && !(member.isSource && !metSource)) break;
-    wanted--;
-    member.dialledMs = nowMs;
-    const address = member.candidates[member.next % member.candidates.length] as Address;
-    member.next++;
-    dials.push({ peerId: member.peerId, address });
-  }
-  return dials;
+export interface Dial {
+  readonly peerId: PeerId;
+  readonly address: Address;
 }
 
-/**
- * Members to open links to, in the order to try them: the source peer first, it always has what is
- * newest, then whoever, by lot. Not those linked already; only those of `dial` if it is given.
- */
-export function membersInDialOrder(
-  known: ReadonlyMap<PeerId, KnownMember>,
-  linked: ReadonlySet<PeerId>,
-  dial: readonly PeerId[] | undefined,
-  rng: Rng,
-): KnownMember[] {
-  return [...known.values()]
-    .filter(({ peerId, candidates }) => !linked.has(peerId) && candidates.length > 0)
-    .filter(({ peerId }) => dial?.includes(peerId) ?? true)
-    .map((member) => ({ member, lot: member.isSource ? -1 : rng.next() }))
-    .sort((a, b) => a.lot - b.lot)
-    .map(({ member }) => member);
+export class KnownMembers {
+  readonly #rng: Rng;
+  readonly #ownId: PeerId;
+  readonly #members = new Map<PeerId, KnownMember>();
+  /** Dialled, and nothing was heard of it yet; in the order in which they were dialled. */
+  readonly #underWay = new Set<KnownMember>();
+  /** Of members dialled, not of bytes. */
+  #budget = new TokenBucket(DIALS_PER_SECOND, DIALS_BURST);
+  #lists = 0;
+
+  constructor(rng: Rng, ownId: PeerId) {
+    this.#rng = rng;
+    this.#ownId = ownId;
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  has(peerId: PeerId): boolean {
+    return this.#members.has(peerId);
+  }
+
+  clear(): void {
+    this.#members.clear();
+    this.#underWay.clear();
+    this.#budget = new TokenBucket(DIALS_PER_SECOND, DIALS_BURST);
+    this.#lists = 0;
+  }
+
+  /**
+   * The OMS named `members`; `own`: where this peer accepts links. A list of some kind of members
+   * only (`isPart`) says nothing about those that are not in it.
+   */
+  learn(members: readonly Member[], own: readonly Address[], isPart = false): void {
+    const before = this.#lists;
+    if (!isPart) this.#lists++;
+    for (const { peerId, role, candidates: given } of members) {
+      if (peerId === this.#ownId) continue;
+      const candidates = inDialOrder(given, own);
+      const known = this.#members.get(peerId);
+      if (candidates.length === 0) this.#forget(known);
+      else if (known === undefined) this.#add(peerId, role === ROLES.source, candidates);
+      else {
+        // It moved, or was away and came back.
+        const moved = !sameCandidates(known.candidates, candidates);
+        if (moved || before - known.list >= LISTS_UNNAMED) this.#beginAfresh(known);
+        if (moved) known.next = 0;
+        known.candidates = candidates;
+        known.list = this.#lists;
+      }
+    }
+    if (this.#members.size > KNOWN_MAX) this.#makeRoom();
+  }
+
+  #add(peerId: PeerId, isSource: boolean, candidates: readonly Candidate[]): void {
+    const never = Number.NEGATIVE_INFINITY;
+    const list = this.#lists;
+    const times = { list, dialledMs: never, dueMs: never, next: 0, failures: 0 };
+    this.#members.set(peerId, { peerId, candidates, isSource, ...times });
+  }
+
+  #beginAfresh(member: KnownMember): void {
+    member.failures = 0;
+    member.dueMs = Math.min(member.dueMs, member.dialledMs + DIAL_AGAIN_MS);
+  }
+
+  /** Those go that failed most, and of these whom the OMS named longest ago. */
+  #makeRoom(): void {
+    const others = [...this.#members.values()].filter(({ isSource }) => !isSource);
+    others.sort((a, b) => b.failures - a.failures || a.list - b.list);
+    for (const member of others.slice(0, this.#members.size - KNOWN_MAX)) this.#forget(member);
+  }
+
+  #forget(member: KnownMember | undefined): void {
+    if (member === undefined) return;
+    this.#underWay.delete(member);
+    this.#members.delete(member.peerId);
+  }
+
+  /** There is a link to it. */
+  linked(peerId: PeerId): void {
+    const member = this.#members.get(peerId);
+    if (member === undefined) return;
+    this.#underWay.delete(member);
+    this.#beginAfresh(member);
+  }
+
+  /**
+   * A link to `address` did not come about: the member whose candidate that was is dialled at its
+   * next one at once, until all were tried since it was dialled last.
+   */
+  failed(address: Address): void {
+    for (const member of this.#underWay) {
+      const { candidates, next } = member;
+      const last = candidates[(next - 1) % candidates.length];
+      if (last === undefined || !sameCandidate(last, address)) continue;
+      this.#underWay.delete(member);
+      if (next % candidates.length !== 0) member.dueMs = Number.NEGATIVE_INFINITY;
+      else this.#allFailed(member);
+      return;
+    }
+  }
+
+  #allFailed(member: KnownMember): void {
+    if (member.isSource) return;
+    if (this.#lists - member.list >= LISTS_UNNAMED) {
+      this.#forget(member);
+      return;
+    }
+    const waitMs = Math.min(DIAL_AGAIN_MS * 2 ** member.failures, DIAL_AGAIN_MS_MAX);
+    member.failures++;
+    member.dueMs = member.dialledMs + waitMs * (1 + 0.25 * this.#rng.next());
+  }
+
+  /** Members to dial now, with the candidate of each to be tried; they count as dialled. */
+  toDial({ linked, links, dial, metSource }: DialWish, nowMs: MonoMs): Dial[] {
+    let wanted = links - linked.size;
+    for (const { peerId, dialledMs } of this.#underWay) {
+      if (nowMs - dialledMs < DIAL_AGAIN_MS && !linked.has(peerId)) wanted--;
+    }
+    const dials: Dial[] = [];
+    for (const member of this.#due(linked, dial, nowMs)) {
+      const { peerId, candidates, isSource } = member;
+      // A source that waits for members counts those it has met: each meets it once.
+      if (wanted <= 0 && !(isSource && !metSource)) break;
+      // Its other candidates are tried with the first.
+      if (!isSource && member.next % candidates.length === 0) {
+        if (this.#budget.tokens(nowMs) < 1) continue;
+        this.#budget.take(1, nowMs);
+      }
+      wanted--;
+      dials.push({ peerId, address: candidates[member.next++ % candidates.length] as Address });
+      member.dialledMs = nowMs;
+      member.dueMs = nowMs + DIAL_AGAIN_MS;
+      // At the end of those that are under way, also when it was given up.
+      this.#underWay.delete(member);
+      this.#underWay.add(member);
+    }
+    return dials;
+  }
+
+  /**
+   * In the order to try them: the source peer first, it always has what is newest, then whoever, by
+   * lot. Not those linked already; only those of `dial` if it is given.
+   */
+  #due(
+    linked: ReadonlySet<PeerId>,
+    dial: readonly PeerId[] | undefined,
+    nowMs: MonoMs,
+  ): KnownMember[] {
+    const isAlone = linked.size === 0;
+    const due: { member: KnownMember; lot: number }[] = [];
+    for (const member of this.#members.values()) {
+      const { peerId, dialledMs, dueMs, isSource } = member;
+      const atMs = isAlone ? Math.min(dueMs, dialledMs + ALONE_AGAIN_MS) : dueMs;
+      if (atMs > nowMs || linked.has(peerId) || dial?.includes(peerId) === false) continue;
+      due.push({ member, lot: isSource ? -1 : this.#rng.next() });
+    }
+    return due.sort((a, b) => a.lot - b.lot).map(({ member }) => member);
+  }
+}
+
+function sameCandidate(a: Address, b: Address): boolean {
+  return a.transport === b.transport && a.host === b.host && a.port === b.port;
+}
+
+function sameCandidates(a: readonly Candidate[], b: readonly Candidate[]): boolean {
+  return a.length === b.length && a.every((each, i) => sameCandidate(each, b[i] as Candidate));
 }

@@ -116,6 +116,47 @@ describe("a peer's session", () => {
     expect(links()).toBeLessThanOrEqual(12);
   });
 
+  it("members that died are dialled ever more seldom, and no more once the OMS forgot them", () => {
+    const { world } = scene({ memberLeaseMs: 10_000 });
+    opened(world, createSession(world, { waitPeers: 1 }));
+    const peer = joinSession(world);
+    world.run(() => peer.has("sessionOpen"));
+    for (let i = 0; i < 40; i++) {
+      const other = joinSession(world);
+      world.advance(1_000);
+      other.crash();
+    }
+    const failed = (): number => peer.eventsOf("linkFailed").length;
+    const before = failed();
+    world.advance(60_000);
+    const inFirst = failed() - before;
+    expect(inFirst).toBeGreaterThan(0);
+    expect(inFirst).toBeLessThan(80);
+    world.advance(240_000);
+    expect(failed() - before - inFirst).toBeLessThan(10);
+    world.advance(240_000);
+    const last = failed();
+    world.advance(240_000);
+    expect(failed()).toBe(last);
+    expect(peer.overlay.neighbours.some(({ isSource }) => isSource)).toBe(true);
+  });
+
+  it("linked to nobody, and without the OMS, it still dials those it knows", () => {
+    const { world, servers } = scene();
+    const source = createSession(world, { waitPeers: 1 });
+    opened(world, source);
+    const peer = joinSession(world);
+    world.run(() => peer.has("started"));
+    world.run(() => peer.overlay.neighbours.length === 1);
+    servers.oms.kill();
+    // Its machine stands still: its links break, and whoever dials it is refused.
+    source.isAlive = false;
+    world.run(() => peer.overlay.neighbours.length === 0);
+    world.advance(60_000);
+    source.isAlive = true;
+    world.run(() => peer.overlay.neighbours.length === 1, 8_000);
+  });
+
   it("P0.7: data that the source peer gets reach its peers at once", () => {
     const { world } = scene();
     const source = createSession(world);
