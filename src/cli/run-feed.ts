@@ -37,6 +37,12 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
   const { signals } = context;
   const file = options.file === "-" ? undefined : options.file;
   if (file !== undefined) assertReadable(file);
+  // A signal ends the waiting for a link; once there is one, what was read goes out over it first.
+  const linking = new AbortController();
+  let isLinked = false;
+  signals.onFirst((name) => {
+    if (!isLinked) linking.abort(name);
+  });
   try {
     const source = await sayingSo(
       context,
@@ -50,9 +56,10 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
         retryMs: options.waitMs,
         ...(options.dataId === undefined ? {} : { dataId: options.dataId }),
         ...(context.logger === undefined ? {} : { logger: context.logger }),
-        signal: signals.signal,
+        signal: linking.signal,
       }),
     );
+    isLinked = true;
     return await send(source, file, options, context);
   } catch (error) {
     if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
@@ -109,13 +116,15 @@ async function send(
           written.data += data;
           written.bytes += bytes;
         },
+        signal: signals.signal,
       });
     } catch (error) {
       if (signals.received === undefined) throw error;
     }
     if (signals.received === "SIGINT") return leave(source, written, context);
     const stopped = signals.received === "SIGTERM";
-    reporter.note("read", { ...written }, `the input has ended after ${amount(written)}`);
+    const over = stopped ? "stopped reading" : "the input has ended";
+    reporter.note("read", { ...written }, `${over} after ${amount(written)}`);
     const gaveUp = new Promise<"interrupted">((resolve) => {
       if (!stopped) signals.onFirst((name) => name === "SIGINT" && resolve("interrupted"));
     });

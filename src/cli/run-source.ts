@@ -162,6 +162,7 @@ async function send(
   const stopFollowing = reporter.follow(() => progressOf(session, sent, intake));
   try {
     signals.onFirst((name) => {
+      reporter.note("ending", { why: "signal" }, `asked to end the session (${name})`);
       if (name === "SIGINT") void session.close();
     });
     if (options.accept !== undefined) intake = await openIntake(session, options, context);
@@ -228,12 +229,14 @@ async function sendInput(
         sent.data += data;
         sent.bytes += bytes;
       },
+      signal: signals.signal,
     });
   } catch (error) {
     if (signals.received === undefined) throw error;
   }
   if (signals.received !== "SIGINT") {
-    reporter.note("read", { ...sent }, `the input has ended after ${amount(sent)}`);
+    const over = signals.received === undefined ? "the input has ended" : "stopped reading";
+    reporter.note("read", { ...sent }, `${over} after ${amount(sent)}`);
   }
 }
 
@@ -279,9 +282,8 @@ async function intakeEnd(
     const sentences = {
       last: "every data source has ended",
       ordered: "a data source orders the end of the session",
-      signal: "asked to end the session",
     };
-    reporter.note("ending", { why }, sentences[why]);
+    if (why !== "signal") reporter.note("ending", { why }, sentences[why]);
   } finally {
     stopListening();
   }

@@ -5,7 +5,7 @@
 
 import { accessSync, constants, statSync } from "node:fs";
 import type { Readable } from "node:stream";
-import { LocalUsageError } from "../base/errors.ts";
+import { LocalUsageError, OperationError } from "../base/errors.ts";
 import * as layout from "../base/layout.ts";
 import {
   CONTENT_TYPE_BYTES_MAX,
@@ -108,6 +108,8 @@ export interface FeedOptions {
   readonly ratePerSecond?: number;
   /** Called after each write with what was taken. */
   readonly onTaken?: (dataCount: number, bytes: number) => void;
+  /** Ends the writing with ABORTED at once: what was read and not written yet is dropped. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -119,14 +121,14 @@ export async function feed(
     writeBatch(batch: BatchWrite): { readonly accepted: number };
   },
   batches: AsyncIterable<DataBatch>,
-  { ratePerSecond, onTaken }: FeedOptions = {},
+  { ratePerSecond, onTaken, signal }: FeedOptions = {},
 ): Promise<void> {
   const pace = ratePerSecond === undefined ? undefined : new Pace(ratePerSecond);
   for await (const { payloads, lengths, count } of batches) {
     let from = 0;
     let at = 0;
     while (from < count) {
-      const some = pace === undefined ? count - from : await pace.allow(count - from);
+      const some = pace === undefined ? count - from : await pace.allow(count - from, signal);
       const wanted = lengths.subarray(from, from + some);
       const { accepted } = source.writeBatch({ payloads: payloads.subarray(at), lengths: wanted });
       let bytes = 0;
@@ -135,8 +137,29 @@ export async function feed(
       from += accepted;
       pace?.took(accepted);
       if (accepted > 0) onTaken?.(accepted, bytes);
-      if (accepted < some) await source.writable();
+      if (accepted < some) await unlessAborted(source.writable(), signal);
+      else if (signal?.aborted === true) throw aborted(signal);
     }
+  }
+}
+
+function aborted(signal: AbortSignal): OperationError {
+  return new OperationError("ABORTED", { cause: signal.reason });
+}
+
+/** `work`, or ABORTED when that comes first. */
+async function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return work;
+  let onAbort = (): void => undefined;
+  const abort = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(aborted(signal));
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    await Promise.race([work, abort]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
@@ -153,7 +176,7 @@ class Pace {
   }
 
   /** Resolves with how many of `wanted` may be written now, at least one. */
-  async allow(wanted: number): Promise<number> {
+  async allow(wanted: number, signal: AbortSignal | undefined): Promise<number> {
     for (;;) {
       const nowMs = performance.now();
       this.#tokens = Math.min(
@@ -163,7 +186,15 @@ class Pace {
       this.#filledMs = nowMs;
       if (this.#tokens >= 1) return Math.min(wanted, Math.floor(this.#tokens));
       const waitMs = Math.ceil((1 - this.#tokens) / this.#ratePerMs);
-      await new Promise((resolve) => setTimeout(resolve, waitMs));
+      let timer: NodeJS.Timeout | undefined;
+      const waited = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, waitMs);
+      });
+      try {
+        await unlessAborted(waited, signal);
+      } finally {
+        clearTimeout(timer);
+      }
     }
   }
 

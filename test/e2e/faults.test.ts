@@ -1,7 +1,7 @@
 /** What happens when processes come late, are killed, are stopped, or can not write. */
 
 import { randomBytes } from "node:crypto";
-import { openSync } from "node:fs";
+import { openSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { cleanUp, freePort, join, Mp2p, serve, source, temporaryDirectory } from "./processes.ts";
@@ -221,6 +221,24 @@ describe("signals", () => {
     expect([await sender.exit, await peer.exit]).toEqual([0, 0]);
     expect(peer.output.toString()).toBe("one\ntwo\n");
   });
+
+  it("SIGTERM stops a paced file at once: what was read ahead is dropped, what was sent is whole", async () => {
+    const { url } = await serve();
+    const lines = Array.from({ length: 20_000 }, (_, i) => `line ${i}\n`);
+    const file = path.join(temporaryDirectory(), "input");
+    writeFileSync(file, lines.join(""));
+    const peer = join(url, "paced");
+    const sender = source(url, "paced", "--file", file, "--rate", "200");
+    await peer.wrote(1_000);
+    sender.kill("SIGTERM");
+    expect([await sender.exit, await peer.exit]).toEqual([0, 0]);
+    const { data } = (await sender.event("done")) as unknown as { data: number };
+    // The first block of the file alone holds ten times as many.
+    expect(data).toBeLessThan(2_000);
+    expect(peer.output.toString()).toBe(lines.slice(0, data).join(""));
+    expect(await sender.event("ending")).toMatchObject({ why: "signal" });
+    expect(await sender.event("read")).toMatchObject({ data });
+  }, 60_000);
 
   it("SIGINT breaks the session off, and peers know that data are missing", async () => {
     const { url } = await serve();

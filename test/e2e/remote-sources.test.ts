@@ -155,6 +155,25 @@ describe("mp2p feed", () => {
     expect(textOf(rows(peer.output), "a")).toBe("1\n2\n");
   }, 60_000);
 
+  it("SIGTERM stops reading a file, brings what was sent to the peers, and is no failure", async () => {
+    const { url } = await serve();
+    const at = await accepting(url, "stopped");
+    const peer = join(url, "stopped", "--format", "ndjson");
+    const text = lines("a", 20_000);
+    const one = feed(at.tcp, "a", "--file", fileOf(text), "--rate", "200");
+    await peer.wrote(5_000);
+    one.kill("SIGTERM");
+    expect(await one.exit, one.said).toBe(0);
+    const { data } = (await one.event("done")) as unknown as { data: number };
+    expect(data).toBeLessThan(2_000);
+    expect(await one.event("done")).toMatchObject({ held: data });
+    // The data source was left open: it goes on where it stopped.
+    const rest = feed(at.tcp, "a", "--file", fileOf(text));
+    expect(await rest.event("skipped")).toMatchObject({ data });
+    expect([await rest.exit, await at.process.exit, await peer.exit]).toEqual([0, 0, 0]);
+    expect(textOf(rows(peer.output), "a") === text).toBe(true);
+  }, 60_000);
+
   it("says what is wrong: usage is exit 2, a session that may not be ended or is lost is not 0", async () => {
     const wrong = async (...args: string[]): Promise<number> => new Mp2p(["feed", ...args]).exit;
     expect(await wrong("--source-id", "a")).toBe(2);
