@@ -1,5 +1,6 @@
 /**
- * The one table of errors. Codes are stable and may be scripted against; sentences may change.
+ * The one table of errors. Codes are stable and may be scripted against; sentences may change. They
+ * name options as the flags of the command; those of the library are the same words in camel case.
  *
  * Three families, told apart by class: `LocalUsageError` (the caller misused the API),
  * `RemoteProtocolError` (the other side broke the protocol: the link is closed or the request
@@ -34,9 +35,9 @@ export const ERRORS = {
   SEQUENCE_NOT_RISING: row("Sequence numbers of one data source must rise."),
   SEQUENCE_SKIPPED: row("A data source goes on where it was told to, and skips no number."),
   CREDIT_EXCEEDED: row("More data were sent than was granted; wait for ACCEPTED."),
-  ENGINE_MEMORY: row("The engine's memory is too small for this; raise memoryMiB."),
+  ENGINE_MEMORY: row("The engine's memory is too small for this; raise --memory-mib."),
   PLAINTEXT_REFUSED: row(
-    "Nothing is encrypted in this version: off loopback allow it with --allow-plaintext (allowPlaintext), in a network that you trust.",
+    "Nothing is encrypted in this version: off loopback allow it with --allow-plaintext, in a network that you trust.",
   ),
   MODULE_MISSING: row("An optional package is not installed; install it with npm."),
 
@@ -72,7 +73,9 @@ export const ERRORS = {
   NOT_OWNER: row("Only the owner may do this."),
   NOT_ADMITTED: row("The overlay does not admit this peer."),
   SESSION_LOST: row("The session's overlay ended before its last fragment was seen."),
-  NO_PEERS: row("No peer in good standing holds the data; the session held for holdMs."),
+  NO_PEERS: row(
+    "Nobody took the data: for all of --hold-ms no peer in good standing was there, or fewer had come than --wait-peers.",
+  ),
   START_GONE: row("The first fragment is held by nobody any more; start from oldest or live."),
   TERM_PASSED: row("The order is of an earlier start of the overlay server; it counts no more."),
   KEY_REQUIRED: row("This call needs the service key of the server."),

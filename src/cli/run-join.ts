@@ -21,7 +21,8 @@ import {
   usingEngine,
 } from "./run-kit.ts";
 import { gapSentence, noNewsSentence, noNewsWorthTelling, relay } from "./run-relay.ts";
-import { heldSentence, linkSentence } from "./run-source.ts";
+import { linkSentence } from "./run-source.ts";
+import { heldSentence } from "./source-progress.ts";
 import { bytesText, count, countText, percentText, secondsText, span } from "./units.ts";
 
 export async function runJoin(options: JoinOptions): Promise<ExitCode> {

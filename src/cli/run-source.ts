@@ -6,9 +6,9 @@
 
 import { createHash } from "node:crypto";
 import { LocalUsageError, OperationError } from "../base/errors.ts";
-import { DATA_ID_BYTES_MAX } from "../base/limits.ts";
+import { DATA_ID_BYTES_MAX, LINKS_MAX_DEFAULT } from "../base/limits.ts";
 import { formatAddress } from "../base/machine.ts";
-import type { EngineSource, OverlayReport, RemoteIntake } from "../host/engine-types.ts";
+import type { EngineSource, RemoteIntake } from "../host/engine-types.ts";
 import {
   assertReadable,
   contentTypeOf,
@@ -18,7 +18,6 @@ import {
 } from "../host/node-feed.ts";
 import { checkAccept } from "../host/plaintext.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
-import type { Progress } from "./reporter.ts";
 import { requireText } from "./required.ts";
 import {
   isAbort,
@@ -30,21 +29,24 @@ import {
   usingEngine,
 } from "./run-kit.ts";
 import type { SourceOptions } from "./source-command.ts";
-import { bytesText, count, countText, dataText, secondsText } from "./units.ts";
+import {
+  AwaitedPeers,
+  amount,
+  broughtSentence,
+  membersSentence,
+  type Sent,
+  sourceProgress,
+} from "./source-progress.ts";
+import { bytesText, secondsText } from "./units.ts";
 
 /** Members started along with the source find it even when its input was short. */
 const LATE_JOIN_MS = 3_000;
 /** And nothing of a long input is let go before they are all there. */
 const GATHER_MS = 3_000;
 
-interface Sent {
-  data: number;
-  bytes: number;
-}
-
 export async function runSource(options: SourceOptions): Promise<ExitCode> {
   const urls = serverUrls(options);
-  refuseIdleFlags(options);
+  refuseWrongFlags(options);
   checkAccept(options.allowPlaintext, options.accept ?? []);
   const title = requireText(options.title, "--title", 'e.g. --title "harbour sensors"');
   const context = await runContext("source", options);
@@ -103,9 +105,16 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
   });
 }
 
-/** Throws USAGE for what was asked for and would do nothing. */
-function refuseIdleFlags(options: SourceOptions): void {
+/** Throws USAGE for what was asked for and would do nothing, or could never come about. */
+function refuseWrongFlags(options: SourceOptions): void {
   const { accept, end, waitSources, delivery, holdMs, priority, virtualPeers } = options;
+  const { waitPeers = 0, maxLinks = LINKS_MAX_DEFAULT } = options;
+  // Behind a virtual peer there may be more than this source is linked to.
+  if (waitPeers > maxLinks && (virtualPeers ?? 0) === 0) {
+    throw new LocalUsageError("USAGE", {
+      detail: `--wait-peers ${waitPeers} needs --max-links ${waitPeers} or more, and it is ${maxLinks}: only peers linked to this source count`,
+    });
+  }
   if (priority > 0 && virtualPeers === undefined) {
     throw new LocalUsageError("USAGE", {
       detail: "--priority is about virtual peers: say how many, --virtual-peers N",
@@ -159,7 +168,10 @@ async function send(
   reporter.note("open", { title, overlayId }, `session "${title}" is open`);
   session.on("link", (link) => reporter.note("link", { ...link }, linkSentence(link)));
   let intake: RemoteIntake | undefined;
-  const stopFollowing = reporter.follow(() => progressOf(session, sent, intake));
+  const awaited = new AwaitedPeers(options.waitPeers ?? (options.delivery === "live" ? 0 : 1));
+  const stopFollowing = reporter.follow(() =>
+    sourceProgress(session.status(), sent, intake?.status(), awaited),
+  );
   try {
     signals.onFirst((name) => {
       reporter.note("ending", { why: "signal" }, `asked to end the session (${name})`);
@@ -198,11 +210,14 @@ async function send(
   const elapsedMs = performance.now() - beganMs;
   const { traffic, members } = session.status();
   const remote = intake === undefined ? {} : { acceptedData: acceptedBy(intake) };
-  const more = intake === undefined ? "" : `, ${dataText(acceptedBy(intake))} accepted`;
+  const brought = broughtSentence(
+    readsInput(options) ? sent : undefined,
+    intake === undefined ? undefined : acceptedBy(intake),
+  );
   reporter.note(
     "done",
     { ...sent, ...remote, elapsedMs: Math.round(elapsedMs), traffic, members },
-    `done: ${amount(sent)}${more} in ${secondsText(elapsedMs)}, ` +
+    `done: ${brought} in ${secondsText(elapsedMs)}, ` +
       `${bytesText(traffic.bytesToPeers)} sent; ${membersSentence(members)}`,
   );
   return EXIT.ok;
@@ -289,48 +304,8 @@ async function intakeEnd(
   }
 }
 
-function progressOf(
-  session: EngineSource,
-  sent: Sent,
-  intake: RemoteIntake | undefined,
-): Progress | undefined {
-  const { neighbours, traffic, lagMs, heldBackBy } = session.status();
-  const { bytesToPeers } = traffic;
-  const held = heldBackBy === undefined ? "" : `, ${heldSentence(heldBackBy)}`;
-  const out = `${bytesText(bytesToPeers)} sent to ${count(neighbours.length, "peer", "peers")}${held}`;
-  const fields = { ...sent, peers: neighbours.length, bytesToPeers, lagMs, heldBackBy };
-  if (intake === undefined) return { fields, sentence: `${amount(sent)} read, ${out}` };
-  const linked = intake.status().sources.filter((source) => source.linked).length;
-  const acceptedData = acceptedBy(intake);
-  return {
-    fields: { ...fields, acceptedData, linkedSources: linked },
-    sentence: `${dataText(acceptedData)} of ${count(linked, "linked data source", "linked data sources")}, ${out}`,
-  };
-}
-
-export function membersSentence({ complete, left, behind }: OverlayReport["members"]): string {
-  return (
-    `${count(complete, "peer", "peers")} had everything` +
-    (left === 0 ? "" : `, ${countText(left)} left before`) +
-    (behind === 0 ? "" : `, ${countText(behind)} lagged behind`)
-  );
-}
-
-/** Who sets the pace of a complete session, as far as this node sees. */
-export function heldSentence({
-  peerId,
-  byOthers,
-}: NonNullable<OverlayReport["heldBackBy"]>): string {
-  const others = byOthers ? ", which is held back by others" : "";
-  return `held back by peer ${peerId.slice(0, 8)}${others}`;
-}
-
 function acceptedBy(intake: RemoteIntake): number {
   return intake.status().counters.dataAccepted;
-}
-
-function amount({ data, bytes }: Sent): string {
-  return `${dataText(data)}, ${bytesText(bytes)}`;
 }
 
 export function linkSentence(link: {

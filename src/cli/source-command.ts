@@ -132,7 +132,7 @@ export function sourceCommand(run: Run<SourceOptions>): Command {
     )
     .option(
       "--wait-peers <n>",
-      "peers that must have been there before anything is let go (default 1, live 0)",
+      "peers linked to this source before anything is let go (default 1, live 0); who is behind others does not count",
       integer(0, PEERS_MAX),
     )
     .option(

@@ -328,6 +328,8 @@ export interface OverlayReport {
   readonly neighbours: readonly {
     readonly peerId: PeerId;
     readonly role: "source" | "peer" | "virtual";
+    /** Of a virtual peer: how many read what it passes on, as it says; else 0. */
+    readonly readers: number;
     readonly lagging: boolean;
     readonly bytesFrom: number;
     readonly bytesTo: number;

@@ -58,6 +58,7 @@ export function overlayReport(overlay: Overlay): OverlayReport {
           : neighbour.role === ROLES.virtual
             ? "virtual"
             : "peer",
+      readers: neighbour.role === ROLES.virtual ? neighbour.readers : 0,
       lagging: neighbour.lagging,
       bytesFrom: neighbour.bytesFrom,
       bytesTo: neighbour.bytesTo,

@@ -343,6 +343,21 @@ describe("data sources on other machines", () => {
     }
   });
 
+  it("source waits for no more peers than it can be linked to", async () => {
+    for (const [flags, said] of [
+      ["--wait-peers 4 --max-links 3", "--max-links 4 or more, and it is 3"],
+      ["--wait-peers 65", "--max-links 65 or more, and it is 64"],
+    ]) {
+      const { options } = await run(`source --server ws://127.0.0.1:1 --title t ${flags}`);
+      await expect(runSource(options as unknown as SourceOptions)).rejects.toMatchObject({
+        code: "USAGE",
+        detail: expect.stringContaining(said as string),
+      });
+    }
+    const help = (await run("source --help")).out.replaceAll(/\s+/g, " ");
+    expect(help).toContain("who is behind others does not count");
+  });
+
   it("--linger-ms tells its default", async () => {
     for (const command of ["source", "join"]) {
       expect((await run(`${command} --help`)).out.replaceAll(/\s+/g, " ")).toContain(

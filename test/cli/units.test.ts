@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { judge } from "../../src/cli/demo/verdict.ts";
 import { Received } from "../../src/cli/received.ts";
 import { gapSentence, noNewsSentence, noNewsWorthTelling } from "../../src/cli/run-relay.ts";
-import { membersSentence } from "../../src/cli/run-source.ts";
+import { membersSentence } from "../../src/cli/source-progress.ts";
 import { count, dataText, span } from "../../src/cli/units.ts";
 
 describe("numbers in sentences", () => {

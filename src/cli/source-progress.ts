@@ -1,0 +1,104 @@
+/** What a source says of how it gets on: what was sent, to whom, and what it waits for. */
+
+import type { OverlayReport, RemoteIntake } from "../host/engine-types.ts";
+import type { Progress } from "./reporter.ts";
+import { bytesText, count, countText, dataText } from "./units.ts";
+
+export interface Sent {
+  data: number;
+  bytes: number;
+}
+
+/** Peers that must have been there before anything is let go (--wait-peers). */
+export class AwaitedPeers {
+  readonly #wanted: number;
+  #readersMost = 0;
+
+  constructor(wanted: number) {
+    this.#wanted = wanted;
+  }
+
+  /** Undefined: there is nobody to wait for any more. */
+  sentence({ members, neighbours }: Pick<OverlayReport, "members" | "neighbours">) {
+    // Those behind virtual peers are known by what these say; one of them may go again.
+    for (const { readers } of neighbours) this.#readersMost = Math.max(this.#readersMost, readers);
+    const met = members.complete + members.left + members.behind;
+    const came = Math.max(met, this.#readersMost);
+    if (came >= this.#wanted) return undefined;
+    const lacking = count(this.#wanted - came, "more peer", "more peers");
+    const linked = `${countText(came)} of ${countText(this.#wanted)} linked to this source so far`;
+    return `waits for ${lacking}: ${linked}, and peers behind others do not count`;
+  }
+}
+
+export function sourceProgress(
+  report: Pick<OverlayReport, "neighbours" | "traffic" | "lagMs" | "heldBackBy" | "members">,
+  sent: Sent,
+  intake: ReturnType<RemoteIntake["status"]> | undefined,
+  awaited: AwaitedPeers,
+): Progress {
+  const { neighbours, traffic, lagMs, heldBackBy } = report;
+  const { bytesToPeers } = traffic;
+  const waitsFor = awaited.sentence(report);
+  const out = [
+    `${bytesText(bytesToPeers)} sent to ${count(neighbours.length, "peer", "peers")}`,
+    ...(heldBackBy === undefined ? [] : [heldSentence(heldBackBy)]),
+    ...(waitsFor === undefined ? [] : [waitsFor]),
+  ].join(", ");
+  const fields = {
+    ...sent,
+    peers: neighbours.length,
+    bytesToPeers,
+    lagMs,
+    heldBackBy,
+    waitsFor,
+  };
+  if (intake === undefined) return { fields, sentence: `${amount(sent)} read, ${out}` };
+  const linkedSources = intake.sources.filter((source) => source.linked).length;
+  const acceptedData = intake.counters.dataAccepted;
+  return {
+    fields: { ...fields, acceptedData, linkedSources },
+    sentence: `${dataText(acceptedData)} accepted, ${sourcesSentence(intake.sources)}, ${out}`,
+  };
+}
+
+/** Who sends, and who went without an end: the session waits for those. */
+function sourcesSentence(sources: ReturnType<RemoteIntake["status"]>["sources"]): string {
+  const linked = sources.filter((source) => source.linked).length;
+  const gone = sources.filter((source) => !source.linked && !source.ended);
+  const sentence = `${count(linked, "data source", "data sources")} linked`;
+  if (gone.length === 0) return sentence;
+  const [first] = gone;
+  const who = gone.length === 1 ? first?.sourceId : `${first?.sourceId} and others`;
+  return `${sentence}, ${countText(gone.length)} without a link and not ended (${who})`;
+}
+
+export function membersSentence({ complete, left, behind }: OverlayReport["members"]): string {
+  return (
+    `${count(complete, "peer", "peers")} had everything` +
+    (left === 0 ? "" : `, ${countText(left)} left before`) +
+    (behind === 0 ? "" : `, ${countText(behind)} lagged behind`)
+  );
+}
+
+/** Who sets the pace of a complete session, as far as this node sees. */
+export function heldSentence({
+  peerId,
+  byOthers,
+}: NonNullable<OverlayReport["heldBackBy"]>): string {
+  const others = byOthers ? ", which is held back by others" : "";
+  return `held back by peer ${peerId.slice(0, 8)}${others}`;
+}
+
+/** What was read here, and what data sources on other machines brought. */
+export function broughtSentence(sent: Sent | undefined, acceptedData: number | undefined): string {
+  const parts = [
+    ...(sent === undefined ? [] : [`${amount(sent)}${acceptedData === undefined ? "" : " read"}`]),
+    ...(acceptedData === undefined ? [] : [`${dataText(acceptedData)} accepted of data sources`]),
+  ];
+  return parts.join(", ");
+}
+
+export function amount({ data, bytes }: Sent): string {
+  return `${dataText(data)}, ${bytesText(bytes)}`;
+}
