@@ -140,3 +140,17 @@ export class OperationError extends Mp2pError {}
 export function isErrorCode(code: unknown): code is ErrorCode {
   return typeof code === "string" && Object.hasOwn(ERRORS, code);
 }
+
+const OF_THE_LINK: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "UNREACHABLE",
+  "TIMEOUT",
+  "LINK_CLOSED",
+  "LINK_RESET",
+  "LINK_HALF_OPEN",
+  "LINK_SLOW",
+]);
+
+/** Whether a failure says that nobody answered, and not what was answered. */
+export function isOfTheLink(code: ErrorCode): boolean {
+  return OF_THE_LINK.has(code);
+}

@@ -36,6 +36,7 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
   if (options.relay && options.out !== undefined) {
     throw new LocalUsageError("USAGE", { detail: "--relay writes nothing: leave --out away" });
   }
+  const wanted = wantedText(options);
   const context = await runContext("join", options);
   const { signals } = context;
   const sink = options.out === undefined ? standardOutput(process.stdout) : fileSink(options.out);
@@ -44,7 +45,7 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
     try {
       const peer = await sayingSo(
         context,
-        `looking for the session ${title ?? sourceId?.join(",")} at ${urls.server ?? urls.ixs}`,
+        `looking for the session of ${wanted} at ${urls.server ?? urls.ixs}`,
         engine.join({
           ...urls,
           ...(title === undefined ? {} : { title }),
@@ -74,13 +75,22 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
         });
       }
       if (error instanceof OperationError && error.code === "UNKNOWN_INDEX") {
-        const waited = `${title ?? sourceId?.join(",")}, waited ${options.waitMs} ms`;
+        const waited = `${wanted}, waited ${options.waitMs} ms`;
         const detail = `${waited}: not begun yet, over already, or named otherwise`;
         throw new OperationError("UNKNOWN_INDEX", { detail, cause: error });
       }
       throw error;
     }
   });
+}
+
+/** How the session was named. */
+function wantedText({ title, sourceId, dataId }: JoinOptions): string {
+  return [
+    ...(title === undefined ? [] : [`title ${title}`]),
+    ...(sourceId === undefined ? [] : [`data source id ${sourceId.join(",")}`]),
+    ...(dataId === undefined ? [] : [`data id ${dataId}`]),
+  ].join(", ");
 }
 
 async function receive(

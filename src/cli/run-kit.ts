@@ -4,7 +4,7 @@
  */
 
 import { readFileSync } from "node:fs";
-import { LocalUsageError, OperationError } from "../base/errors.ts";
+import { type ErrorCode, isOfTheLink, LocalUsageError, OperationError } from "../base/errors.ts";
 import type { Engine, EngineOptions, Logger, ServerUrls } from "../host/engine-types.ts";
 import type { CommonOptions, PeerOptions } from "./command-kit.ts";
 import { Reporter } from "./reporter.ts";
@@ -91,6 +91,27 @@ export async function sayingSo<T>(
     return await work;
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** What a wait for servers came to when it was over: their last refusal, or that none was there. */
+export class WaitedFor {
+  readonly #where: string;
+  #refusal: { readonly code: ErrorCode; readonly detail: string } | undefined;
+
+  constructor(where: string) {
+    this.#where = where;
+  }
+
+  /** It is tried again. */
+  failed(failure: { readonly code: ErrorCode; readonly detail: string }): void {
+    if (!isOfTheLink(failure.code)) this.#refusal = failure;
+  }
+
+  error(cause: unknown): OperationError {
+    const { code = "UNREACHABLE", detail = "no server" } = this.#refusal ?? {};
+    const what = detail === "" ? "refused" : detail;
+    return new OperationError(code, { detail: `${what} ${this.#where}`, cause });
   }
 }
 

@@ -27,6 +27,7 @@ import {
   sayingSo,
   serverUrls,
   usingEngine,
+  WaitedFor,
 } from "./run-kit.ts";
 import type { SourceOptions } from "./source-command.ts";
 import {
@@ -57,6 +58,8 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
   const engine = await openEngine(options, context);
   return usingEngine(engine, async () => {
     const patience = AbortSignal.timeout(options.waitMs);
+    const waited = new WaitedFor(`at ${urls.server ?? urls.oms} within ${options.waitMs} ms`);
+    const say = sayOnce(context);
     try {
       const session = await sayingSo(
         context,
@@ -89,17 +92,17 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
             ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),
           },
           waitMs: options.waitMs,
-          onNote: sayOnce(context),
+          onNote: (text, failure) => {
+            if (failure !== undefined) waited.failed(failure);
+            say(text);
+          },
           signal: AbortSignal.any([signals.signal, patience]),
         }),
       );
       return await send(session, options, context, rawBytes);
     } catch (error) {
       if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
-      if (patience.aborted && isAbort(error)) {
-        const detail = `no server at ${urls.server ?? urls.oms} within ${options.waitMs} ms`;
-        throw new OperationError("UNREACHABLE", { detail, cause: error });
-      }
+      if (patience.aborted && isAbort(error)) throw waited.error(error);
       throw error;
     }
   });

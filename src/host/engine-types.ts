@@ -97,8 +97,11 @@ export interface SourceOptions extends ServerUrls {
    * (gives way to all others) to 7. They do not count as members. Default none.
    */
   readonly virtualPeers?: { readonly count: number; readonly priority: number };
-  /** What the session waits for until it is open, for people. */
-  readonly onNote?: (text: string) => void;
+  /** What the session waits for until it is open, for people; `failure`: that is tried again. */
+  readonly onNote?: (
+    text: string,
+    failure?: { readonly code: ErrorCode; readonly detail: string },
+  ) => void;
   readonly node?: NodeSettings;
   readonly signal?: AbortSignal;
 }

@@ -118,7 +118,7 @@ async function createKernel(
 interface Opening {
   readonly open: (overlayId: string, title: string) => void;
   readonly fail: (error: Error) => void;
-  readonly note: (text: string) => void;
+  readonly note: NonNullable<SourceOptions["onNote"]>;
 }
 
 class NodeEngine implements Engine {
@@ -359,7 +359,7 @@ class NodeEngine implements Engine {
   #opened(
     sessionId: number,
     signal: AbortSignal | undefined,
-    onNote: (text: string) => void = () => undefined,
+    onNote: NonNullable<SourceOptions["onNote"]> = () => undefined,
   ): Promise<{ overlayId: string; title: string }> {
     throwIfAborted(signal);
     if (this.#closing !== undefined) throw new LocalUsageError("CLOSED");
@@ -415,7 +415,7 @@ class NodeEngine implements Engine {
     }
     if (event.kind === "sessionNote") {
       this.#logger?.info({ sessionId: event.sessionId }, event.text);
-      this.#opening.get(event.sessionId)?.note(event.text);
+      this.#opening.get(event.sessionId)?.note(event.text, event.failure);
     } else if (event.kind === "linkFailed") {
       const { code, detail } = event;
       this.#logger?.debug({ code, detail, address: formatAddress(event.address) }, "link failed");

@@ -27,7 +27,10 @@ describe("bad input", () => {
     const process = join(url, "no such", "--wait-ms", "300");
     expect(await process.exit).toBe(1);
     expect(await process.event("error")).toMatchObject({ code: "UNKNOWN_INDEX" });
-    expect(process.said).toContain("no such");
+    expect(process.said).toContain("title no such,");
+    const byId = join(url, "no such", "--source-id", "pump-9", "--wait-ms", "300");
+    expect(await byId.exit).toBe(1);
+    expect(byId.said).toContain("title no such, data source id pump-9, waited 300 ms");
   });
 
   it("a server that is not there is waited for, then told", async () => {

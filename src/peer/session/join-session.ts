@@ -25,27 +25,25 @@ import { QUERY_INDEX } from "../../protocol/r6.ts";
 import type { PeerEvent } from "../commands.ts";
 import type { PeerContext } from "../context.ts";
 import type { StartFrom } from "../settings.ts";
-import { KnownMembers, LINKS_WANTED, oneMoreLink } from "./known-members.ts";
-import type { ServerFailure } from "./server-client.ts";
+import { KnownMembers, LINKS_WANTED, listAgainMs, oneMoreLink } from "./known-members.ts";
+import { LastRefusal, type ServerFailure } from "./server-client.ts";
 import { SessionBase, type SessionOutlet, sameAddress } from "./session-base.ts";
 import type { JoinSession } from "./session-types.ts";
 import { fileSettings, lostText, Successor, type SuccessorHost } from "./successor.ts";
 import { verifyIndexFile } from "./verify-index.ts";
 
-/** Below this it asks the OMS for more members. */
-const LINKS_MIN = 2;
 const QUERY_AGAIN_MS = 400;
 const SOURCE_GONE_MS = 300;
 /** Without a link to the OMS the membership is looked after within this, then this often. */
 const REFRESH_SOON_MS = 1_000;
 const REFRESH_AGAIN_MS = 2_000;
-const MEMBERS_AGAIN_MS = 2_000;
 const TERMINATION_MS = 3_000;
 
 export class JoiningSession extends SessionBase {
   readonly #options: JoinSession;
   readonly #members: KnownMembers;
   #waitUntilMs = 0;
+  readonly #refusal = new LastRefusal();
   #highestVersion = 0;
   #file: IndexFile | undefined;
   #oms: Address | undefined;
@@ -203,11 +201,12 @@ export class JoiningSession extends SessionBase {
   /** Waits for what is not there yet, as long as it was told to. */
   #wait(failure: ServerFailure): void {
     if (this.#leaving) return;
+    const told = this.#refusal.of(failure);
     const late = this.context.now.monoMs >= this.#waitUntilMs;
     // A session of this title that is gone may be followed by another.
     const hopeless = !SessionBase.isRetryable(failure) && failure.code !== "INDEX_GONE";
     if (late || hopeless) {
-      this.fail(failure);
+      this.fail(told);
       return;
     }
     if (!this.#saidWaiting) {
@@ -461,7 +460,7 @@ export class JoiningSession extends SessionBase {
     for (const { peerId, address } of this.#members.toDial(wish, this.context.now.monoMs)) {
       this.outlet.command({ kind: "dial", overlayId, address, peerId });
     }
-    this.#listSoon((linked.size >= LINKS_MIN ? 5 : 1) * MEMBERS_AGAIN_MS, undefined);
+    this.#listSoon(listAgainMs(linked.size), undefined);
   }
 
   #listSoon(delayMs: number, holding: number | undefined): void {
@@ -488,7 +487,7 @@ export class JoiningSession extends SessionBase {
         if (failure.code === "OVERLAY_GONE") this.#overlayGone();
         // Without the OMS too: those known may be back.
         else this.#dialMore();
-        this.#listSoon(MEMBERS_AGAIN_MS * (1 + this.context.rng.next()), holding);
+        this.#listSoon(listAgainMs(0) * (1 + this.context.rng.next()), holding);
       },
     );
   }

@@ -36,6 +36,15 @@ const DIALS_BURST = 32;
 /** ... and then a second. */
 const DIALS_PER_SECOND = 1;
 
+/** With fewer links it asks the OMS for members this often, else more seldom. */
+const LINKS_MIN = 2;
+const LIST_AGAIN_MS = 2_000;
+
+/** When to ask the OMS for members again. */
+export function listAgainMs(links: number): number {
+  return links >= LINKS_MIN ? 5 * LIST_AGAIN_MS : LIST_AGAIN_MS;
+}
+
 /** Members were asked for: one link more is wanted from now on. */
 export function oneMoreLink(wanted: number): number {
   return Math.min(wanted + 1, LINKS_MOST);

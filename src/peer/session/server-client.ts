@@ -4,7 +4,12 @@
  * goes down, everything open fails at once with a retryable code: whoever asked decides on retries.
  */
 
-import { type ErrorCode, isErrorCode, RemoteProtocolError } from "../../base/errors.ts";
+import {
+  type ErrorCode,
+  isErrorCode,
+  isOfTheLink,
+  RemoteProtocolError,
+} from "../../base/errors.ts";
 import type { Address, Frames, LinkId } from "../../base/machine.ts";
 import type { MonoMs } from "../../base/units.ts";
 import type { Fields, InputOf, MessageOf } from "../../protocol/codec.ts";
@@ -23,6 +28,25 @@ export interface ServerFailure {
   readonly code: ErrorCode;
   readonly detail: string;
   readonly retryAfterMs: number;
+}
+
+/** What a wait for servers came to in the end: their last refusal, or that none ever answered. */
+export class LastRefusal {
+  #refusal: Pick<ServerFailure, "code" | "detail"> | undefined;
+
+  /** `failure` is the latest: what is to be told if it was the last. */
+  of<F extends Pick<ServerFailure, "code" | "detail">>(failure: F): F {
+    const { code } = failure;
+    if (!isOfTheLink(code)) this.#refusal = failure;
+    if (this.#refusal === undefined || this.#refusal === failure) return failure;
+    const { detail } = this.#refusal;
+    const then = `the last answer; then ${code}`;
+    return {
+      ...failure,
+      code: this.#refusal.code,
+      detail: detail === "" ? then : `${detail}; ${then}`,
+    };
+  }
 }
 
 interface Pending {

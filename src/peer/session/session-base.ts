@@ -84,11 +84,13 @@ export abstract class SessionBase {
     this.#actions.delete(name);
   }
 
-  protected note(text: string): void {
+  protected note(text: string, failure?: Pick<ServerFailure, "code" | "detail">): void {
     // What is found out once more is no news.
     if (text === this.#noted) return;
     this.#noted = text;
-    this.outlet.event({ kind: "sessionNote", sessionId: this.sessionId, text });
+    const { sessionId } = this;
+    const why = failure === undefined ? {} : { failure };
+    this.outlet.event({ kind: "sessionNote", sessionId, text, ...why });
   }
 
   protected fail(failure: { readonly code: ServerFailure["code"]; readonly detail: string }): void {

@@ -142,8 +142,13 @@ export type SessionEvent =
       readonly code: ErrorCode;
       readonly detail: string;
     }
-  /** What is going on, for people. */
-  | { readonly kind: "sessionNote"; readonly sessionId: number; readonly text: string }
+  /** What is going on, for people; `failure`: that is tried again. */
+  | {
+      readonly kind: "sessionNote";
+      readonly sessionId: number;
+      readonly text: string;
+      readonly failure?: { readonly code: ErrorCode; readonly detail: string };
+    }
   /** The servers were told all; nothing more comes of this session. */
   | { readonly kind: "sessionClosed"; readonly sessionId: number }
   | {

@@ -252,7 +252,8 @@ export class SourceSession extends SessionBase {
       giveUp(failure);
       return;
     }
-    this.note(`${failure.code} ${failure.detail}: trying again`);
+    const { code, detail } = failure;
+    this.note(`${code}${detail === "" ? "" : ` ${detail}`}: trying again`, { code, detail });
     this.after("step", this.backoffMs(failure.retryAfterMs), action);
   }
 

@@ -28,6 +28,21 @@ describe("a peer's session", () => {
     expect(peer.has("sessionClosed")).toBe(true);
   });
 
+  it("when it has waited long enough, it says what was answered last, if anybody answered", () => {
+    const { world, servers } = scene();
+    const [early, late] = [joinSession(world, 3_000), joinSession(world, 3_000)];
+    world.advance(1_000);
+    servers.ixs.kill();
+    world.run(() => early.has("sessionFailed") && late.has("sessionFailed"), 20_000);
+    expect(early.eventsOf("sessionFailed")[0]).toMatchObject({
+      code: "UNKNOWN_INDEX",
+      detail: expect.stringMatching(/the last answer; then (UNREACHABLE|LINK_|TIMEOUT)/),
+    });
+    const never = joinSession(world, 3_000);
+    world.run(() => never.has("sessionFailed"), 20_000);
+    expect(never.eventsOf("sessionFailed")[0]?.code).toMatch(/UNREACHABLE|LINK_|TIMEOUT/);
+  });
+
   it("P2.3, R2.a, R2.c: it registers at the PAMS and reports every interval, never late", () => {
     const { world, servers } = scene({ reportIntervalMs: 1_000 });
     const source = createSession(world);

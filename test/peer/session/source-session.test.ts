@@ -29,6 +29,19 @@ describe("a source peer's session", () => {
     world.run(() => source.has("sessionOpen"), 60_000);
   });
 
+  it("says what it tries again, with the refusal of the server", () => {
+    const { world, servers } = scene();
+    servers.oms.disk.broken = "STORE_FULL";
+    const source = createSession(world);
+    world.run(() => source.has("sessionNote"), 5_000);
+    expect(source.eventsOf("sessionNote")[0]).toMatchObject({
+      text: expect.stringMatching(/^STORE_FULL.*: trying again$/),
+      failure: { code: "STORE_FULL" },
+    });
+    servers.oms.disk.broken = undefined;
+    world.run(() => source.has("sessionOpen"), 60_000);
+  });
+
   it("P1.2: it creates the overlay at the OMS and registers each data source at the IXS", () => {
     const { world, servers } = scene();
     const source = createSession(world, { sources: ["a", "b", "c"] });
