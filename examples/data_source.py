@@ -71,7 +71,7 @@ def receive():
             sys.exit(None if ended and last == sequence - 1 else "nothing after that is taken")
 
 
-if len(sys.argv) != 4:
+if len(sys.argv) != 4 or not sys.argv[2].isdecimal() or int(sys.argv[2]) > 65_535:
     sys.exit(__doc__)
 waiting = collections.deque()  # DATUM frames that are not granted yet.
 inbox, rest, ended, farewell = b"", bytearray(), False, b""

@@ -3,7 +3,7 @@
  * SIGTERM ends the input early; SIGINT gives up what is not held.
  */
 
-import { LocalUsageError } from "../base/errors.ts";
+import { type ErrorCode, LocalUsageError, Mp2pError, OperationError } from "../base/errors.ts";
 import type { DataFeed } from "../host/engine-feed-types.ts";
 import { createFeed } from "../host/node-data-feed.ts";
 import {
@@ -19,6 +19,15 @@ import type { FeedOptions } from "./feed-command.ts";
 import { requireText } from "./required.ts";
 import { isAbort, type RunContext, runContext, sayingSo } from "./run-kit.ts";
 import { bytesText, countText, dataText, secondsText } from "./units.ts";
+
+/** What is heard, before there is a link, of who speaks another protocol. */
+const NO_SOURCE_PEER: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "FRAME_MALFORMED",
+  "FRAME_TOO_LARGE",
+  "FRAME_UNEXPECTED",
+  "MESSAGE_UNKNOWN",
+  "VERSION_UNSUPPORTED",
+]);
 
 interface Written {
   data: number;
@@ -63,6 +72,10 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
     return await send(source, file, options, context);
   } catch (error) {
     if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
+    if (!isLinked && error instanceof Mp2pError && NO_SOURCE_PEER.has(error.code)) {
+      const detail = `${to} is no port where a source peer accepts data sources (mp2p source --accept)`;
+      throw new OperationError(error.code, { detail, cause: error });
+    }
     throw error;
   }
 }

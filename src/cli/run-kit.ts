@@ -72,7 +72,8 @@ function readIdentity(path: string): Uint8Array {
   try {
     text = readFileSync(path, "utf8").trim();
   } catch (cause) {
-    throw new LocalUsageError("FILE_NOT_FOUND", { detail: path, cause });
+    const detail = `${path}, the key of --identity: mp2p key ${path} makes one`;
+    throw new LocalUsageError("FILE_NOT_FOUND", { detail, cause });
   }
   if (text.length !== SEED_DIGITS || !/^[0-9a-f]+$/.test(text)) {
     throw new LocalUsageError("USAGE", { detail: `${path} holds no key; mp2p key makes one` });

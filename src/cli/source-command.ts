@@ -56,7 +56,7 @@ Examples:
   mp2p source --server ws://127.0.0.1:7900 --title demo --file readings.ndjson --format ndjson
   tail -f /var/log/syslog | mp2p source --server ws://127.0.0.1:7900 --title log --delivery live
   mp2p source --server ws://127.0.0.1:7900 --title copy --format raw --wait-peers 3 < image.iso
-  mp2p source --server ws://127.0.0.1:7900 --title plant --allow-plaintext \
+  mp2p source --server ws://127.0.0.1:7900 --title plant --allow-plaintext \\
               --accept '*:7950,ws://*:7951'
 
 With --accept, data sources on other machines send to this source peer (mp2p feed, or a program of

@@ -44,7 +44,7 @@ export function readServiceKey(path: string): Uint8Array {
     descriptor = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (cause) {
     throw new OperationError("FILE_NOT_FOUND", {
-      detail: `${path}, the service key: ${codeOf(cause)}`,
+      detail: `${path}, the service key: ${codeOf(cause)}; name its file with --service-key-file`,
       cause,
     });
   }

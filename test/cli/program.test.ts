@@ -5,7 +5,9 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LocalUsageError, OperationError } from "../../src/base/errors.ts";
 import { type Actions, runProgram } from "../../src/cli/program.ts";
 import { dataIdOf, runSource } from "../../src/cli/run-source.ts";
+import { runStatus } from "../../src/cli/run-status.ts";
 import type { SourceOptions } from "../../src/cli/source-command.ts";
+import type { StatusCommandOptions } from "../../src/cli/status-command.ts";
 
 class Lines {
   text = "";
@@ -356,6 +358,32 @@ describe("data sources on other machines", () => {
     }
     const help = (await run("source --help")).out.replaceAll(/\s+/g, " ");
     expect(help).toContain("who is behind others does not count");
+  });
+
+  it("an example of two lines is two lines, in every help", async () => {
+    for (const command of ["source", "feed", "join", "serve", "cache", "status", "key", "sim"]) {
+      const { out } = await run(`${command} --help`);
+      const examples = out.split("\n").filter((line) => /^ {2}.*mp2p /.test(line));
+      for (const line of examples) expect(line, command).not.toMatch(/\S {3,}--/);
+    }
+    expect((await run("source --help")).out).toContain("--allow-plaintext \\\n");
+  });
+
+  it("a key that is not there is asked for by the flag that names it", async () => {
+    const named = { serviceKeyFile: "/none/service.key", server: "ws://127.0.0.1:1" };
+    const { options } = await run("status --server ws://127.0.0.1:1");
+    await expect(
+      runStatus({ ...options, ...named } as unknown as StatusCommandOptions),
+    ).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+      detail: expect.stringContaining("--service-key-file"),
+    });
+    const source = await run("source --server ws://127.0.0.1:1 --title t --identity /none/key");
+    await expect(runSource(source.options as unknown as SourceOptions)).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+      detail: "/none/key, the key of --identity: mp2p key /none/key makes one",
+    });
+    expect((await run("status --help")).out).toContain("until its second");
   });
 
   it("--linger-ms tells its default", async () => {

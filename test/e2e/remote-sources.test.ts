@@ -182,6 +182,10 @@ describe("mp2p feed", () => {
     const nobody = ["--to", "127.0.0.1:1", "--source-id", "a", "--wait-ms", "100"];
     expect(await wrong(...nobody)).toBe(1);
     const { url } = await serve();
+    // The port of the servers is one for WebSocket, and none of a source peer.
+    const elsewhere = feed(url.replace("ws://", "tcp://"), "a", "--wait-ms", "2000");
+    expect(await elsewhere.exit).toBe(1);
+    expect(elsewhere.said).toContain("is no port where a source peer accepts data sources");
     const at = await accepting(url, "owned", "--end", "owner");
     const peer = join(url, "owned");
     const bold = feed(at.tcp, "a", "--end-session");
@@ -408,6 +412,9 @@ describe("a data source in Python", () => {
     expect(await saidBy(run(["-S", EXAMPLE, "127.0.0.1", "1", "a"]))).toMatch(
       /has no msgpack: .+ -m pip install msgpack; or on Debian: apt-get install python3-msgpack/,
     );
+    for (const port of ["abc", "65536", "-1"]) {
+      expect(await saidBy(run([EXAMPLE, "127.0.0.1", port, "a"]))).toContain("data_source.py 127");
+    }
     const nobody = ["127.0.0.1", `${await freePort()}`, "a"];
     expect(await saidBy(run([EXAMPLE, ...nobody]))).toContain("Connection refused");
     const { peer, script, stdin } = await played();
