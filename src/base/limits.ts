@@ -165,7 +165,7 @@ export const FEED_CREDIT_BYTES_MIN = FRAME_BYTES_MAX;
 export const FEED_CREDIT_TOTAL_BYTES = 128 * MIB;
 /** Big data under way of all data sources together: four of the largest size. */
 export const FEED_ASSEMBLY_BYTES_MAX = 4 * DATUM_BYTES_MAX;
-/** The next piece of a big datum must come within this, or its memory is wanted back. */
+/** The next piece of a big datum must come within this once granted, or its memory is wanted back. */
 export const FEED_PIECE_MS = 30_000;
 /** A second link for a data source: how long the first may take to show that it lives. */
 export const FEED_PROBE_MS = 2_000;

@@ -19,7 +19,6 @@ import {
   FEED_CREDIT_BYTES_MIN,
   FEED_CREDIT_TOTAL_BYTES,
   FEED_FORGET_MS,
-  FEED_PIECE_MS,
   FEED_PROBE_MS,
   HANDSHAKE_TIMEOUT_MS,
   SOURCES_MAX,
@@ -181,7 +180,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
           this.counters.refusedLinks++;
           this.#fail(row, "TIMEOUT", "REGISTER did not come");
         }
-      } else if (source.pieceMs !== undefined && nowMs - source.pieceMs >= FEED_PIECE_MS) {
+      } else if (source.isStuck(nowMs)) {
         this.#fail(row, "TIMEOUT", "a datum did not go on");
       }
     }
@@ -232,7 +231,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
         return;
       }
       readDatumFrame(memory, offset, bytes, this.#frame);
-      source.take(memory, this.#frame, bytes, this.#nowMs);
+      source.take(memory, this.#frame, bytes);
       this.#touched.add(source);
       return;
     }
@@ -444,7 +443,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
     for (const row of this.#rows.values()) {
       const { source, link } = row;
       if (failure !== undefined) link.refuse(failure.code, failure.detail);
-      else if (source?.admitted === true) source.farewell(this.#creditBytes());
+      else if (source?.admitted === true) source.farewell(this.#creditBytes(), this.#nowMs);
       else link.refuse("SOURCE_ENDED", SESSION_OVER);
     }
   }
@@ -474,7 +473,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
       for (const source of this.#touched) {
         if (source.queue.isEmpty) this.#carryOut(source);
         else this.#deadlines.setIfEarlier("drain", this.#nowMs + DRAIN_AGAIN_MS);
-        source.tell(creditBytes);
+        source.tell(creditBytes, this.#nowMs);
       }
       this.#touched.clear();
     }

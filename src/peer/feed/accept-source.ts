@@ -4,6 +4,8 @@
  */
 
 import { RemoteProtocolError } from "../../base/errors.ts";
+import { DATUM_FRAME_ENTRY_BYTES, DATUM_FRAME_HEADER_BYTES } from "../../base/layout.ts";
+import { FEED_PIECE_MS, FRAME_BYTES_MAX } from "../../base/limits.ts";
 import type { MonoMs, SequenceNumber } from "../../base/units.ts";
 import { encodeFrame } from "../../protocol/r10.ts";
 import {
@@ -43,13 +45,13 @@ export class AcceptSource {
   readonly ordered = new Set<TerminateScope>();
   /** Its end lies in a fragment. */
   isOver = false;
-  /** When the latest piece of a datum that is not whole came. */
-  pieceMs: MonoMs | undefined;
   #accepted: SequenceNumber = 0;
   #held: SequenceNumber = 0;
   /** Bytes of the datum under way that came, and of all of it. */
   #partialBytes = 0;
   #partialTotal = 0;
+  /** Since when the next piece of it could have come. */
+  #awaitedMs: MonoMs | undefined;
   /** What was accepted when it came. */
   #began: SequenceNumber = 0;
   /** Of DATUM frames on the present link. */
@@ -130,7 +132,7 @@ export class AcceptSource {
    * Takes a DATUM frame. What was accepted before is dropped. Throws CREDIT_EXCEEDED,
    * SEQUENCE_SKIPPED, SOURCE_ENDED or FRAME_UNEXPECTED.
    */
-  take(memory: Uint8Array, frame: DatumFrame, frameBytes: number, nowMs: MonoMs): void {
+  take(memory: Uint8Array, frame: DatumFrame, frameBytes: number): void {
     this.#receivedBytes += frameBytes;
     if (this.#receivedBytes > this.#grantedBytes) {
       throw new RemoteProtocolError("CREDIT_EXCEEDED", {
@@ -153,7 +155,6 @@ export class AcceptSource {
     }
     if (frame.totalBytes > 0) {
       this.#takePiece(frame, next);
-      this.pieceMs = this.#partialBytes === 0 ? undefined : nowMs;
     } else {
       if (this.#partialBytes > 0) {
         throw new RemoteProtocolError("FRAME_UNEXPECTED", { detail: `datum ${next} is not whole` });
@@ -175,6 +176,7 @@ export class AcceptSource {
       });
     }
     this.#partialTotal = frame.totalBytes;
+    this.#awaitedMs = undefined;
     this.#partialBytes += frame.payloadBytes;
     if (this.#partialBytes < frame.totalBytes) return;
     this.#partialBytes = 0;
@@ -182,17 +184,30 @@ export class AcceptSource {
     this.#counters.dataAccepted++;
   }
 
+  /** Whether the next piece may be sent, however large: its sender waits for nothing. */
+  get #mayGoOn(): boolean {
+    if (this.#partialBytes === 0) return false;
+    const restBytes = this.#partialTotal - this.#partialBytes;
+    const frameBytes = DATUM_FRAME_HEADER_BYTES + DATUM_FRAME_ENTRY_BYTES + restBytes;
+    return this.#grantedBytes - this.#receivedBytes >= Math.min(frameBytes, FRAME_BYTES_MAX);
+  }
+
+  /** Whether it stopped amid a datum; not while it waits for credit. */
+  isStuck(nowMs: MonoMs): boolean {
+    return this.#awaitedMs !== undefined && nowMs - this.#awaitedMs >= FEED_PIECE_MS;
+  }
+
   /** The link is gone, or the source stops amid a datum. */
   unlinked(): void {
     this.link = undefined;
-    this.pieceMs = undefined;
+    this.#awaitedMs = undefined;
     if (this.#partialBytes === 0) return;
     this.#partialBytes = 0;
     this.queue.dropPartial(this.#accepted + 1);
   }
 
   /** Tells the link what it does not know yet; `creditBytes` as of now. */
-  tell(creditBytes: number): void {
+  tell(creditBytes: number, nowMs: MonoMs): void {
     const { link } = this;
     if (link === undefined || !this.admitted) return;
     const limit = this.#receivedBytes - this.queue.bytes + creditBytes;
@@ -204,6 +219,7 @@ export class AcceptSource {
       const granted = this.#grantedBytes;
       link.transmit(encodeFrame(ACCEPTED, { sequence: this.#accepted, granted }));
     }
+    if (this.#mayGoOn) this.#awaitedMs ??= nowMs;
     if (this.#held !== this.#toldHeld) {
       this.#toldHeld = this.#held;
       link.transmit(encodeFrame(HELD, { sequence: this.#held }));
@@ -216,9 +232,9 @@ export class AcceptSource {
   }
 
   /** The session has ended: everything accepted is with the peers. */
-  farewell(creditBytes: number): void {
+  farewell(creditBytes: number, nowMs: MonoMs): void {
     this.#held = this.#accepted;
-    this.tell(creditBytes);
+    this.tell(creditBytes, nowMs);
     const scope = TERMINATE_SCOPES.session;
     this.link?.transmit(encodeFrame(TERMINATE, { scope, last: this.#accepted }));
     this.link?.close(false);

@@ -3,94 +3,16 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { AssertionError } from "../../../src/base/assert.ts";
-import type { Input, Output } from "../../../src/base/machine.ts";
 import { seededEntropy, seededRng } from "../../../src/base/rng.ts";
-import { AcceptMachine } from "../../../src/peer/feed/accept-machine.ts";
-import type { AcceptCommand, AcceptEvent } from "../../../src/peer/feed/accept-types.ts";
+import type { AcceptEvent } from "../../../src/peer/feed/accept-types.ts";
 import { FeedMachine } from "../../../src/peer/feed/feed-machine.ts";
 import type { FeedCommand, FeedEvent } from "../../../src/peer/feed/feed-types.ts";
 import { decodeFrame } from "../../../src/protocol/r10.ts";
 import { REGISTER } from "../../../src/protocol/r11.ts";
 import { writeMsgpack } from "../../support/msgpack-writer.ts";
 import { datumFrame, frameOf, R11 } from "../../support/raw-data-source.ts";
+import { acceptor, Driven, register, remote } from "./driven.ts";
 
-const OVERLAY = "0".repeat(32);
-const remote = { transport: "tcp", host: "x", port: 1 } as const;
-
-/** A machine of either side with what it put out. */
-class Driven<C, E> {
-  readonly outputs: Output<E>[] = [];
-  nowMs = 0;
-  readonly #machine: {
-    handle(input: Input<C>, now: { monoMs: number; wallUs: number }): void;
-    poll(): Output<E> | undefined;
-  };
-
-  constructor(machine: Driven<C, E>["machineType"]) {
-    this.#machine = machine;
-  }
-  declare readonly machineType: {
-    handle(input: Input<C>, now: { monoMs: number; wallUs: number }): void;
-    poll(): Output<E> | undefined;
-  };
-
-  input(input: Input<C>): void {
-    this.nowMs++;
-    this.#machine.handle(input, { monoMs: this.nowMs, wallUs: 1 + this.nowMs });
-    for (let out = this.#machine.poll(); out !== undefined; out = this.#machine.poll()) {
-      this.outputs.push(out);
-    }
-  }
-
-  frames(linkId: number, ...frames: readonly Uint8Array[]): void {
-    const memory = Buffer.concat(frames);
-    const ranges = new Uint32Array(2 * frames.length);
-    let at = 0;
-    frames.forEach((frame, i) => {
-      ranges.set([at, frame.length], 2 * i);
-      at += frame.length;
-    });
-    this.input({ kind: "frames", linkId, memory, ranges, count: frames.length });
-  }
-
-  isClosed(linkId: number): boolean {
-    return this.outputs.some((out) => out.kind === "close" && out.linkId === linkId);
-  }
-}
-
-function acceptor(room: () => number): {
-  driven: Driven<AcceptCommand, AcceptEvent>;
-  machine: AcceptMachine;
-  taken: string[];
-} {
-  const taken: string[] = [];
-  const machine = new AcceptMachine({
-    overlayId: OVERLAY,
-    sessionEpoch: 1,
-    mayEndSession: true,
-    isLocal: () => false,
-    sink: {
-      write(sourceId, payloads, lengths) {
-        const count = Math.min(lengths.length, room());
-        let at = 0;
-        for (let i = 0; i < count; i++) {
-          const end = at + (lengths[i] as number);
-          expect(end).toBeLessThanOrEqual(payloads.length);
-          if (sourceId === "good") taken.push(Buffer.from(payloads.subarray(at, end)).toString());
-          at = end;
-        }
-        return count;
-      },
-    },
-  });
-  return { driven: new Driven(machine), machine, taken };
-}
-
-const register = (sourceId: string, held = 0): Buffer =>
-  frameOf(
-    R11.REGISTER,
-    writeMsgpack([1, 1, sourceId, "", "text/plain", Buffer.alloc(16, 1), held]),
-  );
 const terminate = (scope: number, last: number): Buffer =>
   frameOf(R11.TERMINATE, writeMsgpack([scope, last]));
 
