@@ -163,10 +163,15 @@ export const FEED_CREDIT_BYTES = 1 * MIB;
 export const FEED_CREDIT_BYTES_MIN = FRAME_BYTES_MAX;
 /** All data sources together; beyond, each is granted less. */
 export const FEED_CREDIT_TOTAL_BYTES = 128 * MIB;
-/** Big data under way of all data sources together: four of the largest size. */
+/**
+ * What has come of big data of all data sources together: four of the largest size, one of which is
+ * for who finds no other room.
+ */
 export const FEED_ASSEMBLY_BYTES_MAX = 4 * DATUM_BYTES_MAX;
 /** The next piece of a big datum must come within this once granted, or its memory is wanted back. */
 export const FEED_PIECE_MS = 30_000;
+/** While others wait for that memory, of each datum such a share must come in FEED_PIECE_MS. */
+export const FEED_DATUM_PARTS = 8;
 /** A second link for a data source: how long the first may take to show that it lives. */
 export const FEED_PROBE_MS = 2_000;
 /** A data source that never sent anything makes room for another, at most once in this time. */

@@ -379,6 +379,8 @@ describe("numbers and codes", () => {
     `up to ${limits.FEED_CREDIT_BYTES / 2 ** 20} MiB (${n(limits.FEED_CREDIT_BYTES_MIN)} bytes at least)`,
     `within ${seconds(limits.FEED_PROBE_MS)} the later one is refused`,
     `the next within ${seconds(limits.FEED_PIECE_MS)}`,
+    `together in ${limits.FEED_ASSEMBLY_BYTES_MAX / 2 ** 20} MiB`,
+    `at least 1/${limits.FEED_DATUM_PARTS} of any other`,
   ])("%s", (sentence) => {
     expect(page.text).toContain(sentence);
   });

@@ -45,8 +45,8 @@ import {
   type RemoteSourceReport,
   zeroAcceptCounters,
 } from "./accept-types.ts";
+import { AssemblyBudget } from "./assembly-budget.ts";
 import { FeedLink } from "./feed-link.ts";
-import { AssemblyBudget } from "./intake-queue.ts";
 
 /** Of one source at a time: then the others', and local ones' turn comes. */
 const DRAIN_BYTES = FEED_CREDIT_BYTES_MIN;
@@ -180,8 +180,11 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
           this.counters.refusedLinks++;
           this.#fail(row, "TIMEOUT", "REGISTER did not come");
         }
-      } else if (source.isStuck(nowMs)) {
-        this.#fail(row, "TIMEOUT", "a datum did not go on");
+      } else {
+        const detail = source.stuckText(nowMs);
+        if (detail === undefined) continue;
+        this.counters.stuckData++;
+        this.#fail(row, "TIMEOUT", detail);
       }
     }
     if (this.#rows.size > 0) this.#deadlines.set("watch", nowMs + WATCH_MS);

@@ -5,7 +5,7 @@
 
 import { RemoteProtocolError } from "../../base/errors.ts";
 import { DATUM_FRAME_ENTRY_BYTES, DATUM_FRAME_HEADER_BYTES } from "../../base/layout.ts";
-import { FEED_PIECE_MS, FRAME_BYTES_MAX } from "../../base/limits.ts";
+import { FEED_DATUM_PARTS, FEED_PIECE_MS, FRAME_BYTES_MAX } from "../../base/limits.ts";
 import type { MonoMs, SequenceNumber } from "../../base/units.ts";
 import { encodeFrame } from "../../protocol/r10.ts";
 import {
@@ -20,9 +20,10 @@ import {
   type TerminateScope,
 } from "../../protocol/r11.ts";
 import type { AcceptCounters, AcceptOptions, RemoteSourceReport } from "./accept-types.ts";
+import type { AssemblyBudget } from "./assembly-budget.ts";
 import type { FeedLink } from "./feed-link.ts";
 import { endedText } from "./feed-types.ts";
-import { type AssemblyBudget, IntakeQueue } from "./intake-queue.ts";
+import { IntakeQueue } from "./intake-queue.ts";
 
 /** Granted again when so much of the credit was used up, in shares of it. */
 const GRANT_SHARE = 4;
@@ -32,6 +33,7 @@ export class AcceptSource {
   readonly queue: IntakeQueue;
   readonly #options: AcceptOptions;
   readonly #counters: AcceptCounters;
+  readonly #budget: AssemblyBudget;
   /** Of the run that registered last. */
   instance: Uint8Array;
   /** Its instance in short, u32, while there was no other run in this session; else 0. */
@@ -52,6 +54,10 @@ export class AcceptSource {
   #partialTotal = 0;
   /** Since when the next piece of it could have come. */
   #awaitedMs: MonoMs | undefined;
+  /** While others wait for memory: how much of which datum had come at what time. */
+  #pace:
+    | { readonly sequence: SequenceNumber; readonly bytes: number; readonly sinceMs: MonoMs }
+    | undefined;
   /** What was accepted when it came. */
   #began: SequenceNumber = 0;
   /** Of DATUM frames on the present link. */
@@ -71,6 +77,7 @@ export class AcceptSource {
     this.numbering = new DataView(Uint8Array.from(register.instance).buffer).getUint32(0);
     this.#options = options;
     this.#counters = counters;
+    this.#budget = budget;
     this.queue = new IntakeQueue(register.sourceId, options.sink, budget);
   }
 
@@ -192,15 +199,35 @@ export class AcceptSource {
     return this.#grantedBytes - this.#receivedBytes >= Math.min(frameBytes, FRAME_BYTES_MAX);
   }
 
-  /** Whether it stopped amid a datum; not while it waits for credit. */
-  isStuck(nowMs: MonoMs): boolean {
-    return this.#awaitedMs !== undefined && nowMs - this.#awaitedMs >= FEED_PIECE_MS;
+  /**
+   * Says so if it stopped amid a datum, or brings too little of it while others wait for the memory
+   * that it takes. What it can not send for want of credit is not its fault.
+   */
+  stuckText(nowMs: MonoMs): string | undefined {
+    if (this.#awaitedMs !== undefined && nowMs - this.#awaitedMs >= FEED_PIECE_MS) {
+      return "a datum did not go on";
+    }
+    return this.#isTooSlow(nowMs) ? "a datum came too slowly, others waited for it" : undefined;
+  }
+
+  #isTooSlow(nowMs: MonoMs): boolean {
+    const blocksOthers = this.#budget.isShort && !this.queue.waitsForMemory && this.#mayGoOn;
+    const pace = this.#pace;
+    const [sequence, bytes] = [this.#accepted + 1, this.#partialBytes];
+    if (!blocksOthers) this.#pace = undefined;
+    else if (pace?.sequence !== sequence) this.#pace = { sequence, bytes, sinceMs: nowMs };
+    else if (nowMs - pace.sinceMs >= FEED_PIECE_MS) {
+      this.#pace = { sequence, bytes, sinceMs: nowMs };
+      return (bytes - pace.bytes) * FEED_DATUM_PARTS < this.#partialTotal;
+    }
+    return false;
   }
 
   /** The link is gone, or the source stops amid a datum. */
   unlinked(): void {
     this.link = undefined;
     this.#awaitedMs = undefined;
+    this.#pace = undefined;
     if (this.#partialBytes === 0) return;
     this.#partialBytes = 0;
     this.queue.dropPartial(this.#accepted + 1);

@@ -119,6 +119,8 @@ export interface AcceptCounters {
   malformedFrames: number;
   creditExceeded: number;
   sequenceErrors: number;
+  /** Data in pieces that did not go on, or too slowly while others waited for their memory. */
+  stuckData: number;
   slowLinks: number;
   deadLinks: number;
 }
@@ -132,6 +134,7 @@ export function zeroAcceptCounters(): AcceptCounters {
     malformedFrames: 0,
     creditExceeded: 0,
     sequenceErrors: 0,
+    stuckData: 0,
     slowLinks: 0,
     deadLinks: 0,
   };

@@ -6,26 +6,10 @@
  */
 
 import { assert } from "../../base/assert.ts";
-import { FEED_ASSEMBLY_BYTES_MAX } from "../../base/limits.ts";
 import type { SequenceNumber, TimestampUs } from "../../base/units.ts";
 import type { DatumFrame } from "../../protocol/r11.ts";
 import type { DataSink } from "./accept-types.ts";
-
-/** Memory for big data under way, of all sources together. */
-export class AssemblyBudget {
-  #usedBytes = 0;
-
-  take(bytes: number): boolean {
-    if (this.#usedBytes + bytes > FEED_ASSEMBLY_BYTES_MAX) return false;
-    this.#usedBytes += bytes;
-    return true;
-  }
-
-  giveBack(bytes: number): void {
-    this.#usedBytes -= bytes;
-    assert(this.#usedBytes >= 0, "assembly memory is given back once");
-  }
-}
+import type { AssemblyBudget } from "./assembly-budget.ts";
 
 interface Entry {
   readonly first: SequenceNumber;
@@ -40,8 +24,10 @@ interface Entry {
 
 interface Assembly {
   readonly first: SequenceNumber;
-  readonly bytes: Uint8Array;
   readonly timestampUs: TimestampUs;
+  readonly totalBytes: number;
+  /** Grows with what comes, by doubling, to totalBytes. */
+  bytes: Uint8Array;
   filledBytes: number;
 }
 
@@ -68,6 +54,10 @@ export class IntakeQueue {
   /** Whether everything whole was taken by the overlay. */
   get isEmpty(): boolean {
     return this.#head === this.#entries.length && !this.#isWhole;
+  }
+  /** Whether pieces wait for memory that others have. */
+  get waitsForMemory(): boolean {
+    return this.#budget.isWaiting(this);
   }
 
   /**
@@ -124,6 +114,7 @@ export class IntakeQueue {
       return !partial;
     });
     if (this.#assembly?.first === next) this.#dropAssembly();
+    this.#budget.waitNoMore(this);
   }
 
   #compact(): void {
@@ -133,7 +124,7 @@ export class IntakeQueue {
 
   get #isWhole(): boolean {
     const assembly = this.#assembly;
-    return assembly !== undefined && assembly.filledBytes === assembly.bytes.length;
+    return assembly !== undefined && assembly.filledBytes === assembly.totalBytes;
   }
 
   /** Whether all of the entry went on; what went is cut off it. */
@@ -160,17 +151,35 @@ export class IntakeQueue {
   #piece(entry: Entry): boolean {
     if (this.#isWhole && !this.#handWhole()) return false;
     const { payloads, offset, totalBytes, first } = entry;
-    if (offset === 0) {
-      if (!this.#budget.take(totalBytes)) return false;
-      const timestampUs = entry.timestampUs + (entry.deltasUs[0] as number);
-      this.#assembly = { first, bytes: new Uint8Array(totalBytes), timestampUs, filledBytes: 0 };
-    }
-    const assembly = this.#assembly;
-    assert(assembly?.first === first && assembly.filledBytes === offset, "pieces in order");
+    const assembly: Assembly =
+      offset > 0 && this.#assembly !== undefined
+        ? this.#assembly
+        : {
+            first,
+            timestampUs: entry.timestampUs + (entry.deltasUs[0] as number),
+            totalBytes,
+            bytes: new Uint8Array(0),
+            filledBytes: 0,
+          };
+    assert(assembly.first === first && assembly.filledBytes === offset, "pieces in order");
+    if (!this.#grow(assembly, offset + payloads.length)) return false;
+    this.#assembly = assembly;
     assembly.bytes.set(payloads, offset);
     assembly.filledBytes += payloads.length;
     // Whether the overlay takes the datum now or later: its pieces are done with.
     if (this.#isWhole) this.#handWhole();
+    return true;
+  }
+
+  /** Whether there is memory for so much of the datum. */
+  #grow(assembly: Assembly, bytes: number): boolean {
+    const { length } = assembly.bytes;
+    if (bytes <= length) return true;
+    const wantedBytes = Math.min(assembly.totalBytes, Math.max(bytes, 2 * length));
+    if (!this.#budget.take(this, wantedBytes - length)) return false;
+    const grown = new Uint8Array(wantedBytes);
+    grown.set(assembly.bytes);
+    assembly.bytes = grown;
     return true;
   }
 
@@ -184,7 +193,7 @@ export class IntakeQueue {
   }
 
   #dropAssembly(): void {
-    this.#budget.giveBack((this.#assembly as Assembly).bytes.length);
+    this.#budget.giveBack(this, (this.#assembly as Assembly).bytes.length);
     this.#assembly = undefined;
   }
 }

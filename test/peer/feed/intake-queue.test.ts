@@ -4,7 +4,8 @@ import v8 from "node:v8";
 import vm from "node:vm";
 import { describe, expect, it } from "vitest";
 import { FEED_ASSEMBLY_BYTES_MAX } from "../../../src/base/limits.ts";
-import { AssemblyBudget, IntakeQueue } from "../../../src/peer/feed/intake-queue.ts";
+import { AssemblyBudget } from "../../../src/peer/feed/assembly-budget.ts";
+import { IntakeQueue } from "../../../src/peer/feed/intake-queue.ts";
 import { DatumFrame, readDatumFrame } from "../../../src/protocol/r11.ts";
 import { datumFrame } from "../../support/raw-data-source.ts";
 
@@ -184,25 +185,59 @@ describe("the intake queue", () => {
     expect(driven.payloads).toEqual(["300 bytes", "2"]);
   });
 
+  it("has memory for what has come of big data, not for what was announced", () => {
+    const budget = new AssemblyBudget();
+    for (let i = 0; i < 100; i++) new Driven(budget).piece(1, BIG, 0, 1_000);
+    const last = new Driven(budget);
+    last.room = 1;
+    last.big(1, BIG);
+    expect(last.payloads).toEqual([`${BIG} bytes`]);
+  });
+
   it("shares one budget for big data; who finds none left waits until it is given back", () => {
     const budget = new AssemblyBudget();
-    const others = [1, 2, 3, 4].map(() => new Driven(budget));
-    for (const other of others) other.piece(1, BIG, 0, 1_000);
+    const others = [1, 2, 3].map(() => new Driven(budget));
+    for (const other of others) {
+      other.piece(1, BIG, 0, BIG / 2);
+      other.piece(1, BIG, BIG / 2, BIG / 2 - 1_000);
+    }
+    expect(budget.isShort).toBe(false);
+    // One may go beyond what all share, whatever the size of its datum, and no other meanwhile.
+    const first = new Driven(budget);
+    first.piece(1, BIG, 0, BIG / 2);
+    expect(budget.isShort).toBe(false);
     const last = new Driven(budget);
     last.room = 1;
     const cost = last.piece(1, 2_000, 0, 1_000) + last.piece(1, 2_000, 1_000, 1_000);
-    expect(last.queue.bytes).toBe(cost);
+    expect([last.queue.bytes, last.queue.waitsForMemory, budget.isShort]).toEqual([
+      cost,
+      true,
+      true,
+    ]);
     expect(last.queue.drain(10_000)).toBe(false);
     // A link that is lost amid its datum gives its share back.
     others[0]?.queue.dropPartial(1);
+    others[1]?.queue.dropPartial(1);
     expect(last.queue.drain(10_000)).toBe(false);
     expect(last.payloads).toEqual(["2000 bytes"]);
-    expect([last.queue.bytes, last.queue.isEmpty]).toEqual([0, true]);
+    expect([last.queue.bytes, last.queue.isEmpty, budget.isShort]).toEqual([0, true, false]);
     // Of the same budget as before: the next large one fits.
     const next = others[0] as Driven;
     next.room = 1;
     next.big(1, BIG);
     expect(next.payloads).toEqual([`${BIG} bytes`]);
+  });
+
+  it("lets one go on whenever all have begun and nobody finds memory any more", () => {
+    const budget = new AssemblyBudget();
+    const all = Array.from({ length: 10 }, () => new Driven(budget));
+    const part = BIG / 16;
+    for (let offset = 0; offset < BIG; offset += part) {
+      for (const one of all) one.piece(1, BIG, offset, part);
+    }
+    for (const one of all) one.room = 1;
+    for (let i = 0; i < all.length; i++) for (const one of all) one.queue.drain(2 * BIG);
+    expect(all.map(({ payloads }) => payloads)).toEqual(all.map(() => [`${BIG} bytes`]));
   });
 
   it("drops the pieces of a datum whose link is gone, and nothing else", () => {
