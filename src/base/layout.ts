@@ -83,8 +83,9 @@ export const DATA_FLAG_END = 0x0001;
  * SOURCE declares a local number: whose data follow, from which sequence number on.
  *     2  u8   bytes of the data source id (1 to 128)
  *     3  u8   bytes of the content type (0 to 128)
- *     4  u32  numbering: of a data source with a link of its own, a number of its run; while it is
- *             the same, so is what each sequence number stands for, in later epochs too; 0: unknown
+ *     4  u32  numbering: of a data source with a link of its own, a number of its run, or of all
+ *             that number alike; while it is the same, so is what each sequence number stands for,
+ *             in later epochs too; 0: unknown
  *     8  u64  base sequence: that of the next datum or slice of this number in this fragment; each
  *             further datum has the next one (all slices of one datum share one)
  *     16 u64  base timestamp, microseconds since 1970

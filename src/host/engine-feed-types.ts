@@ -75,6 +75,12 @@ export interface DataFeedOptions {
   readonly description?: string;
   /** What an earlier run knew to be held, when that was kept. Default 0. */
   readonly held?: SequenceNumber;
+  /**
+   * 1 to 2^32 - 1, the same in every run that gives each datum the sequence number it had, e.g. of a
+   * digest of its input: peers that follow a source peer that was started anew then drop what they
+   * had, though this run is another one, too. Default: one of this run's own.
+   */
+  readonly numbering?: number;
   /** What is written and not held is kept, up to here; more has to wait. Default 32. */
   readonly keepMiB?: number;
   /** How long a datum waits for others to share its frame when the link is busy. Default 5. */

@@ -42,6 +42,7 @@ export async function createFeed(options: DataFeedOptions): Promise<DataFeed> {
     contentType: options.contentType ?? "",
     description: options.description ?? "",
     held: options.held ?? 0,
+    numbering: options.numbering ?? 0,
     keepBytes: options.keepMiB === undefined ? FEED_KEEP_BYTES_DEFAULT : options.keepMiB * MIB,
     maxDelayMs: options.maxDelayMs ?? MAX_DELAY_MS,
     retryMs: options.retryMs ?? RETRY_MS,

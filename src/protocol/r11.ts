@@ -48,6 +48,15 @@ import { writeFrameHeader } from "./r10-binary.ts";
 
 export const INSTANCE_BYTES = 16;
 
+/** What its sequence numbers go by (u32): the first bytes of an instance. */
+export function numberingOf(instance: Uint8Array): number {
+  return new DataView(instance.buffer, instance.byteOffset).getUint32(0);
+}
+
+export function putNumbering(instance: Uint8Array, numbering: number): void {
+  new DataView(instance.buffer, instance.byteOffset).setUint32(0, numbering);
+}
+
 /**
  * REGISTER: first frame of a data source on a link (R11.c, R11.e). `held` = all up to this sequence
  * number is known to be held by peers and will not come again; 0 = nothing is.
@@ -62,7 +71,8 @@ export const REGISTER = defineMessage({
     /** Empty: the one that the source peer chose. */
     dataId: text(DATA_ID_BYTES_MAX),
     contentType: text(CONTENT_TYPE_BYTES_MAX),
-    /** Random, one a run of the data source: its own second link replaces the first at once. */
+    /** Random, one a run of the data source: its own second link replaces the first at once. Its
+     * numbering may be that of other runs that give each datum the same number. */
     instance: bytes(INSTANCE_BYTES),
     held: integer(0, HELD_MAX),
     description: optional(text(DESCRIPTION_BYTES_MAX), ""),

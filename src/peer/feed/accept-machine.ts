@@ -29,6 +29,7 @@ import { decodeFrame } from "../../protocol/r10.ts";
 import { readFrameHeader } from "../../protocol/r10-binary.ts";
 import {
   DatumFrame,
+  numberingOf,
   REGISTER,
   type Register,
   readDatumFrame,
@@ -351,9 +352,9 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
       if (old !== undefined) this.#detach(old, "DUPLICATE_LINK");
     }
     source.link = row.link;
-    if (!bytesEqual(source.instance, register.instance)) {
+    source.instance = register.instance;
+    if (numberingOf(register.instance) !== source.numbering) {
       // What one run made anew need not be what the other had sent.
-      source.instance = register.instance;
       source.numbering = 0;
       this.emit({ kind: "event", event: { kind: "otherRun", sourceId: source.sourceId } });
     }

@@ -12,6 +12,7 @@ import {
   ACCEPTED,
   type DatumFrame,
   HELD,
+  numberingOf,
   REGISTERED,
   type Register,
   TERMINATE,
@@ -36,7 +37,7 @@ export class AcceptSource {
   readonly #budget: AssemblyBudget;
   /** Of the run that registered last. */
   instance: Uint8Array;
-  /** Its instance in short, u32, while there was no other run in this session; else 0. */
+  /** Of its instance, while there was none with another one in this session; else 0. */
   numbering: number;
   /** False until the source peer has registered it. */
   admitted = false;
@@ -74,7 +75,7 @@ export class AcceptSource {
   ) {
     this.sourceId = register.sourceId;
     this.instance = register.instance;
-    this.numbering = new DataView(Uint8Array.from(register.instance).buffer).getUint32(0);
+    this.numbering = numberingOf(register.instance);
     this.#options = options;
     this.#counters = counters;
     this.#budget = budget;

@@ -28,6 +28,7 @@ import {
   ACCEPTED,
   HELD,
   INSTANCE_BYTES,
+  putNumbering,
   REGISTER,
   REGISTERED,
   type Registered,
@@ -78,7 +79,7 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
   constructor(options: FeedMachineOptions) {
     super();
     this.#options = options;
-    this.#instance = options.entropy.bytes(INSTANCE_BYTES);
+    this.#instance = instanceOf(options);
     this.#held = options.held;
     // Throws USAGE for what no REGISTER can say, now and not when the link is up.
     this.#register();
@@ -451,4 +452,14 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
   #event(event: FeedEvent): void {
     this.emit({ kind: "event", event });
   }
+}
+
+/** Another of each run, but for a numbering that goes beyond it. */
+function instanceOf({ entropy, numbering }: FeedMachineOptions): Uint8Array {
+  if (!Number.isInteger(numbering) || numbering < 0 || numbering >= 2 ** 32) {
+    throw new LocalUsageError("USAGE", { detail: `numbering ${numbering}` });
+  }
+  const instance = entropy.bytes(INSTANCE_BYTES);
+  if (numbering > 0) putNumbering(instance, numbering);
+  return instance;
 }

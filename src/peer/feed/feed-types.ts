@@ -22,6 +22,11 @@ export interface FeedMachineOptions {
   readonly maxDelayMs: number;
   /** How long to try for a link, from the loss of the last one. */
   readonly retryMs: number;
+  /**
+   * Of every run that gives each datum the number it had, and of no other: members drop what they had
+   * before the source peer started over. 0: this run's own.
+   */
+  readonly numbering: number;
   readonly rng: Rng;
   readonly entropy: Entropy;
 }

@@ -152,7 +152,7 @@ describe("on the wire", () => {
     expect(intake.status().sources.length).toBe(1);
   });
 
-  it("fragments name the run of a data source, until another run goes on with it", async () => {
+  it("fragments name the numbering of a data source, until one that numbers otherwise goes on with it", async () => {
     const { title, tcp } = await scene();
     const joined = later(await createEngine({ memoryMiB: 32 }));
     const first = await raw(tcp);
@@ -173,12 +173,21 @@ describe("on the wire", () => {
     await first.until(R11.ACCEPTED, 1);
     first.close();
     const second = await raw(tcp);
-    second.register("pump", { instance: Buffer.alloc(16, 8) });
+    // Another run that numbers alike.
+    const alike = Buffer.concat([Buffer.alloc(4, 7), Buffer.alloc(12, 8)]);
+    second.register("pump", { instance: alike });
     expect((await second.next(R11.REGISTERED)).fields[0]).toBe(2);
     second.send(datumFrame(2, data("two")));
+    expect(await numbering()).toBe(0x07070707);
+    await second.until(R11.ACCEPTED, 2);
+    second.close();
+    const third = await raw(tcp);
+    third.register("pump", { instance: Buffer.alloc(16, 9) });
+    expect((await third.next(R11.REGISTERED)).fields[0]).toBe(3);
+    third.send(datumFrame(3, data("three")));
     expect(await numbering()).toBe(0);
-    second.message(R11.TERMINATE, [0, 2]);
-    await second.next(R11.TERMINATE);
+    third.message(R11.TERMINATE, [0, 3]);
+    await third.next(R11.TERMINATE);
   });
 
   it("P3.1: TERMINATE of a data source ends the session, for peers and at the servers", async () => {

@@ -192,6 +192,7 @@ describe("the data source", () => {
           contentType: "",
           description: "",
           held: 0,
+          numbering: 0,
           keepBytes: 1_000,
           maxDelayMs: 1,
           retryMs: 1_000,
@@ -243,6 +244,7 @@ describe("the data source", () => {
       contentType: "",
       description: "",
       held: 0,
+      numbering: 0,
       keepBytes: 1,
       maxDelayMs: 1,
       retryMs: 1,
@@ -251,5 +253,8 @@ describe("the data source", () => {
     };
     expect(() => new FeedMachine(options)).toThrow(/USAGE/);
     expect(() => new FeedMachine({ ...options, sourceId: "a" })).not.toThrow(AssertionError);
+    for (const numbering of [-1, 0.5, 2 ** 32, Number.NaN]) {
+      expect(() => new FeedMachine({ ...options, sourceId: "a", numbering })).toThrow(/USAGE/);
+    }
   });
 });

@@ -1,6 +1,9 @@
 /** Data source and source peer against each other: seeded losses of links and processes. */
 
 import { describe, expect, it } from "vitest";
+import { decodeFrame } from "../../../src/protocol/r10.ts";
+import { REGISTER } from "../../../src/protocol/r11.ts";
+import { R11 } from "../../support/raw-data-source.ts";
 import { digestOf, Producer, payloadOf, SourcePeer, World } from "./world.ts";
 
 const overlayOf = (n: number): string => n.toString(16).padStart(32, "0");
@@ -266,6 +269,33 @@ describe("two links for one data source", () => {
     world.run(() => second.isOver, 5_000);
     expect(second.failure()).toBeUndefined();
     expectAll([peer], "a", 20, payloadOf(1));
+  });
+
+  it("of another run that numbers alike have other links, and the same numbering", () => {
+    const world = new World(22);
+    world.recordsFrames = true;
+    const peer = new SourcePeer(world, overlayOf(1));
+    const options = { ends: false, numbering: 0xfedc_ba98 };
+    const instances: Buffer[] = [];
+    for (let run = 0; run < 2; run++) {
+      const producer = new Producer(world, "a", 10, payloadOf(0), options);
+      world.run(() => producer.position.held === 10);
+      const register = world.frames.find(
+        ({ from, bytes }) => from === producer && bytes[6] === R11.REGISTER,
+      );
+      const bytes = register?.bytes as Uint8Array;
+      const { instance } = decodeFrame(REGISTER, bytes, 0, bytes.length);
+      instances.push(Buffer.from(instance));
+      producer.kill();
+    }
+    const [first, second] = instances as [Buffer, Buffer];
+    expect(first.readUInt32BE(0)).toBe(0xfedc_ba98);
+    expect(second.readUInt32BE(0)).toBe(0xfedc_ba98);
+    expect(first.equals(second)).toBe(false);
+    expect(peer.events.filter(({ kind }) => kind === "otherRun")).toEqual([]);
+    const other = new Producer(world, "a", 10, payloadOf(0), { ends: false });
+    world.run(() => other.position.held === 10);
+    expect(peer.events.filter(({ kind }) => kind === "otherRun")).toHaveLength(1);
   });
 
   it("an id of the source peer's own process is taken", () => {

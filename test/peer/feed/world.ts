@@ -371,6 +371,7 @@ export class Producer extends Process {
       readonly retryMs?: number;
       readonly ends?: boolean;
       readonly held?: number;
+      readonly numbering?: number;
     } = {},
   ) {
     super(world);
@@ -385,6 +386,7 @@ export class Producer extends Process {
       contentType: "text/plain",
       description: "",
       held: options.held ?? 0,
+      numbering: options.numbering ?? 0,
       keepBytes: options.keepBytes ?? 400_000,
       maxDelayMs: 5,
       retryMs: options.retryMs ?? 60_000,
