@@ -25,6 +25,9 @@ const READERS_MS = 1_000;
 /** How often at most the wait for further members begins anew, whoever keeps coming. */
 const GATHERINGS_MAX = 5;
 
+/** A finished peer stays so many times lingerMs at most, whoever comes or goes on slowly meanwhile. */
+const LINGERS_MAX = 6;
+
 /** How members fared that were linked with this node, each counted once. */
 export interface MembersReport {
   /** Held everything to END. */
@@ -92,9 +95,11 @@ export class Finale {
   #hasFailed = false;
   #holdSinceMs: MonoMs | undefined;
   #lostSinceMs: MonoMs | undefined;
-  #lingerSinceMs: MonoMs | undefined;
-  /** Whom a node waits for while it lingers, and how far they are. */
-  #lingerMark = "";
+  #lingerBeganMs: MonoMs | undefined;
+  /** When one of those that a node waits for while it lingers came, or went on. */
+  #lingerSinceMs: MonoMs = 0;
+  /** How far each of those came. */
+  readonly #lingerTo = new Map<PeerId, FragmentIndex>();
 
   constructor(
     context: PeerContext,
@@ -315,19 +320,22 @@ export class Finale {
     return this.#failed("SESSION_LOST", `${why}no END up to fragment ${window.highest}`);
   }
 
-  /** Who has all waits until its neighbours have, or make no progress for lingerMs. */
+  /**
+   * Who has all waits until its neighbours have, or make no progress for lingerMs. A peer does so for
+   * a while and no longer: it is not the last that has all as long as the source peer is there.
+   */
   #linger(): FinaleStep | undefined {
     const { settings, neighbours, source } = this.#view;
     const end = this.#endIndex;
     if (end === undefined) return undefined;
     const nowMs = this.#context.now.monoMs;
     const waitingFor = neighbours.filter((n) => !n.lagging && n.updateAcked(nowMs) <= end);
-    const mark = waitingFor.map((n) => `${n.peerId}:${n.ackedTo}`).join(" ");
-    if (mark !== this.#lingerMark || this.#lingerSinceMs === undefined) {
-      this.#lingerMark = mark;
-      this.#lingerSinceMs = nowMs;
-    }
-    const over = waitingFor.length === 0 || nowMs - this.#lingerSinceMs >= settings.lingerMs;
+    this.#lingerBeganMs ??= nowMs;
+    for (const neighbour of waitingFor) this.#lingerFor(neighbour);
+    const { lingerMs } = settings;
+    const sinceMs = Math.max(this.#lingerBeganMs, this.#lingerSinceMs);
+    const isLong = source === undefined && nowMs - this.#lingerBeganMs >= LINGERS_MAX * lingerMs;
+    const over = waitingFor.length === 0 || nowMs - sinceMs >= lingerMs || isLong;
     if (!over) return undefined;
     if (source === undefined) {
       this.#hasEnded = true;
@@ -340,6 +348,15 @@ export class Finale {
     if (this.#hasEnded || !served) return undefined;
     this.#hasEnded = true;
     return { kind: "ended" };
+  }
+
+  /** Begins to wait anew when this one is new, or further than it was. */
+  #lingerFor({ peerId, ackedTo }: Neighbour): void {
+    const before = this.#lingerTo.get(peerId);
+    if (before === undefined && this.#lingerTo.size >= MEMBERS_COUNTED) return;
+    if (before !== undefined && ackedTo <= before) return;
+    this.#lingerTo.set(peerId, ackedTo);
+    this.#lingerSinceMs = this.#context.now.monoMs;
   }
 
   /** Whether there is nothing to hold for anybody who may still come. */

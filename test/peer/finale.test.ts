@@ -1,4 +1,4 @@
-/** How a source and a virtual peer count those that read: neighbours by hand, no transport. */
+/** Who is counted, and who is waited for at the end: neighbours by hand, no transport. */
 
 import { describe, expect, it } from "vitest";
 import type { PeerContext } from "../../src/peer/context.ts";
@@ -94,5 +94,56 @@ describe("the source peer", () => {
       expect(finale.isAttended).toBe(true);
       expect(finale.watch()).toBeUndefined();
     }
+  });
+});
+
+describe("a finished node", () => {
+  /** How long it stays, of 10 minutes, while `each` happens every 4 s. */
+  function stays(
+    role: "peer" | "source" | "virtual",
+    neighbours: Neighbour[],
+    each: (turn: number) => void,
+  ): number {
+    const { now, finale } = finaleOf(role, neighbours);
+    const beganMs = now.monoMs;
+    finale.endKnown(END * 1_000);
+    for (let turn = 0; turn < 600; turn++) {
+      if (turn % 4 === 0) each(turn / 4);
+      if (finale.watch() !== undefined) break;
+      now.monoMs += 1_000;
+    }
+    return now.monoMs - beganMs;
+  }
+
+  it("stays for lingerMs from when one of its neighbours came or went on, whoever leaves", () => {
+    const all = ["a", "b", "c", "d"].map((peerId) => neighbour(peerId, ROLES.peer));
+    expect(stays("peer", [...all], () => undefined)).toBe(5_000);
+    // The second goes on twice and a third comes.
+    const ms = stays("peer", all, (turn) => {
+      if (turn === 1 || turn === 2) Object.assign(all[1] as Neighbour, { ackedTo: turn });
+      if (turn === 3) all.push(neighbour("e", ROLES.peer));
+      if (turn > 3 && all.length > 1) all.pop();
+    });
+    expect(ms).toBe(12_000 + 5_000);
+  });
+
+  it.each(["peer", "virtual"] as const)(
+    "that is a %s stays six times as long at most, whoever comes or goes on meanwhile",
+    (role) => {
+      const strangers: Neighbour[] = [];
+      const comes = (turn: number): void => {
+        strangers[0] = neighbour(`stranger ${turn}`, ROLES.peer);
+      };
+      expect(stays(role, strangers, comes)).toBe(30_000);
+      const slow = neighbour("slow", ROLES.peer);
+      const goesOn = (turn: number): unknown => Object.assign(slow, { ackedTo: turn });
+      expect(stays(role, [slow], goesOn)).toBe(30_000);
+    },
+  );
+
+  it("that is the source stays for whoever goes on, however slowly", () => {
+    const slow = neighbour("slow", ROLES.peer);
+    const goesOn = (turn: number): unknown => Object.assign(slow, { ackedTo: turn });
+    expect(stays("source", [slow], goesOn)).toBe(600_000);
   });
 });
