@@ -302,6 +302,9 @@ export class Cs extends ServerMachine<CsSnapshot, CsCommand, CsEvent> {
 
   #refusedBy(code: ErrorCode, detail: string): void {
     this.#registered = false;
+    // An answer: after a silence that is news, and so is the next silence.
+    if (this.#isAway) this.#told.clear();
+    this.#isAway = false;
     if (this.#told.has(code)) return;
     this.#told.add(code);
     this.report({ type: "unregistered", code, detail });

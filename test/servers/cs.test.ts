@@ -167,6 +167,33 @@ describe("registration", () => {
     }
   });
 
+  it("a silence after a refusal is told, and a refusal after a silence", () => {
+    const scene = new Scene();
+    const told = () =>
+      scene.driver.events.map(({ type }) => type).filter((type) => type !== "ready");
+    const refuse = () => {
+      const requestId = scene.registrations().at(-1)?.[1] as number;
+      const failure = { code: "KEY_REQUIRED", detail: "another one shown" } as const;
+      scene.driver.frame(scene.linkId, encodeFailure(requestId, failure));
+    };
+    const expected: string[] = [];
+    for (let turn = 0; turn < 3; turn++) {
+      // Not answered.
+      scene.driver.advance(5_100);
+      expected.push("omsAway");
+      expect(told()).toEqual(expected);
+      scene.driver.advance(2_100);
+      refuse();
+      expected.push("unregistered");
+      expect(told()).toEqual(expected);
+      // The same once more is not.
+      scene.driver.advance(2_100);
+      refuse();
+      expect(told()).toEqual(expected);
+      scene.driver.advance(2_100);
+    }
+  });
+
   it("a lost link is opened again, and what is held stays", () => {
     const scene = new Scene();
     scene.acknowledge();
