@@ -16,6 +16,12 @@ export interface ExpectedRow {
 const names = (prefix: string, list: string): ExpectedRow[] =>
   list.split(" ").map((name) => ({ name: `${prefix}:${name}` }));
 
+const never = (prefix: string, list: string, why: string): ExpectedRow[] =>
+  names(prefix, list).map((row) => ({ ...row, never: why }));
+
+const NO_FAULT = "nobody breaks the protocol: see test/peer/bad-input, test/transport";
+const NO_OTHER = "all are of one version, and who they say they are: see test/peer/handshake";
+
 export const EXPECTED: readonly ExpectedRow[] = [
   ...names("fault", "reset silence stall partition pause crash leave join wallJump serverCrash"),
   ...names("message", "DATA HELLO BUFFERMAP HAVE GET CREDIT GONE PARTNER ACCEPT REFRESH BYE ERROR"),
@@ -26,6 +32,12 @@ export const EXPECTED: readonly ExpectedRow[] = [
   { name: "message:CANCEL" },
   ...names("error", "LINK_CLOSED LINK_RESET UNREACHABLE DUPLICATE_LINK WRONG_OVERLAY"),
   ...names("error", "TOO_MANY_LINKS LINK_HALF_OPEN LINK_SLOW TIMEOUT"),
+  ...never("error", "FRAME_MALFORMED FRAME_TOO_LARGE FRAME_UNEXPECTED MESSAGE_MALFORMED", NO_FAULT),
+  ...never("error", "FRAGMENT_CORRUPT FRAGMENT_TO_SOURCE INDEX_OUT_OF_WINDOW", NO_FAULT),
+  ...never("error", "VERSION_UNSUPPORTED IDENTITY_UNPROVEN SELF_LINK", NO_OTHER),
+  ...never("error", "START_GONE", "nobody asks for fragment 0: see test/peer/standing"),
+  ...never("error", "SESSION_LOST", "no session ends before its END: see test/peer/restart"),
+  ...never("error", "NO_PEERS", "holdMs is longer than all are gone: see test/peer/standing"),
   { name: "branch:late job" },
   { name: "branch:lagging" },
   { name: "branch:recovered" },
