@@ -14,6 +14,7 @@ import {
   rawPieceBytes,
   skipData,
 } from "../host/node-feed.ts";
+import { fileNumbering } from "../host/node-file-numbering.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import type { FeedOptions } from "./feed-command.ts";
 import { requireText } from "./required.ts";
@@ -61,6 +62,7 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
         sourceId,
         allowPlaintext: options.allowPlaintext,
         contentType: contentTypeOf(options.format),
+        ...(await numberingOf(file, sourceId, options)),
         keepMiB: options.keepMib,
         retryMs: options.waitMs,
         ...(options.dataId === undefined ? {} : { dataId: options.dataId }),
@@ -78,6 +80,17 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
     }
     throw error;
   }
+}
+
+/** The n-th datum of a file has number n in every run: peers that had it take it for the same. */
+async function numberingOf(
+  file: string | undefined,
+  sourceId: string,
+  { append, format }: FeedOptions,
+): Promise<{ readonly numbering?: number }> {
+  if (file === undefined || append) return {};
+  const numbering = await fileNumbering(file, format, rawPieceBytes(sourceId, format));
+  return numbering === undefined ? {} : { numbering };
 }
 
 async function send(

@@ -208,5 +208,7 @@ function progressOf(
 function restartSentence(epoch: number, before: PeerEvents["restarted"]["before"]): string {
   const came = before.sources.map(({ sourceId, last }) => `${sourceId} up to ${countText(last)}`);
   const had = came.length === 0 ? "nothing came" : `came ${came.join(", ")}`;
-  return `the source started over (epoch ${epoch}): of epoch ${before.sessionEpoch} ${had}; what it sent beyond is lost, unless it is sent again`;
+  // Another overlay counts from 1 again: only in the same one is an epoch of before a lower number.
+  const where = epoch > before.sessionEpoch ? `in epoch ${epoch}` : "in another overlay";
+  return `the source started over, ${where}: of all it sent before that ${had}; what it sent beyond is lost, unless it is sent again`;
 }

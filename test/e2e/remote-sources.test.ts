@@ -292,6 +292,38 @@ describe("mp2p feed", () => {
       expect(again.map(({ newSession }) => newSession)).toEqual([true, true]);
     }
   }, 240_000);
+
+  it("a file whose feed is killed with its source peer comes once to peers that follow", async () => {
+    const { url } = await serve();
+    const key = path.join(temporaryDirectory(), "key");
+    expect(await new Mp2p(["key", key]).exit).toBe(0);
+    const port = await freePort();
+    const text = Array.from({ length: 400 }, (_, i) => `{"n":${i + 1}}\n`).join("");
+    const file = fileOf(text);
+    const begin = async (...pace: readonly string[]): Promise<Mp2p[]> => {
+      const at = source(url, "dark", "--identity", key, "--accept", `${port}`);
+      await at.event("accepting");
+      const flags = ["--file", file, "--format", "ndjson", ...pace];
+      return [at, feed(`127.0.0.1:${port}`, "a", ...flags)];
+    };
+    const telling = ["join", "--server", url, "--title", "dark", "--format", "ndjson"];
+    const peers = [join(url, "dark", "--format", "ndjson"), new Mp2p(telling, { json: false })];
+    const killed = await begin("--rate", "40");
+    await Promise.all(peers.map((peer) => peer.wrote(8_000)));
+    for (const one of killed) one.kill("SIGKILL");
+    await Promise.all(killed.map((one) => one.exit));
+    const [at, fed] = await begin();
+    expect(await fed?.exit, fed?.said).toBe(0);
+    expect(await at?.exit, at?.said).toBe(0);
+    for (const peer of peers) {
+      expect(await peer.exit, peer.said).toBe(0);
+      const sequences = rows(peer.output).map(({ sequence }) => sequence);
+      expect(sequences).toEqual(Array.from({ length: 400 }, (_, i) => i + 1));
+      expect(textOf(rows(peer.output), "a") === text).toBe(true);
+    }
+    const began = /started over, in another overlay: of all it sent before that came a up to \d+;/;
+    expect(peers[1]?.said).toMatch(began);
+  }, 120_000);
 });
 
 describe("a data source in Python", () => {
