@@ -49,6 +49,9 @@ export class ConsumerRole {
   #endTaken = false;
   #orphan: FragmentIndex = -1;
   #orphanSinceMs: MonoMs = 0;
+  /** The first missing index that no reliable neighbour holds; -1 when there is none. */
+  #unserved: FragmentIndex = -1;
+  #unservedSinceMs: MonoMs = 0;
   /** Its first neighbours held nothing. */
   #sawNothing = false;
   /** How far the stream reached when the start was chosen: what came after that is owed. */
@@ -235,16 +238,27 @@ export class ConsumerRole {
     return true;
   }
 
-  /** Rules (d) and, live, lateness: gives up what can't come. */
-  repair(neighbours: readonly Neighbour[], known: FragmentIndex, opening: boolean): PeerEvent[] {
+  /**
+   * Rules (d) and, live, lateness: gives up what can't come. `neighbours`: those whose word on what
+   * they hold counts. `reliable`: of them, those that answer: what nobody else holds is looked for
+   * at other holders already, but not given up.
+   */
+  repair(
+    neighbours: readonly Neighbour[],
+    reliable: readonly Neighbour[],
+    known: FragmentIndex,
+    opening: boolean,
+  ): PeerEvent[] {
     if (!this.#started || this.#endTaken) return [];
     const head = this.#assembler.head;
     const missing = this.#window.firstMissing(head, Math.max(known, head));
     const events: PeerEvent[] = [];
     if (missing >= known) {
       this.#orphan = -1;
+      this.#unserved = -1;
     } else {
-      this.#watchOrphan(missing, neighbours, events);
+      this.#watchOrphan(missing, neighbours);
+      this.#seekHolders(missing, reliable, events);
     }
     if (this.#settings.delivery !== "live") this.#assembler.skipTo(this.#window.start);
     // Who does not take hears of what it lost when it takes again: of all of it at once.
@@ -282,29 +296,31 @@ export class ConsumerRole {
 
   readonly #sourceOf = (row: number) => this.#assembler.sourceOf(row);
 
-  #watchOrphan(
-    missing: FragmentIndex,
-    neighbours: readonly Neighbour[],
-    events: PeerEvent[],
-  ): void {
-    const nowMs = this.#context.now.monoMs;
+  #watchOrphan(missing: FragmentIndex, neighbours: readonly Neighbour[]): void {
     if (neighbours.some((neighbour) => neighbour.holds(missing))) {
       this.#orphan = -1;
+    } else if (this.#orphan !== missing) {
+      this.#orphan = missing;
+      this.#orphanSinceMs = this.#context.now.monoMs;
+    }
+  }
+
+  /** Asks the OMS for other holders of what no neighbour would send. */
+  #seekHolders(missing: FragmentIndex, reliable: readonly Neighbour[], events: PeerEvent[]): void {
+    const nowMs = this.#context.now.monoMs;
+    if (reliable.some((neighbour) => neighbour.holds(missing))) {
+      this.#unserved = -1;
       return;
     }
-    if (this.#orphan !== missing) {
-      this.#orphan = missing;
-      this.#orphanSinceMs = nowMs;
+    if (this.#unserved !== missing) {
+      this.#unserved = missing;
+      this.#unservedSinceMs = nowMs;
     }
-    const waitedMs = nowMs - this.#orphanSinceMs;
-    if (waitedMs * 3 >= this.#settings.repairMs && nowMs - this.#neededMs >= NEED_AGAIN_MS) {
-      this.#neededMs = nowMs;
-      events.push({
-        kind: "needMembers",
-        overlayId: this.#settings.overlayId,
-        holding: missing,
-      });
-    }
+    const waitedMs = nowMs - this.#unservedSinceMs;
+    if (waitedMs * 3 < this.#settings.repairMs || nowMs - this.#neededMs < NEED_AGAIN_MS) return;
+    this.#neededMs = nowMs;
+    const { overlayId } = this.#settings;
+    events.push({ kind: "needMembers", overlayId, holding: missing });
   }
 
   /**

@@ -399,7 +399,9 @@ export class Overlay extends OverlayParts {
     this.#watchStanding(confirmed);
     if (this.consumer !== undefined) {
       const heard = this.puller?.withoutMute(this.neighbours) ?? this.neighbours;
-      for (const event of this.consumer.repair(heard, confirmed, this.options.opening()))
+      const reliable = this.puller?.withoutDoubtful(heard) ?? heard;
+      const opening = this.options.opening();
+      for (const event of this.consumer.repair(heard, reliable, confirmed, opening))
         this.event(event);
     }
     this.advertiser.refreshClipped(false);
@@ -408,10 +410,8 @@ export class Overlay extends OverlayParts {
 
   #seek(): void {
     if (this.consumer?.started !== true || this.consumer.ended) return;
-    this.partners.seek(
-      this.neighbours,
-      Math.min(knownTo(this.window, this.neighbours), this.window.limit),
-    );
+    const to = Math.min(knownTo(this.window, this.neighbours), this.window.limit);
+    this.partners.seek(this.neighbours, to);
   }
 
   /** Substreams that no neighbour would push are pulled, which is late and costs others more. */

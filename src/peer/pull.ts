@@ -339,10 +339,7 @@ export class Puller {
           end,
           this.#times.knownBefore(this.#pushBounds.sourceGraceMs(partners, nowMs), nowMs),
         );
-    const isDoubtful = (each: Neighbour) => this.#suppliers.of(each)?.isDoubtful(nowMs) === true;
-    const reliable = this.#suppliers.areSomeDoubtful(nowMs)
-      ? without(neighbours, isDoubtful)
-      : neighbours;
+    const reliable = this.withoutDoubtful(neighbours);
     // What others are or would be asked for is passed over at once.
     const next = (from: FragmentIndex): FragmentIndex => {
       if (reliable !== neighbours) return window.firstMissing(from, to);
@@ -376,6 +373,13 @@ export class Puller {
   withoutMute(neighbours: readonly Neighbour[]): readonly Neighbour[] {
     const { monoMs } = this.#context.now;
     return without(neighbours, (each) => this.#suppliers.of(each)?.isMute(monoMs) === true);
+  }
+
+  /** And without those that let what they were asked for lie lately. */
+  withoutDoubtful(neighbours: readonly Neighbour[]): readonly Neighbour[] {
+    const { monoMs } = this.#context.now;
+    if (!this.#suppliers.areSomeDoubtful(monoMs)) return neighbours;
+    return without(neighbours, (each) => this.#suppliers.of(each)?.isDoubtful(monoMs) === true);
   }
 
   /** Asks a second supplier for what holds the consumer up. */

@@ -88,4 +88,36 @@ describe.each(["live", "complete"] as const)("in a %s overlay", (delivery) => {
     });
     expect(all.source.counters.busySent).toBeGreaterThan(0);
   });
+
+  it("who is near nobody but a liar finds other holders long before it gives up", () => {
+    const world = new World();
+    const source = world.node();
+    const settings = settingsOf(source.keys.peerId, { delivery, maxLagMs: 30_000 });
+    source.open("source", settings, { waitPeers: 1 }).register("s");
+    const honest = world.node().open("peer", settings).dial(source);
+    const lonely = world.node().open("peer", settings);
+    // No server is here: who asks for holders is told of the honest one.
+    const askedMs: number[] = [];
+    lonely.onEvent = (event) => {
+      if (event.kind !== "needMembers" || event.holding === undefined) return;
+      askedMs.push(world.nowMs);
+      if (askedMs.length === 1) lonely.dial(honest);
+    };
+    const liar = world.stranger().join(lonely);
+    liar.send(encodeBuffermap(liar.tag, 0, 0, NO_BITS));
+    world.advance(500);
+    expect(source.write("s", new Uint8Array(3_000)).accepted).toBe(1);
+    world.run(() => honest.has("readable"));
+    const { highest } = source.overlay.window;
+    liar.send(encodeRanges(FRAME_TYPES.HAVE, liar.tag, 0, [0, highest]));
+    const startMs = world.nowMs;
+    // It does not go silent: its link stands.
+    for (let turn = 0; turn < 25 && lonely.taken.length === 0; turn++) {
+      liar.send(encodeRanges(FRAME_TYPES.HAVE, liar.tag, 0, []));
+      world.advance(1_000);
+    }
+    expect(lonely.eventsOf("gap")).toEqual([]);
+    expect(lonely.taken.map(({ sequence }) => sequence)).toEqual([1]);
+    expect((askedMs[0] as number) - startMs).toBeLessThan(12_000);
+  });
 });
