@@ -85,6 +85,8 @@ export const SERVE_WAIT_MS = 700;
 export const BUSY_RETRY_MS = 500;
 /** Indices per GET, HAVE or GONE frame; more go into further frames. */
 export const RANGES_PER_FRAME_MAX = 512;
+/** Indices that one range covers. */
+export const RANGE_COUNT_MAX = 0xffff_ffff;
 
 /** A data source goes on behind this at most: its numbers never come near what 53 bits hold. */
 export const HELD_MAX = 2 ** 52;

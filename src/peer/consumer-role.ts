@@ -19,7 +19,6 @@ import type { PeerContext } from "./context.ts";
 import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { OverlayOptions } from "./overlay-options.ts";
-import { confirmedTo } from "./reach.ts";
 import type { OverlaySettings, StartFrom } from "./settings.ts";
 
 /** After the first buffermap others get this long to tell theirs before the start is chosen. */
@@ -110,7 +109,7 @@ export class ConsumerRole {
   }
 
   /**
-   * Chooses where to start: the oldest fragment held by any neighbour, or the live edge. Undefined
+   * Chooses where to start: the oldest fragment held by any neighbour, or the live `edge`. Undefined
    * while no neighbour told a map that says something; "gone" when the start of the stream was asked
    * for and is gone.
    *
@@ -120,6 +119,7 @@ export class ConsumerRole {
   chooseStart(
     neighbours: readonly Neighbour[],
     opening: boolean,
+    edge: FragmentIndex,
   ): FragmentIndex | "gone" | undefined {
     const known = neighbours.filter((neighbour) => neighbour.mapKnown);
     if (known.length === 0) return undefined;
@@ -134,8 +134,8 @@ export class ConsumerRole {
       this.#sawNothing = true;
       return undefined;
     }
-    let start = confirmedTo(this.#window, neighbours);
-    this.#edgeIndex = start;
+    let start = edge;
+    this.#edgeIndex = edge;
     // What those have who had nothing came after this node did; the source peer knows the edge.
     const waited = this.#sawNothing && !known.some((neighbour) => neighbour.isSource);
     if (from !== "live" || waited) {

@@ -15,6 +15,7 @@ import type { Neighbour } from "./neighbour.ts";
 import type { OverlayOptions } from "./overlay-options.ts";
 import { Partners } from "./partners/partners.ts";
 import { Puller } from "./pull.ts";
+import { Reach } from "./reach.ts";
 import { FragmentReceiver } from "./receiver.ts";
 import { Retention } from "./retention.ts";
 import { Serving } from "./serving.ts";
@@ -38,6 +39,7 @@ export abstract class OverlayParts {
   readonly serving: Serving;
   protected readonly context: PeerContext;
   protected readonly options: OverlayOptions;
+  protected readonly reach = new Reach();
   protected readonly receiver: FragmentReceiver;
   /** A source peer asks for nothing. */
   protected readonly puller: Puller | undefined;

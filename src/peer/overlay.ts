@@ -27,7 +27,7 @@ import { Neighbour } from "./neighbour.ts";
 import type { OverlayOptions } from "./overlay-options.ts";
 import { OverlayParts } from "./overlay-parts.ts";
 import { pump, reconsider } from "./push.ts";
-import { confirmedTo, knownTo } from "./reach.ts";
+import { knownTo } from "./reach.ts";
 import type { SourceRole } from "./source-role.ts";
 import { addTraffic, noTraffic, type Traffic } from "./traffic.ts";
 
@@ -75,7 +75,7 @@ export class Overlay extends OverlayParts {
   /** One past the highest index known to exist, as far as it is to be believed. */
   get known(): FragmentIndex {
     if (this.source !== undefined) return this.window.highest;
-    return confirmedTo(this.window, this.neighbours);
+    return this.reach.confirmedTo(this.neighbours, this.window.highest);
   }
 
   /** Bytes of fragments so far, by where they came from and went to. */
@@ -441,7 +441,8 @@ export class Overlay extends OverlayParts {
     const consumer = this.consumer as ConsumerRole;
     const { overlayId } = this.settings;
     if (consumer.started) return;
-    const start = consumer.chooseStart(this.neighbours, this.options.opening());
+    const edge = this.reach.confirmedTo(this.neighbours, 0);
+    const start = consumer.chooseStart(this.neighbours, this.options.opening(), edge);
     if (start === undefined) {
       this.#deadlines.set("start", this.context.now.monoMs + TICK_MS);
       return;

@@ -14,29 +14,41 @@ export function knownTo(window: FragmentWindow, neighbours: readonly Neighbour[]
 }
 
 /**
- * One past the highest index that more than one member speaks of, or the source peer, or the only
- * neighbour there is. One member alone makes nobody give up what it can't have.
+ * How far the stream is as far as neighbours are to be believed. It moves the window and makes this
+ * node give up what it can't have, so a few that lie must not decide it: keys cost nothing. The source
+ * peer's word counts alone; without a link to it, what more than half of the neighbours speak of.
  */
-export function confirmedTo(
-  window: FragmentWindow,
-  neighbours: readonly Neighbour[],
-): FragmentIndex {
-  let first = 0;
-  let second = 0;
-  let told = 0;
-  for (const neighbour of neighbours) {
-    if (!neighbour.mapKnown) continue;
-    told++;
-    const highest = neighbour.remoteHighest;
-    if (neighbour.isSource) second = Math.max(second, highest);
-    if (highest > first) {
-      second = Math.max(second, first);
-      first = highest;
-    } else {
-      second = Math.max(second, highest);
+export class Reach {
+  #said: FragmentIndex = 0;
+  #all = new Float64Array(64);
+
+  /**
+   * One past the highest index. `heldTo`: one past the highest that this node held itself; 0 before
+   * it has a start: its window then stands where the first neighbour said.
+   */
+  confirmedTo(neighbours: readonly Neighbour[], heldTo: FragmentIndex): FragmentIndex {
+    const said = this.#said;
+    if (neighbours.length > this.#all.length) this.#all = new Float64Array(2 * neighbours.length);
+    let told = 0;
+    let beyond = 0;
+    let below = 0;
+    for (const { mapKnown, isSource, remoteHighest } of neighbours) {
+      if (!mapKnown) continue;
+      if (isSource) return Math.max(heldTo, remoteHighest);
+      this.#all[told++] = remoteHighest;
+      if (remoteHighest > said) beyond++;
+      else if (remoteHighest < said) below++;
     }
+    // Seldom does another fragment become known to half of them.
+    const isSame = 2 * beyond <= told && 2 * below < told;
+    if (!isSame) this.#said = told === 0 ? 0 : middleOf(this.#all.subarray(0, told));
+    return Math.max(heldTo, this.#said);
   }
-  return Math.max(window.highest, told === 1 ? first : second);
+}
+
+/** More than half of `numbers` are at or above it; sorts them. */
+function middleOf(numbers: Float64Array): number {
+  return numbers.sort()[(numbers.length - 1) >>> 1] as number;
 }
 
 /** Fragments that are known and not held, from `from` on: what was given up below is none of them. */

@@ -8,13 +8,15 @@
  *
  * A neighbour that keeps the window full for `stallMs` without advancing is lagging: it no longer
  * counts, and is told what is gone. Who says that it is held back by others is given twice the time:
- * only the neighbours of the one that stands still shall find it lagging. It counts again once it has caught up with the window.
+ * only the neighbours of the one that stands still shall find it lagging. It counts again once it has
+ * caught up with the window.
  *
  * Live: what has been known for `windowMs` leaves the window, and what is old makes room for what is
  * new, whoever still lacks it.
  */
 
 import { FRAME_TYPES } from "../base/layout.ts";
+import { RANGE_COUNT_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { encodeRanges } from "../protocol/r10-binary.ts";
 import type { FragmentWindow } from "../stream/window.ts";
@@ -217,7 +219,8 @@ export class Retention {
     for (const neighbour of neighbours) {
       const missed = Math.max(from, neighbour.remoteStart);
       if (!neighbour.mapKnown || neighbour.ackedTo >= to || missed >= to) continue;
-      const range = [missed, to - missed];
+      // Our start says the rest.
+      const range = [missed, Math.min(to - missed, RANGE_COUNT_MAX)];
       if (neighbour.lagging) neighbour.lostSome = true;
       neighbour.link.transmit(encodeRanges(FRAME_TYPES.GONE, this.#tag, 0, range));
     }

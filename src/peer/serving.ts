@@ -12,7 +12,7 @@
  * what was really sent counts, and nobody is put off for long: others may hand on nothing.
  */
 
-import { BUSY_RETRY_MS, SERVE_WAIT_MS } from "../base/limits.ts";
+import { BUSY_RETRY_MS, RANGE_COUNT_MAX, SERVE_WAIT_MS } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../base/units.ts";
 import { BUSY, encodeFrame } from "../protocol/r10.ts";
 import type { PeerContext } from "./context.ts";
@@ -153,7 +153,7 @@ export class Serving {
   }
 
   #decline({ link }: Neighbour, first: number, fragments: number): void {
-    const count = Math.min(fragments, 0xffff_ffff);
+    const count = Math.min(fragments, RANGE_COUNT_MAX);
     link.transmit(encodeFrame(BUSY, { tag: this.#tag, first, count, retryAfterMs: BUSY_RETRY_MS }));
     this.#context.counters.busySent++;
   }

@@ -49,7 +49,12 @@ import {
   SEAL_LEAF_BYTES_AT,
   SEAL_SIGNATURE_BYTES_AT,
 } from "../base/layout.ts";
-import { INDEX_MAX, RANGES_PER_FRAME_MAX, WINDOW_FRAGMENTS_MAX } from "../base/limits.ts";
+import {
+  INDEX_MAX,
+  RANGE_COUNT_MAX,
+  RANGES_PER_FRAME_MAX,
+  WINDOW_FRAGMENTS_MAX,
+} from "../base/limits.ts";
 import { SIGNATURE_BYTES } from "./common.ts";
 
 /** Frame types whose body is a list of ranges. */
@@ -176,7 +181,10 @@ export function encodeRanges(
   for (let i = 0; i < pairs; i++) {
     const first = ranges[2 * i] as number;
     const count = ranges[2 * i + 1] as number;
-    assert(first > next && count >= 1 && count <= 0xffff_ffff, "ascending ranges, not touching");
+    assert(
+      first > next && count >= 1 && count <= RANGE_COUNT_MAX,
+      "ascending ranges, not touching",
+    );
     next = first + count;
     assert(next - 1 <= INDEX_MAX, "index within 2^53 - 2");
     putU64(frame, RANGES_HEADER_BYTES + RANGE_BYTES * i, first);
