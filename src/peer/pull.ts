@@ -158,17 +158,18 @@ export class Puller {
     this.#due = true;
   }
 
-  /** A neighbour can't send [first, end): it withdrew it, or is gone. */
+  /** A neighbour can't send [first, end): it withdrew it. */
   lost(neighbour: Neighbour, first: FragmentIndex, end: FragmentIndex): void {
     const supplier = this.#suppliers.of(neighbour);
     if (supplier === undefined) return;
-    this.#suppliers.forget(supplier, first, end, (index) => this.#release(index));
+    const nowMs = this.#context.now.monoMs;
+    this.#suppliers.refused(supplier, first, end, nowMs, (index) => this.#release(index));
   }
 
   /** BUSY: it does not send [first, end) now. */
   busy(neighbour: Neighbour, first: FragmentIndex, end: FragmentIndex, retryAfterMs: number): void {
     this.lost(neighbour, first, end);
-    this.#suppliers.of(neighbour)?.busy(this.#context.now.monoMs + retryAfterMs);
+    this.#suppliers.of(neighbour)?.busy(retryAfterMs, this.#context.now.monoMs);
   }
 
   /** Notes how far the stream was known at this time, as far as it has room here. */

@@ -29,6 +29,11 @@ const STRIKES_MAX = 4;
 /** And after which nobody counts on what it says that it holds, for so long. */
 const STRIKES_DOUBTFUL = 2;
 const DOUBTFUL_MS = 30_000;
+/** As are so many refusals in a row, over so long, without a fragment. */
+const REFUSALS_DOUBTFUL = 8;
+const REFUSED_MS = 5_000;
+/** Who says BUSY is let be at least so long. */
+const BUSY_MS_MIN = 50;
 /** Without an answer for longer than a dead link stands (LINK_DEAD_MS), it holds nothing. */
 const MUTE_MS = 30_000;
 
@@ -63,6 +68,10 @@ export class Supplier {
   #strikes = 0;
   #firstStrikeMs: MonoMs = 0;
   #struckMs: MonoMs = 0;
+  /** Requests that it declined, or withdrew what was asked for, since the last answer. */
+  #refusals = 0;
+  #firstRefusalMs: MonoMs = 0;
+  #refusedMs: MonoMs = 0;
   #notBeforeMs: MonoMs = 0;
 
   constructor(neighbour: Neighbour, order = 0) {
@@ -75,18 +84,26 @@ export class Supplier {
     return this.#requests.map(({ index }) => index);
   }
 
-  /** It let several requests in a row lie: what it advertises may not be there to be had. */
+  /** It let or refused several requests in a row: what it advertises may not be there to be had. */
   isDoubtful(nowMs: MonoMs): boolean {
-    return this.#strikes >= STRIKES_DOUBTFUL && nowMs - this.#struckMs < DOUBTFUL_MS;
+    if (this.#strikes >= STRIKES_DOUBTFUL && nowMs - this.#struckMs < DOUBTFUL_MS) return true;
+    return this.#refusesFor(REFUSED_MS) && nowMs - this.#refusedMs < DOUBTFUL_MS;
   }
 
   /** And nothing came of it for long: it holds nothing, whatever it says. */
   isMute(nowMs: MonoMs): boolean {
-    return this.#strikes >= STRIKES_DOUBTFUL && nowMs - this.#firstStrikeMs >= MUTE_MS;
+    if (this.#strikes >= STRIKES_DOUBTFUL && nowMs - this.#firstStrikeMs >= MUTE_MS) return true;
+    return this.#refusesFor(MUTE_MS);
+  }
+
+  #refusesFor(ms: number): boolean {
+    const refusedForMs = this.#refusedMs - this.#firstRefusalMs;
+    return this.#refusals >= REFUSALS_DOUBTFUL && refusedForMs >= ms;
   }
 
   /** It pushed something: it is there. */
   pushed(): void {
+    this.#refusals = 0;
     if (this.#strikes === 0) return;
     this.#strikes = 0;
     this.#requestsMax = this.#countRequestsMax();
@@ -138,6 +155,7 @@ export class Supplier {
     this.#answeredMs = nowMs;
     this.#answers++;
     this.#strikes = 0;
+    this.#refusals = 0;
     this.#requestsMax = this.#countRequestsMax();
     this.#removeAt(at);
     return true;
@@ -182,9 +200,16 @@ export class Supplier {
     return at < 0 ? 0 : nowMs - (this.#requests[at] as Request).sentMs;
   }
 
-  /** It said BUSY: nothing is asked of it before then. */
-  busy(untilMs: MonoMs): void {
+  /** It said BUSY: nothing is asked of it for so long. */
+  busy(retryAfterMs: number, nowMs: MonoMs): void {
+    const untilMs = nowMs + Math.max(BUSY_MS_MIN, retryAfterMs);
     this.#notBeforeMs = Math.max(this.#notBeforeMs, untilMs);
+  }
+
+  /** It will not send what it was asked for. */
+  refused(nowMs: MonoMs): void {
+    if (this.#refusals++ === 0) this.#firstRefusalMs = nowMs;
+    this.#refusedMs = nowMs;
   }
 
   checkInvariants(): void {

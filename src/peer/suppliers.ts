@@ -103,6 +103,24 @@ export class Suppliers {
     this.#settle(supplier);
   }
 
+  /** It will not send what it was asked for in [first, end). Calls `dropped` for each. */
+  refused(
+    supplier: Supplier,
+    first: FragmentIndex,
+    end: FragmentIndex,
+    nowMs: MonoMs,
+    dropped: (index: FragmentIndex) => void,
+  ): void {
+    let any = false;
+    this.forget(supplier, first, end, (index) => {
+      any = true;
+      dropped(index);
+    });
+    if (!any) return;
+    supplier.refused(nowMs);
+    if (supplier.isDoubtful(nowMs)) this.#doubts = true;
+  }
+
   /** Nobody is asked for fragment `index` any more. Calls `dropped` for who was, in order. */
   forgetAll(index: FragmentIndex, dropped: (supplier: Supplier) => void): void {
     const first = this.#requests.firstOf(index);

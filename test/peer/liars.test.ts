@@ -2,8 +2,9 @@
 
 import { describe, expect, it } from "vitest";
 import { FRAME_TYPES, GET_FLAG_PATIENT } from "../../src/base/layout.ts";
-import { encodeFrame, PARTNER } from "../../src/protocol/r10.ts";
-import { encodeBuffermap, encodeRanges } from "../../src/protocol/r10-binary.ts";
+import { RANGES_PER_FRAME_MAX } from "../../src/base/limits.ts";
+import { BUSY, encodeFrame, PARTNER } from "../../src/protocol/r10.ts";
+import { encodeBuffermap, encodeRanges, readRanges } from "../../src/protocol/r10-binary.ts";
 import { type Node, type Stranger, settingsOf, World } from "./harness.ts";
 
 const NO_BITS = new Uint8Array(0);
@@ -119,5 +120,47 @@ describe.each(["live", "complete"] as const)("in a %s overlay", (delivery) => {
     expect(lonely.eventsOf("gap")).toEqual([]);
     expect(lonely.taken.map(({ sequence }) => sequence)).toEqual([1]);
     expect((askedMs[0] as number) - startMs).toBeLessThan(12_000);
+  });
+
+  it.each(["BUSY", "GONE and HAVE"])("who answers everything by %s is found out, too", (way) => {
+    const world = new World();
+    const source = world.node();
+    const settings = settingsOf(source.keys.peerId, { delivery, maxLagMs: 30_000 });
+    source.open("source", settings, { waitPeers: 1 }).register("s");
+    world.node().open("peer", settings).dial(source);
+    world.advance(1_000);
+    for (let i = 0; i < 20; i++) {
+      expect(source.write("s", new Uint8Array(3_000)).accepted).toBe(1);
+      world.advance(20);
+    }
+    const { highest } = source.overlay.window;
+    const node = world.node().open("peer", settings, { from: "oldest" }).dial(source);
+    const liar = world.stranger().join(node);
+    liar.send(encodeBuffermap(liar.tag, 0, highest, NO_BITS));
+    const ranges = new Float64Array(2 * RANGES_PER_FRAME_MAX);
+    let seen = 0;
+    let asked = 0;
+    for (let turn = 0; turn < 400 && node.taken.length < 20; turn++) {
+      for (const { type, bytes } of liar.frames.slice(seen)) {
+        if (type !== FRAME_TYPES.GET) continue;
+        const pairs = readRanges(bytes, 0, bytes.length, ranges);
+        for (let i = 0; i < pairs; i++) {
+          const [first, count] = [ranges[2 * i] as number, ranges[2 * i + 1] as number];
+          asked += count;
+          const { tag } = liar;
+          if (way === "BUSY") {
+            liar.send(encodeFrame(BUSY, { tag, first, count, retryAfterMs: 0 }));
+          } else {
+            liar.send(encodeRanges(FRAME_TYPES.GONE, tag, 0, [first, count]));
+            liar.send(encodeRanges(FRAME_TYPES.HAVE, tag, 0, [first, count]));
+          }
+        }
+      }
+      seen = liar.frames.length;
+      world.advance(TURN_MS);
+    }
+    expect(asked).toBeGreaterThan(0);
+    expect(node.taken).toHaveLength(20);
+    expect(node.eventsOf("gap")).toEqual([]);
   });
 });

@@ -70,11 +70,35 @@ describe("supplier", () => {
 
   it("asks nothing of one that is busy, before its time, and nothing of one without a map", () => {
     const busy = supplier();
-    busy.busy(500);
+    busy.busy(500, 0);
     expect(busy.room(499)).toBe(0);
     expect(busy.room(500)).toBeGreaterThan(0);
     const blind = new Supplier({ mapKnown: false, requestsInFlight: 0 } as Neighbour);
     expect(blind.room(0)).toBe(0);
+  });
+
+  it("is doubtful once it refused many requests for long, and mute after longer, until it sends", () => {
+    const one = supplier();
+    for (let nowMs = 0; nowMs < 5_000; nowMs += 100) {
+      one.refused(nowMs);
+      expect(one.isDoubtful(nowMs)).toBe(false);
+    }
+    one.refused(5_000);
+    expect(one.isDoubtful(5_000)).toBe(true);
+    expect(one.isDoubtful(34_999)).toBe(true);
+    expect(one.isDoubtful(35_000)).toBe(false);
+    expect(one.isMute(35_000)).toBe(false);
+    one.refused(35_000);
+    expect([one.isDoubtful(35_000), one.isMute(35_000)]).toEqual([true, true]);
+    one.pushed();
+    expect([one.isDoubtful(35_000), one.isMute(35_000)]).toEqual([false, false]);
+    for (const nowMs of [40_000, 50_000]) one.refused(nowMs);
+    expect(one.isDoubtful(50_000)).toBe(false);
+    for (let i = 0; i < 8; i++) one.refused(50_000);
+    expect(one.isDoubtful(50_000)).toBe(true);
+    one.ask(3, 50_000);
+    one.answered(3, 50_001);
+    expect(one.isDoubtful(50_001)).toBe(false);
   });
 
   it("forgets ranges, and what it was not asked for is no answer", () => {
