@@ -334,12 +334,10 @@ export class Puller {
     if (room === 0 || (nowMs < this.#sourceSearchMs && !alone)) return;
     const window = this.#window;
     const end = Math.min(view.to, source.grantedLimit);
-    const to = alone
-      ? end
-      : Math.min(
-          end,
-          this.#times.knownBefore(this.#pushBounds.sourceGraceMs(partners, nowMs), nowMs),
-        );
+    const graceMs = this.#pushBounds.sourceGraceMs(partners, nowMs);
+    // What all others have dropped can't come from them: that is waited for by nobody.
+    const later = Math.max(this.#times.knownBefore(graceMs, nowMs), droppedTo(neighbours));
+    const to = alone ? end : Math.min(end, later);
     const reliable = this.withoutDoubtful(neighbours);
     // What others are or would be asked for is passed over at once.
     const next = (from: FragmentIndex): FragmentIndex => {
@@ -480,4 +478,11 @@ function without(
   is: (each: Neighbour) => boolean,
 ): readonly Neighbour[] {
   return all.some(is) ? all.filter((each) => !is(each)) : all;
+}
+
+/** Below it no member among `neighbours` has anything any more. */
+function droppedTo(neighbours: readonly Neighbour[]): FragmentIndex {
+  let to = Number.POSITIVE_INFINITY;
+  for (const { isSource, remoteStart } of neighbours) if (!isSource) to = Math.min(to, remoteStart);
+  return to;
 }

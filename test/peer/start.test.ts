@@ -1,6 +1,7 @@
 /** Where a newcomer of a complete session starts when members answer it at different times. */
 
 import { describe, expect, it } from "vitest";
+import { encodeBuffermap } from "../../src/protocol/r10-binary.ts";
 import { Feed, type Node, received, swarm } from "./harness.ts";
 
 /** A source that waits for two; one is there, and has taken and freed what came first. */
@@ -58,4 +59,25 @@ describe("a newcomer chooses its start", () => {
     late.dial(source).dial(ahead);
     world.run(() => late.has("started"), 200);
   });
+});
+
+it("a newcomer asks the source peer at once for what all others have dropped", () => {
+  const { world, source, peers } = swarm(1, { waitPeers: 1 });
+  for (let i = 0; i < 200; i++) {
+    expect(source.write("s", new Uint8Array(100)).accepted).toBe(1);
+    world.advance(20);
+  }
+  expect(source.overlay.window.heldCount).toBe(200);
+  const late = world.node().open("peer", source.overlay.settings).dial(source);
+  const other = world.stranger().join(late);
+  other.send(encodeBuffermap(other.tag, 190, 10, new Uint8Array(0)));
+  world.run(() => late.has("started"));
+  // There is room for a part of it at a time.
+  expect(late.overlay.window.limit).toBeLessThan(100);
+  const startMs = world.nowMs;
+  world.run(() => late.taken.length >= 190);
+  expect(world.nowMs - startMs).toBeLessThan(1_500);
+  expect(late.taken.slice(0, 190)).toMatchObject(
+    (peers[0] as Node).taken.slice(0, 190).map(({ sequence, digest }) => ({ sequence, digest })),
+  );
 });
