@@ -29,6 +29,7 @@ class Scene {
   readonly puller: Puller;
   /** What is asked for ends here. */
   to = FRAGMENTS;
+  partners: PullView["partners"] = NOBODY;
   #nowMs = 0;
 
   constructor(seed = 1, fragments = FRAGMENTS) {
@@ -70,9 +71,9 @@ class Scene {
     this.#nowMs += afterMs;
     this.puller.run({
       neighbours: this.neighbours,
-      partners: NOBODY,
+      partners: this.partners,
       awaited: [],
-      head: 0,
+      head: this.window.firstMissing(0, this.to),
       to: this.to,
       overdue: () => {},
     });
@@ -328,5 +329,71 @@ describe("a puller", () => {
     scene.run();
     source.advertised(0, 3);
     expect(scene.run()).toEqual([[0, 1, 2]]);
+  });
+
+  it("asks the source peer for what a member let lie that now has no room for it", () => {
+    const scene = new Scene();
+    scene.join(span(0, ROOM));
+    scene.join(span(0, ROOM), ROLES.source);
+    expect(scene.run()).toEqual([span(0, ROOM), []]);
+    expect(scene.run(2_400)).toEqual([[], []]);
+    const [again, ofSource] = scene.run(100) as [number[], number[]];
+    // Who let something lie is asked for half as much.
+    expect(again).toHaveLength(ROOM / 2);
+    expect([...again, ...ofSource].sort((a, b) => a - b)).toEqual(span(0, ROOM));
+  });
+
+  it("asks a second one for two late fragments in a row, and for one of 128 that came", () => {
+    const scene = new Scene();
+    const both = [scene.join(span(0, FRAGMENTS)), scene.join(span(0, FRAGMENTS))];
+    // Both have room to spare.
+    const headOf = (): number => {
+      const head = scene.window.firstMissing(0, FRAGMENTS);
+      scene.to = head + 4;
+      return head;
+    };
+    const come = (count: number): void => {
+      for (let n = 0; n < count; n++) {
+        scene.came(headOf(), both[0] as Neighbour, 1);
+        scene.run();
+      }
+    };
+    /** How many late ones a second one is asked for, before it is asked for no more. */
+    const seconds = (): number => {
+      for (let n = 0; ; n++) {
+        const head = headOf();
+        // Before any request is over.
+        if (![...scene.run(), ...scene.run(400)].flat().includes(head)) return n;
+        scene.came(head, both[1] as Neighbour, 0);
+      }
+    };
+    come(300);
+    expect(seconds()).toBe(2);
+    come(126);
+    expect(seconds()).toBe(1);
+    come(100);
+    expect(seconds()).toBe(0);
+  });
+
+  it("wakes one that had nothing to offer when its partner's pushes are waited for no more", () => {
+    const scene = new Scene();
+    // Of the first substream a partner owes all; of the second one has more than it has room for.
+    const inFirst = span(0, 64).filter((index) => index % 32 < 16);
+    const inSecond = span(0, 128).filter((index) => index % 32 >= 16);
+    const full = scene.join(inSecond);
+    const idle = scene.join(inFirst);
+    const partner = scene.join([]);
+    partner.pullMask = 1;
+    scene.partners = [partner, undefined];
+    const [ofFull, ofIdle] = scene.run() as [number[], number[], number[]];
+    expect(ofFull).toHaveLength(ROOM);
+    expect(ofIdle).toEqual([]);
+    expect(full.requestsInFlight).toBe(ROOM);
+    for (let ms = 0; ms < 5_000 && ofIdle.length === 0; ms += 50) {
+      ofIdle.push(...(scene.run(50)[1] as number[]));
+    }
+    expect(ofIdle).toHaveLength(ROOM);
+    expect(inFirst).toEqual(expect.arrayContaining(ofIdle));
+    expect(idle.requestsInFlight).toBe(ROOM);
   });
 });
