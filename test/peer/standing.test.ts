@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import { FRAME_TYPES, HAVE_FLAG_HELD_BACK } from "../../src/base/layout.ts";
+import type { Neighbour } from "../../src/peer/neighbour.ts";
 import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { Feed, Keys, type Node, received, swarm } from "./harness.ts";
 
@@ -89,6 +90,11 @@ describe("retention and standing (complete)", () => {
     source.end();
     world.run(() => peers.every((peer) => peer.has("ended")), 30_000);
     expect(stopped.has("gap")).toBe(true);
+    // It tells that it has all that there is to be had.
+    const { endIndex } = source.overlay;
+    const told = ({ peerId, ackedTo }: Neighbour) =>
+      peerId === stopped.keys.peerId && ackedTo > (endIndex as number);
+    world.run(() => source.overlay.neighbours.some(told));
     expect(source.overlay.finale.members()).toEqual({ complete: 1, left: 0, behind: 1 });
     world.run(() => source.has("ended"), 30_000);
     expect(source.overlay.finale.members()).toEqual({ complete: 1, left: 0, behind: 1 });
@@ -184,6 +190,28 @@ describe("retention and standing (complete)", () => {
     world.run(() => lagging().length === 2, 10_000);
     expect(world.nowMs - fullMs).toBeGreaterThan(6_500);
     expect(world.nowMs - fullMs).toBeLessThan(9_000);
+  });
+
+  it("(c) only who the full window waits for can be lagging, not who stands a little further", () => {
+    const { world, source } = swarm(0, { waitPeers: 1, stallMs: 4_000, holdMs: 60_000 });
+    const [waits, further] = [world.stranger().join(source), world.stranger().join(source)];
+    for (const [stranger, run] of [
+      [waits, 0],
+      [further, 20],
+    ] as const) {
+      stranger.send(
+        encodeBuffermap(stranger.tag, 0, run, new Uint8Array(0)),
+        encodeCredit(stranger.tag, 50),
+      );
+    }
+    waits.send(encodeRanges(FRAME_TYPES.HAVE, waits.tag, 0, [], 0, HAVE_FLAG_HELD_BACK));
+    new Feed(source, 2_000, () => 1_000);
+    const lagging = (): string[] =>
+      source.eventsOf("neighbour").flatMap((e) => (e.state === "lagging" ? [e.peerId] : []));
+    world.run(() => lagging().length === 1, 20_000);
+    expect(lagging()).toEqual([waits.keys.peerId]);
+    // Then the window waits for it.
+    world.run(() => lagging().length === 2, 20_000);
   });
 
   it("(d) what nobody holds any more is a gap after repairMs, once more members were asked for", () => {
