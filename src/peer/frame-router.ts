@@ -202,7 +202,7 @@ export class FrameRouter {
         const isPatient = (flags & layout.GET_FLAG_PATIENT) !== 0;
         overlay.wants(neighbour, this.#ranges, pairs, isPatient);
       } else if (type === FRAME_TYPES.GONE) overlay.gone(neighbour, this.#ranges, pairs);
-      else overlay.cancelled(neighbour, this.#ranges, pairs);
+      else neighbour.cancelled(this.#ranges, pairs);
     }
   }
 

@@ -205,9 +205,10 @@ export class Neighbour {
     else this.#picker.advertised(this.have, from, end);
   }
 
-  /** Withdraws [first, first + count). */
+  /** Withdraws [first, first + count): what of it was passed over for being held is pushed again. */
   withdrew(first: FragmentIndex, count: number): void {
     this.#unmark(first, first + count);
+    this.pushCursor = Math.min(this.pushCursor, first);
   }
 
   /**

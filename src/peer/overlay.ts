@@ -180,6 +180,7 @@ export class Overlay extends OverlayParts {
       from.withdrew(first, count);
       this.puller?.lost(from, first, first + count);
     }
+    this.#pumpSome.add(from);
   }
 
   busy(from: Neighbour, { first, count, retryAfterMs }: Busy): void {
@@ -191,10 +192,6 @@ export class Overlay extends OverlayParts {
     const isStrained = this.partners.isStrained(this.neighbours);
     const once = isPatient && this.source !== undefined;
     if (this.serving.asked(from, ranges, pairs, { isStrained, once })) this.#pumpSome.add(from);
-  }
-
-  cancelled(from: Neighbour, ranges: Float64Array, pairs: number): void {
-    from.cancelled(ranges, pairs);
   }
 
   credit(from: Neighbour, limit: FragmentIndex): void {

@@ -2,11 +2,32 @@
 
 import { describe, expect, it } from "vitest";
 import { FRAME_TYPES } from "../../src/base/layout.ts";
-import { encodeBuffermap, encodeCredit } from "../../src/protocol/r10-binary.ts";
+import { encodeFrame, PARTNER } from "../../src/protocol/r10.ts";
+import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { readRangesOf } from "./frames.ts";
 import { Feed, received, settingsOf, swarm, World } from "./harness.ts";
 
 describe("requests", () => {
+  it("who withdraws what it said that it holds is pushed it all the same", () => {
+    const { world, source } = swarm(0, { waitPeers: 1 });
+    const stranger = world.stranger().join(source);
+    const { tag } = stranger;
+    stranger.send(
+      encodeBuffermap(tag, 0, 0, new Uint8Array(0)),
+      encodeCredit(tag, 60),
+      encodeFrame(PARTNER, { tag, mask: 0xff, from: 0 }),
+      encodeRanges(FRAME_TYPES.HAVE, tag, 0, [0, 5]),
+    );
+    world.advance(1_000);
+    new Feed(source, 10, () => 3_000, { ends: false });
+    world.run(() => stranger.of(FRAME_TYPES.DATA).length === source.overlay.window.highest - 5);
+    world.advance(1_000);
+    const { length } = stranger.of(FRAME_TYPES.DATA);
+    stranger.send(encodeRanges(FRAME_TYPES.GONE, tag, 0, [1, 3]));
+    world.run(() => stranger.of(FRAME_TYPES.DATA).length === length + 3);
+    source.overlay.checkInvariants();
+  });
+
   it("R10.a: a peer asks who has it for what it needs", () => {
     const world = new World();
     const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId));
