@@ -34,6 +34,7 @@ import type { Neighbour } from "../neighbour.ts";
 import { allSubstreams } from "../settings.ts";
 import { firstMissingOf, paceMs, turnMs } from "../substreams.ts";
 import { bitCount, Grants } from "./grants.ts";
+import { cost, isBetter } from "./preference.ts";
 import { Shares } from "./shares.ts";
 
 /** Pushes that wait for so long are a backlog: nothing is left for requests. */
@@ -55,8 +56,6 @@ const OVERDUE_DECAY = 0.9;
 const ORPHAN_MS = 1_000;
 /** Without a partner for so long, neighbours are asked that said they grant nothing. */
 const DESPERATE_MS = 2_000;
-/** One that is nearer by a hop, or no nearer than one that has none, has to have so many to spare. */
-const SPARE_TO_RELIEVE = 8;
 /** Without a partner for so long, other members may be better. */
 const LACKS_MS = 3_000;
 /** A better partner is looked for this often, jittered. */
@@ -477,24 +476,4 @@ export class Partners {
     feed.least = DEPTH_NOT_GRANTED;
     this.#grants?.withdraw(s, all);
   }
-}
-
-/** Whether it is worth it to exchange `partner`: what wavers does not count. */
-function isBetter(neighbour: Neighbour, partner: Neighbour, s: number): boolean {
-  const nearer = (partner.depths[s] as number) - (neighbour.depths[s] as number);
-  if (nearer >= 2) return true;
-  if (neighbour.spareCopies < SPARE_TO_RELIEVE) return false;
-  if (nearer >= 1) return true;
-  // A full one is left to those with less choice, at the price of a hop.
-  return nearer >= -1 && partner.spareCopies === 0;
-}
-
-/**
- * Hops to the source by way of `neighbour`. One with little upload to spare counts as if it were
- * further away: it is left to those who have no choice.
- */
-function cost(neighbour: Neighbour, s: number): number {
-  const { spareCopies } = neighbour;
-  const detour = spareCopies >= 8 ? 0 : spareCopies >= 4 ? 1 : 3;
-  return (neighbour.depths[s] as number) + (neighbour.isSource ? 0 : detour);
 }
