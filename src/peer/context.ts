@@ -19,6 +19,13 @@ export interface PeerIdentity {
   readonly publicKey: Uint8Array;
 }
 
+/**
+ * Network distance of a member, 0 (nearest) to 255 (furthest), as a UNIS or the user knows it; 0 where
+ * it is not known. Asked at each choice, so it answers from memory. Among members that are as good in
+ * all else the nearest is chosen.
+ */
+export type DistanceTo = (peerId: PeerId) => number;
+
 export interface PeerContext {
   readonly memory: EngineMemory;
   readonly identity: PeerIdentity;
@@ -29,6 +36,7 @@ export interface PeerContext {
   /** Shared by all overlays; `spareBytesPerSecond` says what this node could give on top. */
   readonly upload: Upload<Neighbour>;
   readonly download: Download;
+  readonly distanceTo: DistanceTo;
   /** Time of the input that is being handled. */
   now: Now;
   job(job: Job, done: (result: JobResult) => void): void;

@@ -14,7 +14,7 @@ import type { Entropy, Rng } from "../base/rng.ts";
 import { type OverlayId, toHex } from "../base/units.ts";
 import type { EngineMemory } from "../stream/memory.ts";
 import type { PeerCommand, PeerEvent } from "./commands.ts";
-import { type PeerContext, type PeerIdentity, zeroCounters } from "./context.ts";
+import { type DistanceTo, type PeerContext, type PeerIdentity, zeroCounters } from "./context.ts";
 import { Download } from "./download.ts";
 import { FrameRouter, openOverlay } from "./frame-router.ts";
 import { LinkKeeper } from "./link-keeper.ts";
@@ -37,6 +37,8 @@ export interface PeerOptions {
   /** DATA sent, and taken, a second by all overlays together; none: no limit. */
   readonly uploadLimitBytesPerSecond?: number | undefined;
   readonly downloadLimitBytesPerSecond?: number | undefined;
+  /** None: all are as near. */
+  readonly distanceTo?: DistanceTo | undefined;
 }
 
 export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
@@ -61,6 +63,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       counters: zeroCounters(),
       upload: new Upload(options.uploadLimitBytesPerSecond),
       download: new Download(options.downloadLimitBytesPerSecond),
+      distanceTo: options.distanceTo ?? (() => 0),
       now: { monoMs: 0, wallUs: 0 },
       job: (job, done) => this.#job(job, done),
       event: (event) => this.#event(event),

@@ -24,6 +24,8 @@ interface Told {
 
 /** A neighbour as far as partners look at it; frames it is told are kept. */
 class FakeNeighbour {
+  static #made = 0;
+  readonly peerId = `peer ${FakeNeighbour.#made++}`;
   readonly told: Told[] = [];
   readonly isSource: boolean;
   mapKnown = true;
@@ -88,12 +90,14 @@ class Scene {
   /** So far the stream is known. */
   known = 100;
   readonly times = new KnownTimes(10_000);
+  readonly distances = new Map<string, number>();
 
   constructor(isSource: boolean) {
     const context = {
       now: { monoMs: 1_000 },
       rng: seededRng(7),
       upload: { isSaturated: false },
+      distanceTo: (peerId: string) => this.distances.get(peerId) ?? 0,
     };
     this.context = context;
     const window = {
@@ -299,6 +303,25 @@ describe("asking for partners", () => {
     scene.accept(near, ALL, 2);
     expect(new Set(scene.partners.partners)).toEqual(new Set([near]));
     for (let s = 0; s < SUBSTREAMS; s++) expect(scene.partners.depth(s)).toBe(3);
+  });
+
+  it("asks the nearest in the network of those that are as good in all else", () => {
+    for (const [far, near, depth] of [
+      [200, 10, 2],
+      [10, 200, 2],
+      [1, 0, 2],
+      [200, 0, 1],
+    ] as const) {
+      const scene = new Scene(false);
+      const [one, other] = [scene.join(), scene.join()];
+      scene.distances.set(one.peerId, far).set(other.peerId, near);
+      // Fewer hops to the source count for more.
+      scene.offers(one, 1, depth);
+      scene.offers(other, 1, 2);
+      scene.seek();
+      const isOne = depth < 2 || far < near;
+      expect([one.askedMask, other.askedMask]).toEqual(isOne ? [1, 0] : [0, 1]);
+    }
   });
 
   it("one that grants some feeds those; for the others it is not asked again at once", () => {

@@ -3,7 +3,7 @@
  *
  * A peer that lacks a partner for some substreams asks neighbours that say they would grant them
  * (PARTNER; a further PARTNER replaces what was asked of that neighbour before), those nearest to
- * the source first. The answer (ACCEPT, sent again whenever it changes) says what is pushed and over
+ * the source first, and of these the nearest in the network. The answer (ACCEPT, sent again whenever it changes) says what is pushed and over
  * how many hops. Now and then a partner is exchanged for one that is nearer to the source by two
  * hops or more; one that pushes nothing, or too late, is given up.
  *
@@ -357,6 +357,7 @@ export class Partners {
     const desperate = feed.partner === undefined && nowMs - feed.orphanMs >= DESPERATE_MS;
     let best: Neighbour | undefined;
     let bestScore = Number.POSITIVE_INFINITY;
+    let nearest = Number.POSITIVE_INFINITY;
     let ties = 1;
     for (const neighbour of all) {
       if (neighbour.isSource || !neighbour.mapKnown || neighbour.lagging) continue;
@@ -373,10 +374,13 @@ export class Partners {
       const load = bitCount(neighbour.pullMask) + bitCount(plans.get(neighbour) ?? 0);
       const score = (isOpen ? cost(neighbour, s) : DEPTH_NOT_GRANTED) * 64 + load;
       if (score > bestScore) continue;
-      ties = score < bestScore ? 1 : ties + 1;
+      const distance = this.#context.distanceTo(neighbour.peerId);
+      if (score === bestScore && distance > nearest) continue;
+      ties = score < bestScore || distance < nearest ? 1 : ties + 1;
       if (ties > 1 && this.#context.rng.below(ties) !== 0) continue;
       best = neighbour;
       bestScore = score;
+      nearest = distance;
     }
     return best;
   }
