@@ -16,7 +16,8 @@ const HELP = `Usage: npm run sim -- [options] [-- options of mp2p sim]
   --from <n>        first seed (default 1)
   --peers <n>       peers at first (default 1000)
   --fragments <n>   length of the stream (default 300, about 9 s at 512 KiB/s)
-  --only <case>     complete (without churn) or live (a tenth of the peers goes a minute)
+  --only <case>     complete (without churn), or churn (complete) or live (both: a tenth of the peers
+                    goes a minute)
   --parallel <n>    runs at a time (default 2), each of about 1 GiB and 3 minutes
   --quick           one seed of 100 peers and 200 fragments
   --out <file>      all reports as JSON
@@ -28,6 +29,7 @@ const { values, positionals } = readOptions();
 
 const CASES = {
   complete: ["--delivery", "complete"],
+  churn: ["--delivery", "complete", "--churn", "0.1"],
   live: ["--delivery", "live", "--churn", "0.1"],
 };
 const quick = values.quick;
@@ -39,7 +41,7 @@ for (const name of ["seeds", "peers", "fragments", "parallel"]) {
   if (!/^[1-9]\d{0,6}$/.test(values[name])) usage(`--${name} is a whole number of at least 1`);
 }
 if (!/^\d{1,9}$/.test(values.from)) usage("--from is a whole number");
-if (cases.length === 0) usage("--only is complete or live");
+if (cases.length === 0) usage("--only is complete, churn or live");
 
 const queue = cases.flatMap(([name, flags]) =>
   Array.from({ length: seeds }, (_, i) => ({ name, flags, seed: Number(values.from) + i })),

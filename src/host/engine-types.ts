@@ -53,6 +53,13 @@ export interface EngineOptions {
   readonly uploadLimitBytesPerSecond?: number;
   /** DATA taken a second, over all overlays together; as above. Default: no limit. */
   readonly downloadLimitBytesPerSecond?: number;
+  /**
+   * Network distance of a member, 0 (nearest, or not known) to 255: of members that are as good in all
+   * else the nearest becomes a partner, and every second one that is dialled is the nearest of those
+   * known. Asked at each choice: it answers from memory and does not throw. What is no number counts
+   * as 0, what is out of range as its bound. Default: all are as near.
+   */
+  readonly networkDistance?: (peerId: string) => number;
   /** Fragments are lent as copies that are detached when their time is over: later use throws. */
   readonly debug?: boolean;
   readonly logger?: Logger;

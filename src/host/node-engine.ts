@@ -21,6 +21,7 @@ import {
   wasmSupported,
 } from "../kernel/wasm-kernel.ts";
 import type { PeerCommand, PeerEvent } from "../peer/commands.ts";
+import { DISTANCE_MAX, type DistanceTo } from "../peer/context.ts";
 import { PeerMachine } from "../peer/peer.ts";
 import { checkRateLimit } from "../peer/upload.ts";
 import type { KernelPool } from "../pool/kernel-pool.ts";
@@ -161,6 +162,7 @@ class NodeEngine implements Engine {
       ...(options.maxLinks === undefined ? {} : { maxLinks: options.maxLinks }),
       uploadLimitBytesPerSecond: options.uploadLimitBytesPerSecond,
       downloadLimitBytesPerSecond: options.downloadLimitBytesPerSecond,
+      distanceTo: distanceBy(options.networkDistance),
     });
     // A place for each proven link, and for as many strangers as the machine lets wait.
     const maxInboundLinks =
@@ -449,6 +451,15 @@ class NodeEngine implements Engine {
       });
     }
   }
+}
+
+/** What a user's function says, within the bounds of a distance. */
+function distanceBy(given: EngineOptions["networkDistance"]): DistanceTo | undefined {
+  if (given === undefined) return undefined;
+  return (peerId) => {
+    const distance = Number(given(peerId));
+    return Number.isNaN(distance) ? 0 : Math.min(DISTANCE_MAX, Math.max(0, distance));
+  };
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

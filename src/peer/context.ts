@@ -19,8 +19,10 @@ export interface PeerIdentity {
   readonly publicKey: Uint8Array;
 }
 
+export const DISTANCE_MAX = 255;
+
 /**
- * Network distance of a member, 0 (nearest) to 255 (furthest), as a UNIS or the user knows it; 0 where
+ * Network distance of a member, 0 (nearest) to DISTANCE_MAX, as a UNIS or the user knows it; 0 where
  * it is not known. Asked at each choice, so it answers from memory. Among members that are as good in
  * all else the nearest is chosen.
  */

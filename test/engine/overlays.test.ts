@@ -163,6 +163,22 @@ describe("limits", () => {
     expect(a.status().links.peers).toBeLessThanOrEqual(1);
   });
 
+  it("asks for the distance of members it is named, and takes no number for 0", async () => {
+    const one = await session(await engine());
+    const first = await join(await engine(), one);
+    const asked = new Set<string>();
+    const networkDistance = (peerId: string): number => {
+      asked.add(peerId);
+      return asked.size % 2 === 0 ? Number.NaN : 1e9;
+    };
+    const second = await join(await engine({ networkDistance }), one);
+    await until(() => second.status().neighbours.length === 2);
+    const counts = Promise.all([drain(first, 1_000), drain(second, 1_000)]);
+    await one.send(200, 1_000);
+    expect(await counts).toEqual([200, 200]);
+    expect(asked.size).toBeGreaterThan(0);
+  });
+
   it.each([
     { uploadLimitBytesPerSecond: 10 },
     { downloadLimitBytesPerSecond: Number.NaN },

@@ -25,8 +25,11 @@ const wish = (more: Partial<DialWish> = {}): DialWish => ({
   ...more,
 });
 
-function fresh(members: readonly Member[] = []): KnownMembers {
-  const known = new KnownMembers(seededRng(1), idOf(0));
+function fresh(
+  members: readonly Member[] = [],
+  distanceTo: (peerId: string) => number = () => 0,
+): KnownMembers {
+  const known = new KnownMembers(seededRng(1), idOf(0), distanceTo);
   known.learn(members, []);
   return known;
 }
@@ -207,5 +210,31 @@ describe("members that come and go", () => {
     expect(first.map(({ peerId }) => peerId)).not.toContain(second?.peerId);
     // Of who does not answer at all nothing is expected any more after a while.
     expect(known.toDial(wish({ links: 3 }), 4_000).length).toBe(2);
+  });
+});
+
+describe("members whose distance is known", () => {
+  const distanceTo = (peerId: string): number => Number.parseInt(peerId, 16);
+  const dialled = (members: readonly Member[], distance?: (peerId: string) => number): number[] =>
+    fresh(members, distance)
+      .toDial(wish({ links: 11, metSource: false }), 0)
+      .map(({ peerId }) => Number.parseInt(peerId, 16));
+
+  it("are dialled the source peer first, then the nearest and one by lot in turn", () => {
+    const members = [...someOf(1, 30), member(200, { role: ROLES.source })];
+    const byLot = dialled(members);
+    const [source, ...others] = dialled(members, distanceTo);
+    expect(source).toBe(200);
+    expect(others).toHaveLength(9);
+    // The first after the source is whom the lot chose, then come the nearest in between.
+    const near = others.filter((n) => n <= 6);
+    expect(near).toEqual(near.toSorted((a, b) => a - b));
+    expect(near.length).toBeGreaterThanOrEqual(4);
+    expect(others.some((n) => n > 10)).toBe(true);
+    expect(byLot).not.toEqual([source, ...others]);
+  });
+
+  it("are dialled by lot alone when all are as near", () => {
+    expect(dialled(someOf(1, 30), () => 7)).toEqual(dialled(someOf(1, 30)));
   });
 });

@@ -69,7 +69,8 @@ export class JoiningSession extends SessionBase {
   constructor(context: PeerContext, outlet: SessionOutlet, options: JoinSession) {
     super(context, outlet, options.sessionId);
     this.#options = options;
-    this.#members = new KnownMembers(context.rng, context.identity.peerId);
+    const { rng, identity, distanceTo } = context;
+    this.#members = new KnownMembers(rng, identity.peerId, distanceTo);
     this.#next = new Successor(context, this.#lookOutlet());
   }
 

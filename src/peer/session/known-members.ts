@@ -14,6 +14,7 @@ import { TokenBucket } from "../../base/token-bucket.ts";
 import type { MonoMs, PeerId } from "../../base/units.ts";
 import { type Candidate, ROLES } from "../../protocol/common.ts";
 import type { Member } from "../../protocol/r5.ts";
+import type { DistanceTo } from "../context.ts";
 import { inDialOrder } from "./dial-order.ts";
 
 /** Links a session opens or has before it stops opening more, ... */
@@ -84,6 +85,7 @@ export interface Dial {
 export class KnownMembers {
   readonly #rng: Rng;
   readonly #ownId: PeerId;
+  readonly #distanceTo: DistanceTo;
   readonly #members = new Map<PeerId, KnownMember>();
   /** Dialled, and nothing was heard of it yet; in the order in which they were dialled. */
   readonly #underWay = new Set<KnownMember>();
@@ -91,9 +93,10 @@ export class KnownMembers {
   #budget = new TokenBucket(DIALS_PER_SECOND, DIALS_BURST);
   #lists = 0;
 
-  constructor(rng: Rng, ownId: PeerId) {
+  constructor(rng: Rng, ownId: PeerId, distanceTo: DistanceTo) {
     this.#rng = rng;
     this.#ownId = ownId;
+    this.#distanceTo = distanceTo;
   }
 
   get size(): number {
@@ -224,8 +227,9 @@ export class KnownMembers {
   }
 
   /**
-   * In the order to try them: the source peer first, it always has what is newest, then whoever, by
-   * lot. Not those linked already; only those of `dial` if it is given.
+   * In the order to try them: the source peer first, it always has what is newest, then in turn one by
+   * lot and the nearest in the network: with near ones alone an overlay would fall apart into islands.
+   * Not those linked already; only those of `dial` if it is given.
    */
   #due(
     linked: ReadonlySet<PeerId>,
@@ -240,7 +244,14 @@ export class KnownMembers {
       if (atMs > nowMs || linked.has(peerId) || dial?.includes(peerId) === false) continue;
       due.push({ member, lot: isSource ? -1 : this.#rng.next() });
     }
-    return due.sort((a, b) => a.lot - b.lot).map(({ member }) => member);
+    due.sort((a, b) => a.lot - b.lot);
+    const byLot = due.map(({ member }) => member);
+    const distance = ({ isSource, peerId }: KnownMember) =>
+      isSource ? -1 : this.#distanceTo(peerId);
+    const near = byLot.map((member) => ({ member, distance: distance(member) }));
+    near.sort((a, b) => a.distance - b.distance);
+    const inTurn = near.flatMap(({ member }, i) => [member, byLot[i] as KnownMember]);
+    return [...new Set(inTurn)];
   }
 }
 
