@@ -289,7 +289,7 @@ export class Finale {
     const alone =
       settings.delivery === "complete" &&
       !neighbours.some((neighbour) => this.#listens(neighbour)) &&
-      this.#membersCompleted.size === 0;
+      (this.#membersCompleted.size === 0 || !this.#isMet());
     if (!alone || !waiting || this.#hasEnded || this.#isVoid(source)) {
       this.#holdSinceMs = undefined;
       return undefined;

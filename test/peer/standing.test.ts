@@ -292,6 +292,19 @@ describe("retention and standing (complete)", () => {
     expect(source.eventsOf("failed").length).toBe(1);
   });
 
+  it("(e) a source that waits for more than came does so for holdMs once they have gone", () => {
+    const { world, source, peers } = swarm(1, { holdMs: 20_000, waitPeers: 3 });
+    const feed = new Feed(source, 50, () => 500);
+    const [only] = peers as [Node];
+    world.run(() => only.has("ended"));
+    expect(received(only)).toEqual(feed.written);
+    only.leave();
+    const leftMs = world.nowMs;
+    world.run(() => source.has("ended") || source.has("failed"), 60_000);
+    expect(world.nowMs - leftMs).toBeGreaterThan(19_000);
+    expect(source.eventsOf("failed")[0]).toMatchObject({ code: "NO_PEERS" });
+  });
+
   it("without a datum there is nothing to hold, for who would not wait for peers", () => {
     const ended = (data: number, waits: boolean, linked = 0) => {
       const { world, source, peers } = swarm(linked, { holdMs: 4_000, waitPeers: 2 });
