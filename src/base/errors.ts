@@ -80,7 +80,10 @@ export const ERRORS = {
   TERM_PASSED: row("The order is of an earlier start of the overlay server; it counts no more."),
   KEY_REQUIRED: row("This call needs the service key of the server."),
   KEY_FILE_UNUSABLE: row("The file of the service key can not be used; put it right or remove it."),
-  INTERNAL: row("The server failed to carry this out; its log says why.", true),
+  INTERNAL: row(
+    "A bug or a failing part kept this from being done; the detail or the log says why.",
+    true,
+  ),
   OVERLOADED: row(
     "The other side is at a limit; try again later, after the time it gives if any.",
     true,

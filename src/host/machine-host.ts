@@ -9,7 +9,7 @@
  */
 
 import { unreachable } from "../base/assert.ts";
-import { type ErrorCode, LocalUsageError } from "../base/errors.ts";
+import { type ErrorCode, LocalUsageError, OperationError } from "../base/errors.ts";
 import type {
   Address,
   Input,
@@ -59,6 +59,8 @@ export class MachineHost<C, E> {
   #running = false;
   #dispatching = false;
   #closed = false;
+  /** What the machine threw where nobody waited for it. */
+  #failure: OperationError | undefined;
   #nextLink = 2;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerMs = Number.POSITIVE_INFINITY;
@@ -76,9 +78,11 @@ export class MachineHost<C, E> {
 
   /**
    * Hands in a command; out-fields are filled when this returns. Throws what the machine throws,
-   * and LocalUsageError CLOSED after close().
+   * LocalUsageError CLOSED after close(), and OperationError INTERNAL with its cause once the machine
+   * has crashed.
    */
   command(command: C): void {
+    if (this.#failure !== undefined) throw this.#failure;
     if (this.#closed) throw new LocalUsageError("CLOSED");
     this.#input({ kind: "command", command });
   }
@@ -127,6 +131,7 @@ export class MachineHost<C, E> {
   #crash(error: unknown): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#failure = new OperationError("INTERNAL", { cause: error, detail: String(error) });
     this.#options.onCrash(error);
   }
 

@@ -247,6 +247,9 @@ describe("MachineHost", () => {
       host.command(() => {
         throw new Error("not carried out");
       });
-    expect(late).toThrow(expect.objectContaining({ code: "CLOSED" }));
+    const told = { code: "INTERNAL", cause: crashes[0] };
+    expect(late).toThrow(expect.objectContaining(told));
+    host.close();
+    expect(late).toThrow(expect.objectContaining(told));
   });
 });
