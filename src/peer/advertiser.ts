@@ -52,6 +52,8 @@ export class Advertiser {
   #logBase = 0;
   readonly #substreams: number;
   #grantedTo: FragmentIndex = 0;
+  /** By what neighbours were looked at last: while it is the same, none of them is to be told more. */
+  readonly #lookedAt = { start: -1, highest: -1, limit: -1 };
   #refreshedMs: MonoMs = Number.NEGATIVE_INFINITY;
   #flags = 0;
   /** False for a newcomer that has not chosen where to start: it declares nothing yet. */
@@ -124,8 +126,13 @@ export class Advertiser {
   /** Sends what is due; credit at once when `all`. */
   run(takes: boolean, all: boolean): void {
     const nowMs = this.#context.now.monoMs;
-    const { start } = this.#window;
-    if (this.#started) {
+    const { start, highest } = this.#window;
+    const { limit } = this.#pace;
+    const looked = this.#lookedAt;
+    const isStart = looked.start === start;
+    const isSame = isStart && looked.highest === highest && looked.limit === limit;
+    if (this.#started && !isStart) {
+      looked.start = start;
       // A start that moved is told even when nothing new is held: others wait for it.
       for (const neighbour of this.#neighbours) {
         if (neighbour.haveToldStart !== start) this.#tellBy(neighbour, nowMs + HAVE_DELAY_MS);
@@ -135,6 +142,9 @@ export class Advertiser {
     if (this.#deadlines.take("maps", nowMs)) this.#tellDueMaps();
     if (!takes) return;
     const due = this.#deadlines.take("credit", nowMs) || all;
+    if (isSame && !due) return;
+    looked.highest = highest;
+    looked.limit = limit;
     for (const neighbour of this.#neighbours) this.grant(neighbour, due);
   }
 
