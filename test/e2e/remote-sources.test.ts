@@ -301,7 +301,9 @@ describe("mp2p feed", () => {
     const text = Array.from({ length: 400 }, (_, i) => `{"n":${i + 1}}\n`).join("");
     const file = fileOf(text);
     const begin = async (...pace: readonly string[]): Promise<Mp2p[]> => {
-      const at = source(url, "dark", "--identity", key, "--accept", `${port}`);
+      // It waits for both, also when one follows later: what is over by then nobody can join.
+      const waits = ["--accept", `${port}`, "--wait-peers", "2"];
+      const at = source(url, "dark", "--identity", key, ...waits);
       await at.event("accepting");
       const flags = ["--file", file, "--format", "ndjson", ...pace];
       return [at, feed(`127.0.0.1:${port}`, "a", ...flags)];

@@ -62,9 +62,9 @@ describe("mp2p sim", () => {
 
   test("seed after seed, all cases", async () => {
     const { out } = await node(bench, "--seeds", "2", "--peers", "8", "--fragments", "10");
-    for (const name of ["complete", "live"]) {
+    for (const name of ["complete", "churn", "live"]) {
       for (const seed of [1, 2]) expect(out).toContain(`${name} seed ${seed}`);
     }
-    expect(out).toMatch(/\d of 4 runs meet all goals/);
+    expect(out).toMatch(/\d of 6 runs meet all goals/);
   }, 120_000);
 });

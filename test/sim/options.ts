@@ -256,7 +256,8 @@ function drawPatience({ seed, sizes, network }: SwarmOptions): Partial<SwarmOpti
     stuckAtMs: between(rng, 2_000, 6_000),
     standingConsumers: 1,
     standsMs: between(rng, 28_000, 33_000),
-    rudePeers: 1,
+    // Where all wait for one that reads nothing, nobody waits for the one that stands long enough.
+    rudePeers: rng.below(2),
     faults: {
       ...NO_FAULTS,
       faultMs,
