@@ -147,6 +147,17 @@ describe("a peer's reports", () => {
     expect(reasons(reports(there, orphan))).toEqual(["event 1", "cause 7"]);
   });
 
+  it("who is held back by one that lags does not lag itself", () => {
+    const here = scene(30_000);
+    const stuck = join(here, false);
+    const other = join(here);
+    new Feed(here.source, 2_000, () => 1_000, { ends: false });
+    here.world.advance(8_000);
+    expect(other.overlay.heldBackBy?.peerId).toBe(stuck.keys.peerId);
+    expect(reasons(reports(here, stuck))).toEqual(["event 1", "event 4"]);
+    expect(reasons(reports(here, other))).toEqual(["event 1"]);
+  });
+
   it("R2.c (negative): without an event nothing comes before the interval is over", () => {
     const here = scene(30_000);
     const peer = join(here);

@@ -257,7 +257,8 @@ export class ActivityReporter {
     if (overlay === undefined || overlay.hasLeft || this.#intervalMs === 0) return;
     const { maxLagMs } = overlay.settings;
     const laggingMs = Math.max(LAGGING_MS_MIN, Math.min(LAGGING_MS, maxLagMs / 2));
-    const lagMs = overlay.lagMs();
+    // What a full window keeps out for another's sake is that one's lag.
+    const lagMs = overlay.heldBackBy === undefined ? overlay.lagMs() : 0;
     if (this.#isLagging ? lagMs >= laggingMs / 2 : lagMs <= laggingMs) return;
     this.#isLagging = !this.#isLagging;
     this.tell(this.#isLagging ? "lagging" : "recovered");
