@@ -40,29 +40,9 @@ function write({ world, source }: Scene, count: number): void {
 
 describe.each(["live", "complete"] as const)("in a %s overlay", (delivery) => {
   describe.each(Object.keys(WAYS) as (keyof typeof WAYS)[])("by %s", (way) => {
-    it.each(FAR)("two of them at fragment %d move nobody who is linked to the source", (far) => {
-      const scene = sceneOf(delivery, 1);
-      const { world, source, settings } = scene;
-      const node = world.node().open("peer", settings).dial(source);
-      const liars = [0, 1].map(() => world.stranger().join(node));
-      for (const liar of liars) liar.send(encodeBuffermap(liar.tag, 0, 0, NO_BITS));
-      world.run(() => node.has("started"));
-      write(scene, 10);
-      for (const liar of liars) liar.send(WAYS[way](liar, far));
-      write(scene, 10);
-      world.advance(20_000);
-      write(scene, 10);
-      world.advance(1_000);
-      expect(node.taken).toHaveLength(30);
-      expect(node.eventsOf("gap")).toEqual([]);
-    });
-
-    it.each(FAR)("two of them at fragment %d move nobody with three honest neighbours", (far) => {
-      const scene = sceneOf(delivery, 1);
-      const { world, source, settings } = scene;
-      const honest = [0, 1, 2].map(() => world.node().open("peer", settings).dial(source));
-      const node = world.node().open("peer", settings);
-      for (const each of honest) node.dial(each);
+    /** Two liars beside `node` speak of fragment `far` in between: it takes all, without a gap. */
+    function isUnmoved(scene: Scene, node: Node, far: number): void {
+      const { world } = scene;
       const liars = [0, 1].map(() => world.stranger().join(node));
       for (const liar of liars) liar.send(encodeBuffermap(liar.tag, 0, 0, NO_BITS));
       world.run(() => node.has("started"));
@@ -74,6 +54,21 @@ describe.each(["live", "complete"] as const)("in a %s overlay", (delivery) => {
       world.advance(3_000);
       expect(node.taken).toHaveLength(30);
       expect(node.eventsOf("gap")).toEqual([]);
+    }
+
+    it.each(FAR)("two of them at fragment %d move nobody who is linked to the source", (far) => {
+      const scene = sceneOf(delivery, 1);
+      const { world, source, settings } = scene;
+      isUnmoved(scene, world.node().open("peer", settings).dial(source), far);
+    });
+
+    it.each(FAR)("two of them at fragment %d move nobody with three honest neighbours", (far) => {
+      const scene = sceneOf(delivery, 1);
+      const { world, source, settings } = scene;
+      const honest = [0, 1, 2].map(() => world.node().open("peer", settings).dial(source));
+      const node = world.node().open("peer", settings);
+      for (const each of honest) node.dial(each);
+      isUnmoved(scene, node, far);
     });
 
     it("one that is the only neighbour does not stop the machine", () => {
