@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config";
 import { ConformanceReporter } from "./test/conformance/reporter.ts";
+import { importsAsConstants } from "./test/support/imports-as-constants.ts";
 
 /**
  * Tests of rooms that touch nothing outside: their files share the modules of a worker, which spares
@@ -11,6 +12,7 @@ const SHARING = ["base", "protocol", "stream", "servers", "peer"].map(
 );
 
 export default defineConfig({
+  plugins: [importsAsConstants()],
   test: {
     pool: "forks",
     maxWorkers: 2,

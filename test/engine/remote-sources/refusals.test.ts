@@ -4,7 +4,7 @@ import { describe, expect, it, vi } from "vitest";
 import type { Address } from "../../../src/base/machine.ts";
 import { createEngine, createFeed } from "../../../src/index.ts";
 import { datumFrame, frameOf, R11, type RawDataSource } from "../../support/raw-data-source.ts";
-import { data, later, newTitle, query, raw, scene, server, text, useServers } from "./scene.ts";
+import { data, later, newTitle, query, raw, scene, serverUrl, text, useServers } from "./scene.ts";
 
 useServers();
 
@@ -109,7 +109,7 @@ function terminate(last: number): Buffer {
 it("off loopback data sources are accepted only by an engine that was allowed plain text", async () => {
   const open = async (allowPlaintext: boolean) => {
     const engine = later(await createEngine({ memoryMiB: 32, allowPlaintext }));
-    return engine.createSource({ server, title: newTitle(), dataSources: [] });
+    return engine.createSource({ server: serverUrl(), title: newTitle(), dataSources: [] });
   };
   const listen = [{ host: "127.0.0.1" }, { transport: "ws", host: "0.0.0.0" }] as const;
   const refusing = await open(false);

@@ -16,8 +16,7 @@ import {
 import { type RunningServers, startServers } from "../../../src/server.ts";
 import { RawDataSource } from "../../support/raw-data-source.ts";
 
-/** Where the servers of this file's tests are. */
-export let server = "";
+let server = "";
 let titles = 0;
 const closing: { close(): unknown }[] = [];
 
@@ -33,6 +32,9 @@ export function useServers(): void {
   });
   afterAll(() => servers.close());
 }
+
+/** Where the servers of this file's tests are. */
+export const serverUrl = (): string => server;
 
 /** A title that no other session of the file has. */
 export function newTitle(): string {

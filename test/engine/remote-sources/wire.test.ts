@@ -3,7 +3,7 @@
 import { describe, expect, it, vi } from "vitest";
 import { createEngine } from "../../../src/index.ts";
 import { datumFrame, R11 } from "../../support/raw-data-source.ts";
-import { data, later, newTitle, query, raw, scene, server, text, useServers } from "./scene.ts";
+import { data, later, newTitle, query, raw, scene, serverUrl, text, useServers } from "./scene.ts";
 
 useServers();
 
@@ -158,7 +158,7 @@ describe("on the wire", () => {
     const first = await raw(tcp);
     first.register("pump", { instance: Buffer.alloc(16, 7) });
     await first.next(R11.REGISTERED);
-    const peer = await joined.join({ server, title });
+    const peer = await joined.join({ server: serverUrl(), title });
     const fragments = peer.fragments();
     const numbering = async (): Promise<number> => {
       const { value } = await fragments.next();
@@ -232,7 +232,7 @@ describe("on the wire", () => {
     // Another key has the ids of "b": they are waited for a second.
     const holder = later(await createEngine({ memoryMiB: 32 }));
     await holder.createSource({
-      server,
+      server: serverUrl(),
       title: newTitle(),
       dataSources: [{ sourceId: "b", dataId: "readings" }],
     });
