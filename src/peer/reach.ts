@@ -16,7 +16,9 @@ export function knownTo(window: FragmentWindow, neighbours: readonly Neighbour[]
 /**
  * How far the stream is as far as neighbours are to be believed. It moves the window and makes this
  * node give up what it can't have, so a few that lie must not decide it: keys cost nothing. The source
- * peer's word counts alone; without a link to it, what more than half of the neighbours speak of.
+ * peer's word counts alone; without a link to it, what more than half of the neighbours speak of. Who
+ * has nothing yet and stands nowhere says nothing of it: many that come at once must not tell each
+ * other that there is nothing.
  */
 export class Reach {
   #said: FragmentIndex = 0;
@@ -35,6 +37,7 @@ export class Reach {
     for (const { mapKnown, isSource, remoteHighest } of neighbours) {
       if (!mapKnown) continue;
       if (isSource) return Math.max(heldTo, remoteHighest);
+      if (remoteHighest === 0) continue;
       this.#all[told++] = remoteHighest;
       if (remoteHighest > said) beyond++;
       else if (remoteHighest < said) below++;

@@ -56,6 +56,12 @@ describe("how far the stream is", () => {
     expect(new Reach().confirmedTo([silent, neighbourOf(5)], 0)).toBe(5);
   });
 
+  it("is not told by those who have nothing, however many they are", () => {
+    const newcomers = Array.from({ length: 8 }, () => neighbourOf(0));
+    expect(new Reach().confirmedTo([...newcomers, neighbourOf(9)], 0)).toBe(9);
+    expect(new Reach().confirmedTo(newcomers, 0)).toBe(0);
+  });
+
   it("is the same whatever was known before", () => {
     fc.assert(
       fc.property(
@@ -63,7 +69,7 @@ describe("how far the stream is", () => {
         (rounds) => {
           const reach = new Reach();
           for (const highest of rounds) {
-            const sorted = [...highest].sort((a, b) => b - a);
+            const sorted = highest.filter((each) => each > 0).sort((a, b) => b - a);
             const most = sorted[sorted.length >>> 1] ?? 0;
             const all = highest.map((each) => neighbourOf(each));
             expect(reach.confirmedTo(all, 3)).toBe(Math.max(3, most));
