@@ -86,6 +86,10 @@ export class Neighbour {
   /** Requests of its own to be served: pairs (first, count); since when none was served. */
   readonly toServe: number[] = [];
   servedMs: MonoMs = 0;
+  /** When it was declined last what it needed next, because others were to be sent something first. */
+  declinedMs: MonoMs = Number.NEGATIVE_INFINITY;
+  /** When it was sent last what it needed next. */
+  gaveMs: MonoMs = Number.NEGATIVE_INFINITY;
 
   /** What it was told of our window: all up to this place of the log, and this start. */
   haveTold = 0;

@@ -8,15 +8,16 @@
  *
  * A neighbour that keeps the window full for `stallMs` without advancing is lagging: it no longer
  * counts, and is told what is gone. Who says that it is held back by others is given twice the time:
- * only the neighbours of the one that stands still shall find it lagging. It counts again once it has
- * caught up with the window.
+ * only the neighbours of the one that stands still shall find it lagging. Who is declined what it
+ * asks for stands still through no fault of its own: its time begins when it is sent what it needs
+ * next. It counts again once it has caught up with the window.
  *
  * Live: what has been known for `windowMs` leaves the window, and what is old makes room for what is
  * new, whoever still lacks it.
  */
 
 import { FRAME_TYPES } from "../base/layout.ts";
-import { RANGE_COUNT_MAX } from "../base/limits.ts";
+import { BUSY_RETRY_MS, RANGE_COUNT_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { encodeRanges } from "../protocol/r10-binary.ts";
 import type { FragmentWindow } from "../stream/window.ts";
@@ -35,6 +36,9 @@ const CAME_LATE_MS = 2_500;
 
 /** Who filled the window within this is named as the one that sets the pace. */
 const HOLDER_MS = 1_000;
+
+/** Who was declined within this waits for its turn. */
+const DECLINED_MS = 4 * BUSY_RETRY_MS;
 
 /** Laggards remembered after their link is gone. */
 const LAGGARDS_MAX = 1_024;
@@ -189,13 +193,20 @@ export class Retention {
     for (const neighbour of neighbours) {
       if (neighbour.lagging || neighbour.ackedTo >= consumedTo) continue;
       if (neighbour.ackedTo > this.#window.start) continue;
+      if (this.#isOurDoing(neighbour)) continue;
       // Who is held back by others gets time for those to be found out.
       const patienceMs = this.#settings.stallMs * (neighbour.heldBack ? 2 : 1);
-      if (nowMs - Math.max(neighbour.ackedAdvancedMs, this.#fullSinceMs) < patienceMs) continue;
+      const { ackedAdvancedMs, gaveMs } = neighbour;
+      if (nowMs - Math.max(ackedAdvancedMs, this.#fullSinceMs, gaveMs) < patienceMs) continue;
       neighbour.lagging = true;
       changed.push(neighbour);
     }
     return this.#remember(changed);
+  }
+
+  /** Whether it asks, and lacks what this node has had nothing to spare to send it. */
+  #isOurDoing({ gaveMs, ackedAdvancedMs, declinedMs }: Neighbour): boolean {
+    return gaveMs <= ackedAdvancedMs && this.#context.now.monoMs - declinedMs < DECLINED_MS;
   }
 
   /**

@@ -25,6 +25,9 @@ const SERVED_EVERY_MS = 125;
 /** ... and so many at once. */
 const SERVED_AT_ONCE = 8;
 
+/** Who was told BUSY comes again within this, or has asked elsewhere. */
+const TURN_MS = 2 * BUSY_RETRY_MS;
+
 /** What was served on request goes to the next patient one after this ... */
 const GIVEN_AGAIN_MS = 1_000;
 /** ... or when it asks for the third time. */
@@ -46,6 +49,8 @@ export class Serving {
   /** Fragments that are served however strained this node is; below 0 when it was asked for more. */
   #allowance = SERVED_AT_ONCE;
   #allowedMs: MonoMs;
+  /** Who was declined, since when, and when it asked last. */
+  readonly #waiting = new Map<Neighbour, { readonly sinceMs: MonoMs; readonly askedMs: MonoMs }>();
   /** When what was given last, the oldest first; undefined until somebody patient asked. */
   #given: Map<FragmentIndex, MonoMs> | undefined;
   /** How often each was put off, by fragment, the oldest first. */
@@ -65,9 +70,9 @@ export class Serving {
   /** GET arrived: `pairs` (first, count) in `ranges`. Returns whether something is to be served. */
   asked(from: Neighbour, ranges: Float64Array, pairs: number, how: Asking): boolean {
     const { now, counters } = this.#context;
-    if (how.isStrained && !this.#allows(ranges, pairs)) {
+    if (how.isStrained && !this.#allows(from, ranges, pairs)) {
       for (let i = 0; i < pairs; i++) {
-        this.#decline(from, ranges[2 * i] as number, ranges[2 * i + 1] as number);
+        this.#declineForNow(from, ranges[2 * i] as number, ranges[2 * i + 1] as number);
       }
       return false;
     }
@@ -83,7 +88,7 @@ export class Serving {
       const { toServe } = neighbour;
       if (toServe.length === 0 || monoMs - neighbour.servedMs < SERVE_WAIT_MS) continue;
       for (let i = 0; i < toServe.length; i += 2) {
-        this.#decline(neighbour, toServe[i] as number, toServe[i + 1] as number);
+        this.#declineForNow(neighbour, toServe[i] as number, toServe[i + 1] as number);
       }
       toServe.length = 0;
     }
@@ -142,14 +147,38 @@ export class Serving {
     this.#allowance = Math.min(SERVED_AT_ONCE, this.#allowance + fragments);
   }
 
-  #allows(ranges: Float64Array, pairs: number): boolean {
+  /** In turn: who asks at each fragment that comes must not take it all from who asks seldom. */
+  #allows(from: Neighbour, ranges: Float64Array, pairs: number): boolean {
     const { monoMs } = this.#context.now;
     this.#allow((monoMs - this.#allowedMs) / SERVED_EVERY_MS);
     this.#allowedMs = monoMs;
-    if (this.#allowance < 1) return false;
+    if (this.#allowance < 1 || this.#isSomebodysTurn(from)) {
+      const sinceMs = this.#waiting.get(from)?.sinceMs ?? monoMs;
+      this.#waiting.set(from, { sinceMs, askedMs: monoMs });
+      return false;
+    }
+    this.#waiting.delete(from);
     for (let i = 0; i < pairs; i++) this.#allowance -= ranges[2 * i + 1] as number;
     this.#allowance = Math.max(-SERVED_AT_ONCE, this.#allowance);
     return true;
+  }
+
+  /** Whether another was declined before `from` was, and came again since. */
+  #isSomebodysTurn(from: Neighbour): boolean {
+    const { monoMs } = this.#context.now;
+    const own = this.#waiting.get(from);
+    for (const [neighbour, { sinceMs, askedMs }] of this.#waiting) {
+      if (monoMs - askedMs > TURN_MS) this.#waiting.delete(neighbour);
+      else if (sinceMs < askedMs && sinceMs < (own?.sinceMs ?? monoMs)) return true;
+    }
+    return false;
+  }
+
+  /** For want of room. What it needs next it can't have from here: no fault of its own. */
+  #declineForNow(from: Neighbour, first: FragmentIndex, fragments: number): void {
+    const needs = from.ackedTo;
+    if (first <= needs && needs < first + fragments) from.declinedMs = this.#context.now.monoMs;
+    this.#decline(from, first, fragments);
   }
 
   #decline({ link }: Neighbour, first: number, fragments: number): void {
