@@ -94,6 +94,11 @@ export class ConsumerRole {
     return this.#endTaken;
   }
 
+  /** Whether nobody holds what is to be taken next. */
+  get lacksNext(): boolean {
+    return this.#orphan >= 0 && this.#orphan === this.#assembler.head;
+  }
+
   get assembler(): Assembler | FragmentCursor {
     return this.#assembler;
   }
@@ -241,13 +246,14 @@ export class ConsumerRole {
   /**
    * Rules (d) and, live, lateness: gives up what can't come. `neighbours`: those whose word on what
    * they hold counts. `reliable`: of them, those that answer: what nobody else holds is looked for
-   * at other holders already, but not given up.
+   * at other holders already, but not given up. `mayCome`: links to other holders are `opening`, or
+   * the source peer may start `again` with what was lost with it, and nothing is given up.
    */
   repair(
     neighbours: readonly Neighbour[],
     reliable: readonly Neighbour[],
     known: FragmentIndex,
-    opening: boolean,
+    mayCome: { readonly opening: boolean; readonly again: boolean },
   ): PeerEvent[] {
     if (!this.#started || this.#endTaken) return [];
     const head = this.#assembler.head;
@@ -263,10 +269,10 @@ export class ConsumerRole {
     if (this.#settings.delivery !== "live") this.#assembler.skipTo(this.#window.start);
     // Who does not take hears of what it lost when it takes again: of all of it at once.
     else if (this.#hungry) while (this.#passLate());
-    if (this.#orphan >= 0 && this.#orphan === this.#assembler.head) {
+    if (this.lacksNext && !mayCome.again) {
       const nowMs = this.#context.now.monoMs;
       // Who was named as another holder gets the time that a handshake may take to show it.
-      const patienceMs = this.#settings.repairMs + (opening ? HANDSHAKE_TIMEOUT_MS : 0);
+      const patienceMs = this.#settings.repairMs + (mayCome.opening ? HANDSHAKE_TIMEOUT_MS : 0);
       if (nowMs - this.#orphanSinceMs >= patienceMs) {
         const from = this.#assembler.head;
         this.#giveUp(from, this.#nextAvailable(from, neighbours, known));

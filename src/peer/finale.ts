@@ -20,6 +20,9 @@ const MEMBERS_COUNTED = 4_096;
 const STARTED_OVER_MS = 500;
 /** Live: those whom the source waited for get this long to begin before old makes room for new. */
 const AUDIENCE_MS = 500;
+/** A source peer that was killed is waited for so long, and one that lives is heard of within this. */
+const SOURCE_AWAY_MS = 120_000;
+const NEWS_MS = 1_000;
 /** Virtual peers notice within this that their last reader went, and say so. */
 const READERS_MS = 1_000;
 /** How often at most the wait for further members begins anew, whoever keeps coming. */
@@ -42,6 +45,8 @@ export interface FinaleView {
   readonly settings: OverlaySettings;
   readonly window: FragmentWindow;
   readonly neighbours: readonly Neighbour[];
+  /** Those whose word on what they hold counts. */
+  readonly heard: readonly Neighbour[];
   readonly source: SourceRole | undefined;
   readonly consumer: ConsumerRole | undefined;
   readonly times: KnownTimes;
@@ -76,6 +81,7 @@ export class Finale {
   #endIndex: FragmentIndex | undefined;
   /** When this node came, or when its link to the source peer went. */
   #aloneSinceMs: MonoMs;
+  #sourceWentMs: MonoMs | undefined;
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
@@ -225,7 +231,25 @@ export class Finale {
     if (neighbour.lostSome) addSome(this.#membersBehind, neighbour.peerId);
     else if (this.#hasAll(neighbour)) addSome(this.#membersCompleted, neighbour.peerId);
     else if (leaving) addSome(this.#membersBehind, neighbour.peerId);
-    if (neighbour.isSource) this.#aloneSinceMs = this.#context.now.monoMs;
+    if (neighbour.isSource) {
+      this.#aloneSinceMs = this.#context.now.monoMs;
+      this.#sourceWentMs = this.#aloneSinceMs;
+    }
+  }
+
+  /**
+   * Complete: the link to the source peer went, and nothing new was heard since: if it was killed it
+   * comes again with what nobody got, in order. What lies behind that must not be taken before.
+   */
+  get sourceMayReturn(): boolean {
+    const { settings, neighbours, times } = this.#view;
+    const wentMs = this.#sourceWentMs;
+    if (settings.delivery !== "complete" || wentMs === undefined) return false;
+    if (neighbours.some((neighbour) => neighbour.isSource)) return false;
+    if (this.#sessionOver) return this.#movesOn;
+    const nowMs = this.#context.now.monoMs;
+    const noNewsMs = nowMs - Math.max(wentMs, times.latestMs);
+    return noNewsMs >= NEWS_MS && nowMs - wentMs < SOURCE_AWAY_MS;
   }
 
   /**
@@ -299,14 +323,19 @@ export class Finale {
     return this.#failed("NO_PEERS", `held for ${settings.holdMs} ms`);
   }
 
-  /** No END, no session and nobody who has more: what is held was all. */
+  /**
+   * No END, no session and nobody who has more: what is held was all. Where the source goes on
+   * elsewhere, what lies behind something that nobody holds comes again from there.
+   */
   #lost(consumer: ConsumerRole): FinaleStep | undefined {
-    const { settings, window, neighbours } = this.#view;
+    const { settings, window, heard } = this.#view;
     const nowMs = this.#context.now.monoMs;
+    const isTaken = consumer.consumedTo >= window.highest;
+    const waitsAgain = this.sourceMayReturn && consumer.lacksNext;
     const stuck =
       this.#sessionOver &&
-      !neighbours.some((n) => this.#mayHaveMore(n)) &&
-      consumer.consumedTo >= window.highest;
+      !heard.some((neighbour) => this.#mayHaveMore(neighbour)) &&
+      (isTaken || waitsAgain);
     if (!stuck) {
       this.#lostSinceMs = undefined;
       return undefined;
@@ -366,7 +395,9 @@ export class Finale {
 
   #mayHaveMore(neighbour: Neighbour): boolean {
     if (neighbour.isSource && !this.#startedOver) return true;
-    return neighbour.remoteHighest > this.#view.window.highest;
+    // What lies beyond this node's window it can't be asked for; who answers nothing is not heard.
+    const { window } = this.#view;
+    return window.nextSet(neighbour.have, window.highest, window.limit) < window.limit;
   }
 
   #drained(): FinaleStep {

@@ -92,6 +92,11 @@ export abstract class OverlayParts {
     }
   }
 
+  /** Neighbours whose word on what they hold counts: without those that never answer. */
+  get heard(): readonly Neighbour[] {
+    return this.puller?.withoutMute(this.neighbours) ?? this.neighbours;
+  }
+
   #makeSource(): SourceRole {
     const { settings, window, tag, context } = this;
     const { overlayId } = settings;

@@ -395,10 +395,10 @@ export class Overlay extends OverlayParts {
     const confirmed = this.known;
     this.#watchStanding(confirmed);
     if (this.consumer !== undefined) {
-      const heard = this.puller?.withoutMute(this.neighbours) ?? this.neighbours;
+      const { heard } = this;
       const reliable = this.puller?.withoutDoubtful(heard) ?? heard;
-      const opening = this.options.opening();
-      for (const event of this.consumer.repair(heard, reliable, confirmed, opening))
+      const mayCome = { opening: this.options.opening(), again: this.finale.sourceMayReturn };
+      for (const event of this.consumer.repair(heard, reliable, confirmed, mayCome))
         this.event(event);
     }
     this.advertiser.refreshClipped(false);

@@ -17,7 +17,7 @@
  */
 
 import { FRAME_TYPES } from "../base/layout.ts";
-import { BUSY_RETRY_MS, RANGE_COUNT_MAX } from "../base/limits.ts";
+import { BUSY_RETRY_MS, PING_MS, RANGE_COUNT_MAX } from "../base/limits.ts";
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { encodeRanges } from "../protocol/r10-binary.ts";
 import type { FragmentWindow } from "../stream/window.ts";
@@ -36,6 +36,9 @@ const CAME_LATE_MS = 2_500;
 
 /** Who filled the window within this is named as the one that sets the pace. */
 const HOLDER_MS = 1_000;
+
+/** Who lives answers a PING by then. */
+const SILENT_MS = PING_MS + 2_000;
 
 /** Who was declined within this waits for its turn. */
 const DECLINED_MS = 4 * BUSY_RETRY_MS;
@@ -195,8 +198,10 @@ export class Retention {
       if (neighbour.ackedTo > this.#window.start) continue;
       if (this.#isOurDoing(neighbour)) continue;
       // Who is held back by others gets time for those to be found out.
-      const patienceMs = this.#settings.stallMs * (neighbour.heldBack ? 2 : 1);
-      const { ackedAdvancedMs, gaveMs } = neighbour;
+      // It says so as long as it says anything: one that was stopped can't take it back.
+      const { ackedAdvancedMs, gaveMs, heldBack, link } = neighbour;
+      const isExcused = heldBack && nowMs - link.heardMs < SILENT_MS;
+      const patienceMs = this.#settings.stallMs * (isExcused ? 2 : 1);
       if (nowMs - Math.max(ackedAdvancedMs, this.#fullSinceMs, gaveMs) < patienceMs) continue;
       neighbour.lagging = true;
       changed.push(neighbour);

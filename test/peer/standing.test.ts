@@ -233,6 +233,8 @@ describe("retention and standing (complete)", () => {
     view.setBigUint64(32, BigInt(head + 5), true);
     view.setUint32(40, 2, true);
     source.crash();
+    const { overlayId } = peer.overlay.settings;
+    peer.command({ kind: "overlayEnded", overlayId, startedOver: false, movesOn: false });
     stranger.send(have);
     const atMs = world.nowMs;
     world.run(() => peer.has("gap"), 10_000);

@@ -24,18 +24,21 @@ describe("a source peer with little upload", () => {
   it.each([
     [7, 100_000],
     [10, 100_000],
-  ])("serves all of %d in turn: nobody is found lagging for what it did not get", (count, limit) => {
-    const { world, source, peers } = star(count, limit);
-    const feed = new Feed(source, 140, () => 16_200);
-    const wholeMs = (count * 140 * 16_384 * 1_000) / limit;
-    world.run(() => peers.every((peer) => peer.has("ended")), 1.5 * wholeMs);
-    const standing = source.eventsOf("neighbour").filter(({ state }) => state === "lagging");
-    expect(standing).toEqual([]);
-    for (const peer of peers) {
-      expect(peer.eventsOf("gap")).toEqual([]);
-      expect(received(peer)).toEqual(feed.written);
-    }
-  });
+  ])(
+    "serves all of %d in turn: nobody is found lagging for what it did not get",
+    (count, limit) => {
+      const { world, source, peers } = star(count, limit);
+      const feed = new Feed(source, 140, () => 16_200);
+      const wholeMs = (count * 140 * 16_384 * 1_000) / limit;
+      world.run(() => peers.every((peer) => peer.has("ended")), 1.5 * wholeMs);
+      const standing = source.eventsOf("neighbour").filter(({ state }) => state === "lagging");
+      expect(standing).toEqual([]);
+      for (const peer of peers) {
+        expect(peer.eventsOf("gap")).toEqual([]);
+        expect(received(peer)).toEqual(feed.written);
+      }
+    },
+  );
 
   it("goes on without one that asks and takes nothing", () => {
     const { world, source, peers } = star(7, 300_000);

@@ -1,0 +1,117 @@
+/** A source peer that is killed in the middle of what it sends: fragments that nobody got. */
+
+import { describe, expect, it } from "vitest";
+import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { encodeFrame, NOTIFY } from "../../src/protocol/r10.ts";
+import { encodeBuffermap, encodeRanges } from "../../src/protocol/r10-binary.ts";
+import { Feed, type Node, received, settingsOf, World } from "./harness.ts";
+
+const REPAIR_MS = 2_000;
+
+/** Three peers that exchange among themselves, each past a hole that is the same for all. */
+function killed() {
+  const world = new World();
+  const source = world.node({ uploadLimitBytesPerSecond: 60_000 });
+  const settings = settingsOf(source.keys.peerId, { repairMs: REPAIR_MS });
+  source.open("source", settings, { waitPeers: 3 }).register("s");
+  const peers: Node[] = [];
+  for (let i = 0; i < 3; i++) {
+    const peer = world.node().open("peer", settings).dial(source);
+    for (const other of peers) peer.dial(other);
+    peers.push(peer);
+  }
+  world.run(() => peers.every((peer) => peer.overlay.neighbours.length === 3));
+  const feed = new Feed(source, 400, () => 900);
+  const isPast = ({ overlay: { window, consumer } }: Node) =>
+    window.highest > (consumer?.consumedTo ?? window.highest) + 8;
+  world.run(() => peers.every(isPast), 20_000);
+  source.crash();
+  // What one has, all get.
+  world.advance(1_500);
+  return { world, peers, feed, settings };
+}
+
+const lacks = (peer: Node): boolean => peer.overlay.consumer?.lacksNext === true;
+
+describe("what nobody got of a source peer that was killed", () => {
+  it("is waited for: it comes again, and what lies behind it after that", () => {
+    const { world, peers, feed, settings } = killed();
+    const came = peers.map((peer) => peer.taken.length);
+    world.run(() => peers.every(lacks), 10_000);
+    world.advance(20_000);
+    for (const peer of peers) {
+      expect(peer.eventsOf("gap")).toEqual([]);
+      expect(lacks(peer)).toBe(true);
+      expect(received(peer)).toEqual(feed.written.slice(0, peer.taken.length));
+      expect(peer.taken.length).toBeGreaterThanOrEqual(came[0] ?? 0);
+      const { overlayId } = settings;
+      peer.command({ kind: "overlayEnded", overlayId, startedOver: true, movesOn: true });
+    }
+    world.run(() => peers.every((peer) => peer.has("drained")), 5_000);
+    for (const peer of peers) expect(peer.eventsOf("gap")).toEqual([]);
+  });
+
+  it("is lost when the session is over: what lies behind it is taken, and then the end is told", () => {
+    const { world, peers, settings } = killed();
+    world.run(() => peers.every(lacks), 10_000);
+    const before = peers.map((peer) => peer.taken.length);
+    for (const peer of peers) {
+      const { overlayId } = settings;
+      peer.command({ kind: "overlayEnded", overlayId, startedOver: false, movesOn: false });
+    }
+    world.run(() => peers.every((peer) => peer.has("failed")), 60_000);
+    for (const [i, peer] of peers.entries()) {
+      expect(peer.eventsOf("failed").map(({ code }) => code)).toEqual(["SESSION_LOST"]);
+      expect(peer.eventsOf("gap").length).toBeGreaterThan(0);
+      expect(peer.taken.length).toBeGreaterThan(before[i] ?? 0);
+    }
+  });
+
+  it("is given up after two minutes without the source peer", () => {
+    const { world, peers } = killed();
+    world.advance(100_000);
+    for (const peer of peers) expect(peer.eventsOf("gap")).toEqual([]);
+    world.advance(30_000);
+    for (const peer of peers) expect(peer.eventsOf("gap").length).toBeGreaterThan(0);
+  });
+});
+
+describe("a member that says it has more and never sends it", () => {
+  it.each([
+    [false, "failed"],
+    [true, "drained"],
+  ] as const)("keeps nobody when the session is over (started over: %s)", (again, end) => {
+    const world = new World();
+    const source = world.node();
+    const settings = settingsOf(source.keys.peerId, { repairMs: REPAIR_MS });
+    source.open("source", settings, { waitPeers: 1 }).register("s");
+    const peers = [0, 1, 2].map(() => world.node().open("peer", settings).dial(source));
+    const [victim, ...others] = peers as [Node, Node, Node];
+    for (const other of others) other.dial(victim);
+    world.advance(1_000);
+    for (let i = 0; i < 20; i++) {
+      source.write("s", new Uint8Array(3_000));
+      world.advance(100);
+    }
+    const liars = [100, 30].map((index) => {
+      const liar = world.stranger().join(victim);
+      liar.send(encodeBuffermap(liar.tag, 0, 0, new Uint8Array(0)));
+      world.advance(500);
+      liar.send(encodeRanges(FRAME_TYPES.HAVE, liar.tag, 0, [index, 1]));
+      return liar;
+    });
+    source.crash();
+    world.advance(500);
+    for (const peer of peers) {
+      const { overlayId } = settings;
+      peer.command({ kind: "overlayEnded", overlayId, startedOver: again, movesOn: again });
+    }
+    const isOver = () => peers.every((peer) => peer.has(end));
+    for (let seconds = 0; seconds < 120 && !isOver(); seconds++) {
+      world.advance(1_000);
+      // They live, and their links are not silent.
+      for (const liar of liars) liar.send(encodeFrame(NOTIFY, { tag: liar.tag, index: 100 }));
+    }
+    expect(isOver()).toBe(true);
+  });
+});
