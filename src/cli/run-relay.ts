@@ -100,9 +100,8 @@ export function noNewsSentence(noNewsMs: number | undefined): string {
 
 export function gapSentence(gap: PeerEvents["gap"]): string {
   if (gap.kind === "fragments") {
-    const last = gap.to - 1;
-    const fragments = span(gap.from, last, "fragment", "fragments");
-    return `gap: ${fragments} ${gap.from === last ? "is" : "are"} lost`;
+    const fragments = span(gap.from, gap.to, "fragment", "fragments");
+    return `gap: ${fragments} ${gap.from === gap.to ? "is" : "are"} lost`;
   }
   const data = span(gap.from, gap.to, "datum", "data");
   return `gap: ${data} of ${gap.sourceId} ${gap.from === gap.to ? "is" : "are"} lost`;

@@ -40,13 +40,13 @@ export interface AssembledBatch {
   count: number;
 }
 
+/** What is lost: from the first one missing to the last one missing, both of them included. */
 export type Gap =
   | { readonly kind: "fragments"; readonly from: FragmentIndex; readonly to: FragmentIndex }
   | {
       readonly kind: "data";
       readonly sourceId: string;
       readonly from: SequenceNumber;
-      /** Last one missing. */
       readonly to: SequenceNumber;
     };
 

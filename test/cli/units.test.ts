@@ -27,8 +27,8 @@ describe("numbers in sentences", () => {
   });
 
   it("a gap of one is one", () => {
-    expect(gapSentence({ kind: "fragments", from: 4, to: 5 })).toBe("gap: fragment 4 is lost");
-    expect(gapSentence({ kind: "fragments", from: 4, to: 6 })).toBe(
+    expect(gapSentence({ kind: "fragments", from: 4, to: 4 })).toBe("gap: fragment 4 is lost");
+    expect(gapSentence({ kind: "fragments", from: 4, to: 5 })).toBe(
       "gap: fragments 4 to 5 are lost",
     );
     const data = { kind: "data", sourceId: "s", from: 3 } as const;

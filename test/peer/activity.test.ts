@@ -158,6 +158,27 @@ describe("a peer's reports", () => {
     expect(reasons(reports(here, other))).toEqual(["event 1"]);
   });
 
+  it("R2.c: tell how many fragments were lost, each of them", () => {
+    const here = scene(30_000);
+    const { world, source } = here;
+    const peer = join(here);
+    const feed = new Feed(source, 10, () => 3_500, { ends: false });
+    world.run(() => feed.isWritten && peer.overlay.consumer?.consumedTo === 10);
+    for (const [to, lost] of [
+      [11, 1],
+      [15, 5],
+    ] as const) {
+      peer.overlay.consumer?.assembler.skipTo(to);
+      world.advance(1_500);
+      expect(reports(here, peer).at(-1)?.fields).toMatchObject({ cause: 6, lost });
+    }
+    const gaps = peer.eventsOf("gap").map(({ gap }) => gap);
+    expect(gaps).toEqual([
+      { kind: "fragments", from: 10, to: 10 },
+      { kind: "fragments", from: 11, to: 14 },
+    ]);
+  });
+
   it("R2.c (negative): without an event nothing comes before the interval is over", () => {
     const here = scene(30_000);
     const peer = join(here);
@@ -283,12 +304,12 @@ describe("a reporter by itself", () => {
     expect(during.length).toBeGreaterThanOrEqual(5);
     expect(during.length).toBeLessThanOrEqual(6);
     advance(1_000);
-    expect(told().at(-1)?.request).toMatchObject({ cause: 6, lost: 1_500 });
+    expect(told().at(-1)?.request).toMatchObject({ cause: 6, lost: 2_000 });
     reporter.observe(gap, "");
     reporter.observe(gap, "");
     reporter.observe({ kind: "ended", overlayId: "" }, "");
     advance(1_000);
-    expect(told().at(-1)?.request).toMatchObject({ event: 2, cause: 0, lost: 1_506 });
+    expect(told().at(-1)?.request).toMatchObject({ event: 2, cause: 0, lost: 2_008 });
   });
 
   it("registers with a PAMS of before the proof as that knows it", () => {

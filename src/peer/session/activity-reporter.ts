@@ -103,7 +103,7 @@ export class ActivityReporter {
   /** An event of the session's overlay. */
   observe(event: PeerEvent, sourcePeerId: string): void {
     if (event.kind === "gap" && event.gap.kind === "fragments") {
-      this.#lost += event.gap.to - event.gap.from;
+      this.#lost += event.gap.to - event.gap.from + 1;
       this.tell("gap");
     } else if (event.kind === "ended") {
       this.#hasCompleted = true;
