@@ -203,7 +203,8 @@ export class Advertiser {
    */
   buffermap(neighbour: Neighbour): void {
     const nowMs = this.#context.now.monoMs;
-    if (nowMs - neighbour.mapsSinceMs >= REFRESH_SPAN_MS) {
+    // Added up as the deadline below is: rounded otherwise, that would be due again and again.
+    if (nowMs >= neighbour.mapsSinceMs + REFRESH_SPAN_MS) {
       neighbour.mapsSinceMs = nowMs;
       neighbour.mapsTold = 0;
     }
