@@ -87,8 +87,19 @@ export class Advertiser {
     return this.#deadlines.earliestMs();
   }
 
+  /** How many indices are kept because a neighbour is still to be told of them. */
+  get untold(): number {
+    return this.#log.length;
+  }
+
   /** Fragment `index` is held now; `from` sent it. `atOnce`: all are to know without delay. */
   stored(index: FragmentIndex, from: Neighbour | undefined, atOnce: boolean): void {
+    if (this.#neighbours.length === 0) {
+      // Who comes is told the whole map: without neighbours nothing is ever due, and nothing kept.
+      this.#logBase = this.#logEnd + 1;
+      this.#log.length = 0;
+      return;
+    }
     this.#log.push(index);
     const nowMs = this.#context.now.monoMs;
     const bit = 1 << substreamOf(index, this.#substreams);
