@@ -13,6 +13,8 @@ function member(n: number, more: Partial<Member> = {}): Member {
   const candidates = [at("198.51.100.1", n)];
   return { peerId: idOf(n), role: ROLES.peer, candidates, reach: 1, ...more };
 }
+/** Whom the index file names as the source peer. */
+const SOURCE = member(5_000, { role: ROLES.source });
 const someOf = (from: number, count: number): Member[] =>
   Array.from({ length: count }, (_, i) => member(from + i));
 
@@ -30,6 +32,7 @@ function fresh(
   distanceTo: (peerId: string) => number = () => 0,
 ): KnownMembers {
   const known = new KnownMembers(seededRng(1), idOf(0), distanceTo);
+  known.begin(SOURCE.peerId);
   known.learn(members, []);
   return known;
 }
@@ -85,8 +88,7 @@ describe("a member that can not be reached", () => {
   });
 
   it("is dialled every 4 s when it is the source peer, and never forgotten", () => {
-    const source = member(1, { role: ROLES.source });
-    const known = fresh([source]);
+    const known = fresh([SOURCE]);
     const nobody = (): void => known.learn([], []);
     const atMs = times(allDead(known, { untilMs: 120_000 }, { every: nobody }));
     expect(atMs.length).toBe(30);
@@ -169,7 +171,7 @@ describe("members that come and go", () => {
     const known = fresh(someOf(1, 4));
     const dead = known.toDial(wish({ dial: [idOf(1)] }), 0);
     for (const { address } of dead) known.failed(address);
-    known.learn([member(5000, { role: ROLES.source }), ...someOf(100, KNOWN_MAX - 4)], []);
+    known.learn([SOURCE, ...someOf(100, KNOWN_MAX - 4)], []);
     expect(known.size).toBe(KNOWN_MAX);
     expect(known.has(idOf(1))).toBe(false);
     known.learn([member(3000)], []);
@@ -177,7 +179,7 @@ describe("members that come and go", () => {
     expect([2, 3, 4].filter((n) => known.has(idOf(n))).length).toBe(2);
     known.learn(someOf(10_000, 1_000), []);
     expect(known.size).toBe(KNOWN_MAX);
-    expect(known.has(idOf(5000))).toBe(true);
+    expect(known.has(SOURCE.peerId)).toBe(true);
   });
 
   it("are dialled in limits, whatever the OMS names: a list at once, then one a second", () => {
@@ -197,6 +199,42 @@ describe("members that come and go", () => {
     );
     expect(dialled.length).toBeLessThanOrEqual(32 + 60);
     expect(times(dialled).filter((atMs) => atMs === 0).length).toBe(20);
+  });
+
+  it("are dialled and known in limits when the OMS says of each that it is the source peer", () => {
+    const known = fresh([SOURCE]);
+    let next = 10_000;
+    const dialled = allDead(
+      known,
+      { untilMs: 60_000 },
+      {
+        metSource: false,
+        every: (atMs) => {
+          if (atMs % 2_000 !== 0) return;
+          known.learn(
+            someOf(next, 20).map((each) => ({ ...each, role: ROLES.source })),
+            [],
+          );
+          next += 20;
+        },
+      },
+    );
+    const ofSource = dialled.filter(({ peerId }) => peerId === SOURCE.peerId);
+    expect(times(ofSource)).toEqual(Array.from({ length: 15 }, (_, i) => i * 4_000));
+    expect(dialled.length - ofSource.length).toBeLessThanOrEqual(32 + 60);
+    expect(known.size).toBeLessThanOrEqual(KNOWN_MAX);
+    expect(known.has(SOURCE.peerId)).toBe(true);
+  });
+
+  it("are none once another overlay begins, whose source peer is another one", () => {
+    const known = fresh([SOURCE, ...someOf(1, 10)]);
+    known.toDial(wish(), 0);
+    known.begin(idOf(1));
+    expect(known.size).toBe(0);
+    known.learn([SOURCE, member(1)], []);
+    const all = allDead(known, { fromMs: 60_000, untilMs: 100_000 });
+    expect(all.filter(({ peerId }) => peerId === idOf(1))).toHaveLength(10);
+    expect(all.filter(({ peerId }) => peerId === SOURCE.peerId).length).toBeLessThan(6);
   });
 
   it("are dialled one for the other while few are wanted: who failed makes room at once", () => {
@@ -221,10 +259,10 @@ describe("members whose distance is known", () => {
       .map(({ peerId }) => Number.parseInt(peerId, 16));
 
   it("are dialled the source peer first, then the nearest and one by lot in turn", () => {
-    const members = [...someOf(1, 30), member(200, { role: ROLES.source })];
+    const members = [...someOf(1, 30), SOURCE];
     const byLot = dialled(members);
     const [source, ...others] = dialled(members, distanceTo);
-    expect(source).toBe(200);
+    expect(source).toBe(5_000);
     expect(others).toHaveLength(9);
     // The first after the source is whom the lot chose, then come the nearest in between.
     const near = others.filter((n) => n <= 6);

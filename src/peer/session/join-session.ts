@@ -277,6 +277,7 @@ export class JoiningSession extends SessionBase {
     this.#sessionEpoch = sessionEpoch;
     const sourcePeerId = toHex(this.context.sha256(file.sourcePublicKey));
     this.#sourcePeerId = sourcePeerId;
+    this.#members.begin(sourcePeerId);
     const opened = this.openOverlay({
       kind: "openOverlay",
       role: this.#options.virtualIn === undefined ? "peer" : "virtual",
@@ -441,7 +442,6 @@ export class JoiningSession extends SessionBase {
     this.#isPast = false;
     this.#successor = undefined;
     this.#metSource = false;
-    this.#members.clear();
     if (!opened) return;
     const { sessionId } = this;
     const to = { overlayId: file.overlayId, sessionEpoch };

@@ -5,14 +5,15 @@
  * key each there are ever more. So who fails is dialled ever more seldom, and is forgotten once the
  * OMS names it no more; there is a limit on how many are known and on how many are dialled in a
  * time, whatever the OMS names. The source peer alone is dialled steadily: without it nothing new
- * comes, and after a restart it is found where it was.
+ * comes, and after a restart it is found where it was. Which one that is the index file says, whose
+ * signature was verified: the role that the OMS names is its word alone.
  */
 
 import type { Address } from "../../base/machine.ts";
 import type { Rng } from "../../base/rng.ts";
 import { TokenBucket } from "../../base/token-bucket.ts";
 import type { MonoMs, PeerId } from "../../base/units.ts";
-import { type Candidate, ROLES } from "../../protocol/common.ts";
+import type { Candidate } from "../../protocol/common.ts";
 import type { Member } from "../../protocol/r5.ts";
 import type { DistanceTo } from "../context.ts";
 import { inDialOrder } from "./dial-order.ts";
@@ -92,6 +93,7 @@ export class KnownMembers {
   /** Of members dialled, not of bytes. */
   #budget = new TokenBucket(DIALS_PER_SECOND, DIALS_BURST);
   #lists = 0;
+  #sourcePeerId: PeerId = "";
 
   constructor(rng: Rng, ownId: PeerId, distanceTo: DistanceTo) {
     this.#rng = rng;
@@ -107,7 +109,9 @@ export class KnownMembers {
     return this.#members.has(peerId);
   }
 
-  clear(): void {
+  /** An overlay begins, whose source peer this is: of its members none is known. */
+  begin(sourcePeerId: PeerId): void {
+    this.#sourcePeerId = sourcePeerId;
     this.#members.clear();
     this.#underWay.clear();
     this.#budget = new TokenBucket(DIALS_PER_SECOND, DIALS_BURST);
@@ -121,12 +125,12 @@ export class KnownMembers {
   learn(members: readonly Member[], own: readonly Address[], isPart = false): void {
     const before = this.#lists;
     if (!isPart) this.#lists++;
-    for (const { peerId, role, candidates: given } of members) {
+    for (const { peerId, candidates: given } of members) {
       if (peerId === this.#ownId) continue;
       const candidates = inDialOrder(given, own);
       const known = this.#members.get(peerId);
       if (candidates.length === 0) this.#forget(known);
-      else if (known === undefined) this.#add(peerId, role === ROLES.source, candidates);
+      else if (known === undefined) this.#add(peerId, candidates);
       else {
         // It moved, or was away and came back.
         const moved = !sameCandidates(known.candidates, candidates);
@@ -139,8 +143,9 @@ export class KnownMembers {
     if (this.#members.size > KNOWN_MAX) this.#makeRoom();
   }
 
-  #add(peerId: PeerId, isSource: boolean, candidates: readonly Candidate[]): void {
+  #add(peerId: PeerId, candidates: readonly Candidate[]): void {
     const never = Number.NEGATIVE_INFINITY;
+    const isSource = peerId === this.#sourcePeerId;
     const list = this.#lists;
     const times = { list, dialledMs: never, dueMs: never, next: 0, failures: 0 };
     this.#members.set(peerId, { peerId, candidates, isSource, ...times });
