@@ -28,8 +28,13 @@ const READERS_MS = 1_000;
 /** How often at most the wait for further members begins anew, whoever keeps coming. */
 const GATHERINGS_MAX = 5;
 
-/** A finished peer stays so many times lingerMs at most, whoever comes or goes on slowly meanwhile. */
+/** A finished peer stays so many times lingerMs at most for whoever came since, ... */
 const LINGERS_MAX = 6;
+/**
+ * ... and so many for a neighbour of before that steadily goes on: a slow reader behind a relay has
+ * nobody else. No longer: by one fragment every nine seconds it would keep others for ever.
+ */
+const LINGERS_MOST = 60;
 
 /** How members fared that were linked with this node, each counted once. */
 export interface MembersReport {
@@ -104,6 +109,9 @@ export class Finale {
   #lingerBeganMs: MonoMs | undefined;
   /** When one of those that a node waits for while it lingers came, or went on. */
   #lingerSinceMs: MonoMs = 0;
+  /** Neighbours when this node had all; when one of these went on. */
+  readonly #lingerFirst = new Set<PeerId>();
+  #lingerFirstMs: MonoMs = 0;
   /** How far each of those came. */
   readonly #lingerTo = new Map<PeerId, FragmentIndex>();
 
@@ -351,20 +359,28 @@ export class Finale {
 
   /**
    * Who has all waits until its neighbours have, or make no progress for lingerMs. A peer does so for
-   * a while and no longer: it is not the last that has all as long as the source peer is there.
+   * a while and no longer: it is not the last that has all as long as the source peer is there. For
+   * those that it had already it does so longer: when the source peer went, it is the last for them.
    */
   #linger(): FinaleStep | undefined {
     const { settings, neighbours, source } = this.#view;
     const end = this.#endIndex;
     if (end === undefined) return undefined;
     const nowMs = this.#context.now.monoMs;
-    const waitingFor = neighbours.filter((n) => !n.lagging && n.updateAcked(nowMs) <= end);
-    this.#lingerBeganMs ??= nowMs;
-    for (const neighbour of waitingFor) this.#lingerFor(neighbour);
+    if (this.#lingerBeganMs === undefined) {
+      this.#lingerBeganMs = nowMs;
+      for (const { peerId } of neighbours) addSome(this.#lingerFirst, peerId);
+    }
+    const lack = neighbours.filter((n) => !n.lagging && n.updateAcked(nowMs) <= end);
+    for (const neighbour of lack) this.#lingerFor(neighbour);
     const { lingerMs } = settings;
-    const sinceMs = Math.max(this.#lingerBeganMs, this.#lingerSinceMs);
-    const isLong = source === undefined && nowMs - this.#lingerBeganMs >= LINGERS_MAX * lingerMs;
-    const over = waitingFor.length === 0 || nowMs - sinceMs >= lingerMs || isLong;
+    const lingers = source === undefined ? (nowMs - this.#lingerBeganMs) / lingerMs : 0;
+    const isLong = lingers >= LINGERS_MAX;
+    const waitingFor = isLong ? lack.filter((n) => this.#lingerFirst.has(n.peerId)) : lack;
+    const wentOnMs = isLong ? this.#lingerFirstMs : this.#lingerSinceMs;
+    const sinceMs = Math.max(this.#lingerBeganMs, wentOnMs);
+    const isOverdue = nowMs - sinceMs >= lingerMs || lingers >= LINGERS_MOST;
+    const over = waitingFor.length === 0 || isOverdue;
     if (!over) return undefined;
     if (source === undefined) {
       this.#hasEnded = true;
@@ -386,6 +402,7 @@ export class Finale {
     if (before !== undefined && ackedTo <= before) return;
     this.#lingerTo.set(peerId, ackedTo);
     this.#lingerSinceMs = this.#context.now.monoMs;
+    if (this.#lingerFirst.has(peerId)) this.#lingerFirstMs = this.#lingerSinceMs;
   }
 
   /** Whether there is nothing to hold for anybody who may still come. */

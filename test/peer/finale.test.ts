@@ -128,16 +128,54 @@ describe("a finished node", () => {
   });
 
   it.each(["peer", "virtual"] as const)(
-    "that is a %s stays six times as long at most, whoever comes or goes on meanwhile",
+    "that is a %s stays six times as long at most for whoever comes or goes on meanwhile",
     (role) => {
+      const comes =
+        (to: Neighbour[], at = 0) =>
+        (turn: number): void => {
+          to[at] = neighbour(`stranger ${turn}`, ROLES.peer);
+        };
       const strangers: Neighbour[] = [];
-      const comes = (turn: number): void => {
-        strangers[0] = neighbour(`stranger ${turn}`, ROLES.peer);
+      expect(stays(role, strangers, comes(strangers))).toBe(30_000);
+      const late = neighbour("late", ROLES.peer);
+      const withLate = [neighbour("stuck", ROLES.peer)];
+      const lateGoesOn = (turn: number): void => {
+        if (turn > 0) withLate[1] = Object.assign(late, { ackedTo: turn });
       };
-      expect(stays(role, strangers, comes)).toBe(30_000);
+      expect(stays(role, withLate, lateGoesOn)).toBe(30_000);
+      // One that was there and has all by now, and one that was there and goes on no more.
+      const had = neighbour("had", ROLES.peer, { ackedTo: 1 });
+      const all = [had, neighbour("stuck", ROLES.peer)];
+      const hasAll = (turn: number): void => {
+        if (turn === 5) Object.assign(had, { ackedTo: END * 1_000 + 1 });
+        comes(all, 2)(turn);
+      };
+      expect(stays(role, all, hasAll)).toBe(30_000);
+    },
+  );
+
+  it.each(["peer", "virtual"] as const)(
+    "that is a %s stays for who was there and goes on, sixty times as long at most",
+    (role) => {
       const slow = neighbour("slow", ROLES.peer);
-      const goesOn = (turn: number): unknown => Object.assign(slow, { ackedTo: turn });
-      expect(stays(role, [slow], goesOn)).toBe(30_000);
+      const goesOn =
+        (until: number, others: Neighbour[] = []) =>
+        (turn: number): void => {
+          if (turn <= until) Object.assign(slow, { ackedTo: turn });
+          others[1] = neighbour(`stranger ${turn}`, ROLES.peer);
+        };
+      expect(stays(role, [slow], goesOn(1_000))).toBe(300_000);
+      Object.assign(slow, { ackedTo: 0 });
+      expect(stays(role, [slow], goesOn(20))).toBe(80_000 + 5_000);
+      // Strangers make that neither longer nor shorter.
+      Object.assign(slow, { ackedTo: 0 });
+      const others = [slow];
+      expect(stays(role, others, goesOn(20, others))).toBe(80_000 + 5_000);
+      Object.assign(slow, { ackedTo: 0 });
+      const ends = (turn: number): void => {
+        Object.assign(slow, { ackedTo: turn < 20 ? turn : END * 1_000 + 1 });
+      };
+      expect(stays(role, [slow], ends)).toBe(80_000);
     },
   );
 

@@ -52,6 +52,26 @@ describe("leaving", () => {
     expect(received(far)).toEqual(feed.written);
   });
 
+  it("stays for a slow reader behind it that has nobody else, long after the source went", () => {
+    const { world, source, peers } = swarm(2, { links: "chain", waitPeers: 1 });
+    const [near, far] = peers;
+    if (near === undefined || far === undefined) throw new Error("no peer");
+    far.takes = false;
+    const feed = new Feed(source, 200, () => 4_000);
+    let endedMs = 0;
+    for (let i = 0; i < 300 && !far.has("ended") && !far.has("failed"); i++) {
+      world.advance(1_500);
+      far.take(1);
+      if (endedMs > 0 || !source.has("ended")) continue;
+      endedMs = world.nowMs;
+      source.leave();
+      far.command({ kind: "overlayEnded", overlayId: far.overlayId });
+    }
+    expect(received(far)).toEqual(feed.written);
+    expect(world.nowMs - endedMs).toBeGreaterThan(100_000);
+    world.run(() => near.has("left"), 20_000);
+  });
+
   it("lingers no longer than lingerMs for one that makes no progress", () => {
     const { world, source, peers } = swarm(2, { links: "chain", waitPeers: 1, lingerMs: 2_000 });
     const [near, far] = peers;
