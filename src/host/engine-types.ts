@@ -374,7 +374,10 @@ export interface Engine {
   readonly listening: readonly Address[];
   /** Creates overlay and session at the servers; resolves when both are acknowledged. */
   createSource(options: SourceOptions): Promise<EngineSource>;
-  /** Resolves when the overlay is joined; rejects with UNKNOWN_INDEX after waitMs. */
+  /**
+   * Resolves when the overlay is joined; rejects with UNKNOWN_INDEX after waitMs, and with USAGE when
+   * this engine has the overlay open: one engine is one member.
+   */
   join(options: JoinOptions): Promise<EnginePeer>;
   status(): EngineReport;
   /** Leaves everything, announced, and releases sockets, workers and memory. Idempotent. */

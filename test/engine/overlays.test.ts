@@ -121,6 +121,20 @@ describe("two engines with three overlays", () => {
   });
 });
 
+describe("one overlay in one engine", () => {
+  it("is joined once: the second join is refused, and the first peer gets everything", async () => {
+    const [a, b] = [await engine(), await engine()];
+    const one = await session(a);
+    const peer = await join(b, one);
+    const count = drain(peer, 1_000);
+    await until(() => peer.status().neighbours.length === 1);
+    for (const at of [a, b]) expect(await codeOf(() => join(at, one))).toBe("USAGE");
+    await one.send(200, 1_000);
+    expect(await count).toBe(200);
+    await peer.closed;
+  });
+});
+
 describe("limits", () => {
   it("hold loosely on real sockets, up and down", async () => {
     const limit = 1_000_000;

@@ -52,9 +52,19 @@ function source(world: World, more: { keys?: Node["keys"]; delivery?: "live" } =
 function join(world: World, more: { followsRestarts?: boolean } = {}): Node {
   const node = world.node();
   node.command({ kind: "setListen", addresses: [node.address] });
+  joinAt(node, 1, more);
+  node.onEvent = (event) => {
+    if (event.kind !== "sessionOpen" && event.kind !== "sessionRestarted") return;
+    node.overlayId = event.overlayId;
+    if (node.takes) node.take();
+  };
+  return node;
+}
+
+function joinAt(node: Node, sessionId: number, more: { followsRestarts?: boolean }): void {
   node.command({
     kind: "joinSession",
-    sessionId: 1,
+    sessionId,
     ixs: IXS,
     title: "weather",
     dataSourceId: "",
@@ -64,12 +74,6 @@ function join(world: World, more: { followsRestarts?: boolean } = {}): Node {
     ...more,
     node: { windowFragments: 256, windowBytes: 256 * 1024, repairMs: 2_000 },
   });
-  node.onEvent = (event) => {
-    if (event.kind !== "sessionOpen" && event.kind !== "sessionRestarted") return;
-    node.overlayId = event.overlayId;
-    if (node.takes) node.take();
-  };
-  return node;
 }
 
 function joined(world: World, count: number): Node[] {
@@ -332,6 +336,30 @@ describe("a source peer that was killed and starts over with its key", () => {
       expect(peer.taken.length).toBe(60);
       expect(peer.eventsOf("sessionRestarted")[0]?.overlayId).toBe(again.overlayId);
     }
+  });
+
+  it("a peer whose engine is in the next overlay already fails, and the session there goes on", () => {
+    const { world } = scene({ refreshMs: 3_000 });
+    const first = source(world);
+    const [peer] = joined(world, 1) as [Node];
+    peer.takes = false;
+    const one = new Feed(first, 20, () => 500, { ends: false });
+    world.run(() => one.isWritten && peer.overlay.window.highest > 0, 5_000);
+    first.crash();
+    world.advance(20_000);
+    const again = source(world, { keys: first.keys });
+    expect(again.overlayId).not.toBe(first.overlayId);
+    joinAt(peer, 2, {});
+    world.run(() => peer.eventsOf("sessionOpen").length === 2, 10_000);
+    peer.takes = true;
+    peer.take(Number.POSITIVE_INFINITY, first.overlayId);
+    peer.take(Number.POSITIVE_INFINITY, again.overlayId);
+    world.run(() => peer.has("sessionFailed"), 30_000);
+    expect(peer.eventsOf("sessionFailed")[0]).toMatchObject({ sessionId: 1, code: "USAGE" });
+    expect(peer.machine.overlays.has(first.overlayId)).toBe(false);
+    new Feed(again, 30, () => 500, { ends: true });
+    world.run(() => peer.has("ended"), 20_000);
+    expect(peer.taken.length).toBe(50);
   });
 
   it("live goes on as well", () => {

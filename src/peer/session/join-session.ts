@@ -74,6 +74,10 @@ export class JoiningSession extends SessionBase {
     this.#next = new Successor(context, this.#lookOutlet());
   }
 
+  protected override get claimed(): OverlayId | undefined {
+    return this.#leaving ? undefined : this.#file?.overlayId;
+  }
+
   get #role(): Role {
     return this.#options.virtualIn === undefined ? ROLES.peer : ROLES.virtual;
   }
@@ -111,10 +115,8 @@ export class JoiningSession extends SessionBase {
     this.cancel("step");
     this.cancel("refresh");
     this.cancel("members");
+    this.leaveOverlay();
     const { overlayId } = this;
-    if (overlayId !== undefined && this.outlet.overlay(overlayId)?.hasLeft === false) {
-      this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
-    }
     if (this.#joinedAt === undefined || overlayId === undefined) {
       this.finish();
       return;
@@ -134,12 +136,9 @@ export class JoiningSession extends SessionBase {
     const { overlayId } = this;
     if (this.#joinedAt === undefined || this.#leaving || overlayId === undefined) return;
     this.#leaving = true;
-    if (this.outlet.overlay(overlayId)?.hasLeft === false) {
-      this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
-    }
-    const heard = (): void => undefined;
-    this.stopReports(heard);
-    this.#tellLeft(this.#joinedAt, overlayId, heard);
+    this.leaveOverlay();
+    this.stopReports(() => undefined);
+    this.#tellLeft(this.#joinedAt, overlayId, () => undefined);
   }
 
   /** An OMS that was started anew knows no members: this one says soon that it is there. */
@@ -223,15 +222,14 @@ export class JoiningSession extends SessionBase {
   #join(again: boolean): void {
     const oms = this.#oms as Address;
     const file = this.#file as IndexFile;
+    // Before the OMS hears of it: one more membership there would take the place of the first.
+    if (this.failedAsTaken(file.overlayId)) return;
     const failed = (failure: ServerFailure): void => {
       if (this.#leaving) return;
       if (this.#moving) this.#movingFailed(failure);
       else if (again) {
-        if (failure.code === "OVERLAY_GONE") {
-          this.#overlayGone();
-          return;
-        }
-        this.after("refresh", this.backoffMs(failure.retryAfterMs), () => this.#join(true));
+        if (failure.code === "OVERLAY_GONE") this.#overlayGone();
+        else this.after("refresh", this.backoffMs(failure.retryAfterMs), () => this.#join(true));
       } else if (failure.code === "OVERLAY_GONE") {
         // The index file outlived its overlay: a newer one may come.
         this.#wait({ code: "UNKNOWN_OVERLAY", detail: failure.detail, retryAfterMs: 1_000 });
@@ -435,7 +433,7 @@ export class JoiningSession extends SessionBase {
   #openNext(file: IndexFile, sessionEpoch: number): void {
     const overlayId = this.overlayId as string;
     const before = this.#next.leaves(this.outlet.overlay(overlayId), this.#sessionEpoch);
-    this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true, movesOn: true });
+    this.leaveOverlay(true);
     // Whatever this node asked for at first: of what follows it wants all there is.
     const opened = this.#open(file, sessionEpoch, "oldest");
     this.#moving = false;

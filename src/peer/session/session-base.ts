@@ -45,6 +45,7 @@ export abstract class SessionBase {
   readonly #deadlines = new Deadlines<TimerName>();
   readonly #actions = new Map<TimerName, () => void>();
   #attempts = 0;
+  #hasOpened = false;
   #reporter: ActivityReporter | undefined;
   #reach: Reach = REACH.unknown;
   #noted = "";
@@ -60,6 +61,8 @@ export abstract class SessionBase {
   abstract leave(): void;
   /** An event of this session's overlay. */
   abstract observe(event: PeerEvent): void;
+  /** The overlay that is this session's, or is to be, until it ends. */
+  protected abstract get claimed(): OverlayId | undefined;
 
   get deadlineMs(): MonoMs {
     return this.#deadlines.earliestMs();
@@ -111,13 +114,38 @@ export abstract class SessionBase {
   /** Opens the session's overlay; false when this node can't: then the session has failed. */
   protected openOverlay(command: OpenOverlay): boolean {
     try {
+      this.#hasOpened = false;
       this.outlet.command(command);
+      this.#hasOpened = true;
       return true;
     } catch (error) {
       if (!(error instanceof Mp2pError)) throw error;
       this.fail({ code: error.code, detail: error.detail ?? "" });
       return false;
     }
+  }
+
+  /** Leaves the session's overlay, if it is open still: one that another session opened stays. */
+  protected leaveOverlay(movesOn = false): void {
+    const { overlayId } = this;
+    if (!this.#hasOpened || overlayId === undefined) return;
+    if (this.outlet.overlay(overlayId)?.hasLeft !== false) return;
+    this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true, movesOn });
+  }
+
+  /** Fails if the overlay is another session's of this peer, and says whether it did. */
+  protected failedAsTaken(overlayId: OverlayId): boolean {
+    if (!this.isTaken(overlayId)) return false;
+    this.fail({ code: "USAGE", detail: `overlay ${overlayId} is open already in this engine` });
+    return true;
+  }
+
+  protected isTaken(overlayId: OverlayId): boolean {
+    if (overlayId === this.overlayId) return false;
+    if (this.outlet.overlay(overlayId) !== undefined) return true;
+    return [...this.outlet.sessions()].some(
+      (other) => other !== this && other.claimed === overlayId,
+    );
   }
 
   /** Nothing more comes of this session. */

@@ -111,6 +111,10 @@ export class SourceSession extends SessionBase {
     );
   }
 
+  protected override get claimed(): OverlayId | undefined {
+    return this.#ending ? undefined : (this.overlayId ?? this.#takesOver);
+  }
+
   override observe(event: PeerEvent): void {
     this.reportEvent(event, this.context.identity.peerId);
   }
@@ -144,10 +148,8 @@ export class SourceSession extends SessionBase {
       QUERY_INDEX,
       { version: 0, title: "", dataSourceId, dataId },
       (answer) => {
-        const inUse = ({ overlayId }: IndexFile): boolean =>
-          this.outlet.overlay(overlayId) !== undefined ||
-          this.#others().some((other) => other.#takesOver === overlayId);
-        const own = filesOfKey(this.context, answer.files, oms).find((file) => !inUse(file));
+        const isFree = ({ overlayId }: IndexFile): boolean => !this.isTaken(overlayId);
+        const own = filesOfKey(this.context, answer.files, oms).find(isFree);
         if (own === undefined) this.#create();
         else this.#takeOver(own.overlayId);
       },
@@ -234,8 +236,7 @@ export class SourceSession extends SessionBase {
   /** Another process with this key took the overlay over: nothing at the servers is ours any more. */
   #superseded(): void {
     this.#ending = true;
-    const overlayId = this.overlayId as string;
-    this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
+    this.leaveOverlay();
     super.fail({
       code: "NOT_OWNER",
       detail: "a source peer with the same key took the session over",
@@ -368,10 +369,7 @@ export class SourceSession extends SessionBase {
   }
 
   #left(): void {
-    const { overlayId } = this;
-    if (overlayId !== undefined && this.outlet.overlay(overlayId) !== undefined) {
-      this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true });
-    }
+    this.leaveOverlay();
     if (this.#failure === undefined) this.finish();
     else super.fail(this.#failure);
   }

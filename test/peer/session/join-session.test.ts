@@ -340,4 +340,56 @@ describe("a peer's session", () => {
       expect(received(peer)).toEqual(feed.written);
     }
   });
+
+  it("of an overlay that its engine has open is refused, and the first one goes on", () => {
+    const { world, servers } = scene();
+    const source = createSession(world);
+    opened(world, source);
+    // Both at a time, then once more when the first is open.
+    const peer = joinSession(world);
+    joinSession(world, 60_000, { at: peer, sessionId: 2 });
+    world.run(() => peer.has("sessionOpen") && peer.has("sessionClosed"));
+    const feed = new Feed(source, 50, () => 500, { ends: false });
+    world.run(() => peer.taken.length === feed.written.length && feed.isWritten, 10_000);
+    joinSession(world, 60_000, { at: peer, sessionId: 3 });
+    world.run(() => peer.eventsOf("sessionClosed").length === 2, 5_000);
+    expect(peer.eventsOf("sessionFailed").map(({ code, sessionId }) => [sessionId, code])).toEqual([
+      [2, "USAGE"],
+      [3, "USAGE"],
+    ]);
+    // There is one membership for all of them: the first keeps it.
+    expect(said(world, peer, servers.oms, TYPES.join).length).toBe(1);
+    expect(said(world, peer, servers.oms, TYPES.leave)).toEqual([]);
+    expect(peer.has("left")).toBe(false);
+    source.write("s", Uint8Array.of(7));
+    source.end();
+    world.run(() => peer.has("ended"), 20_000);
+    expect(peer.taken.length).toBe(51);
+  });
+
+  it("of an overlay that its engine has left is as any other", () => {
+    const { world } = scene();
+    const source = createSession(world);
+    opened(world, source);
+    const peer = joinSession(world);
+    world.run(() => peer.has("started"), 10_000);
+    peer.command({ kind: "leaveSession", sessionId: 1 });
+    joinSession(world, 60_000, { at: peer, sessionId: 2 });
+    world.run(() => peer.eventsOf("sessionOpen").length === 2, 10_000);
+    expect(peer.has("sessionFailed")).toBe(false);
+  });
+
+  it("of an engine's own source session is refused, and the source goes on", () => {
+    const { world, servers } = scene();
+    const source = createSession(world);
+    opened(world, source);
+    joinSession(world, 60_000, { at: source, sessionId: 2 });
+    world.run(() => source.has("sessionClosed"), 5_000);
+    expect(source.eventsOf("sessionFailed")[0]).toMatchObject({ sessionId: 2, code: "USAGE" });
+    expect(said(world, source, servers.oms, TYPES.join)).toEqual([]);
+    const peer = joinSession(world);
+    const feed = new Feed(source, 50, () => 500, { ends: true });
+    world.run(() => source.has("ended") && peer.has("ended"), 20_000);
+    expect(received(peer)).toEqual(feed.written);
+  });
 });

@@ -88,16 +88,25 @@ export function createSession(
   return node;
 }
 
+/** A node of its own joins, or `at` does once more. */
 export function joinSession(
   world: World,
   waitMs = 60_000,
-  more: { readonly followsRestarts?: boolean } = {},
+  {
+    at,
+    sessionId = 1,
+    ...more
+  }: {
+    readonly at?: Node;
+    readonly sessionId?: number;
+    readonly followsRestarts?: boolean;
+  } = {},
 ): Node {
-  const node = world.node();
+  const node = at ?? world.node();
   node.command({ kind: "setListen", addresses: [node.address] });
   node.command({
     kind: "joinSession",
-    sessionId: 1,
+    sessionId,
     ixs: IXS,
     title: "weather",
     dataSourceId: "",
@@ -107,6 +116,8 @@ export function joinSession(
     ...more,
     node: { windowFragments: 256, windowBytes: 256 * 1024, repairMs: 2_000 },
   });
+  // One that has a session already goes on as it does.
+  if (at !== undefined) return node;
   node.onEvent = (event) => {
     if (event.kind !== "sessionOpen") return;
     node.overlayId = event.overlayId;
