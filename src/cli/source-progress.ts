@@ -2,7 +2,7 @@
 
 import type { OverlayReport, RemoteIntake } from "../host/engine-types.ts";
 import type { Progress } from "./reporter.ts";
-import { bytesText, count, countText, dataText } from "./units.ts";
+import { bytesText, count, countText, dataText, secondsText } from "./units.ts";
 
 export interface Sent {
   data: number;
@@ -32,18 +32,22 @@ export class AwaitedPeers {
 }
 
 export function sourceProgress(
-  report: Pick<OverlayReport, "neighbours" | "traffic" | "lagMs" | "heldBackBy" | "members">,
+  report: Pick<
+    OverlayReport,
+    "neighbours" | "traffic" | "lagMs" | "heldBackBy" | "holdLeftMs" | "members"
+  >,
   sent: Sent,
   intake: ReturnType<RemoteIntake["status"]> | undefined,
   awaited: AwaitedPeers,
 ): Progress {
-  const { neighbours, traffic, lagMs, heldBackBy } = report;
+  const { neighbours, traffic, lagMs, heldBackBy, holdLeftMs } = report;
   const { bytesToPeers } = traffic;
   const waitsFor = awaited.sentence(report);
   const out = [
     `${bytesText(bytesToPeers)} sent to ${count(neighbours.length, "peer", "peers")}`,
     ...(heldBackBy === undefined ? [] : [heldSentence(heldBackBy)]),
     ...(waitsFor === undefined ? [] : [waitsFor]),
+    ...(holdLeftMs === undefined ? [] : [holdSentence(holdLeftMs)]),
   ].join(", ");
   const fields = {
     ...sent,
@@ -51,6 +55,7 @@ export function sourceProgress(
     bytesToPeers,
     lagMs,
     heldBackBy,
+    holdLeftMs,
     waitsFor,
   };
   if (intake === undefined) return { fields, sentence: `${amount(sent)} read, ${out}` };
@@ -79,6 +84,11 @@ export function membersSentence({ complete, left, behind }: OverlayReport["membe
     (left === 0 ? "" : `, ${countText(left)} left before`) +
     (behind === 0 ? "" : `, ${countText(behind)} lagged behind`)
   );
+}
+
+/** Nobody is there who takes what no peer has. */
+function holdSentence(leftMs: number): string {
+  return `holds what no peer has for ${secondsText(leftMs)} more (--hold-ms), then gives up`;
 }
 
 /** Who sets the pace of a complete session, as far as this node sees. */

@@ -173,7 +173,7 @@ export interface EngineSource {
   /**
    * Ends the session: END, then waits until every member in good standing has all or left, and
    * until nobody new came for `lateJoinMs` (default 0); then
-   * removes it at the servers. Rejects with NO_PEERS when nobody took it.
+   * removes it at the servers. Rejects with NO_PEERS when something written was held by nobody.
    */
   end(options?: EndOptions): Promise<void>;
   /** Leaves at once, without END: members see SESSION_LOST. */
@@ -328,6 +328,11 @@ export interface OverlayReport {
    * with it, only that member knows.
    */
   readonly members: MembersReport;
+  /**
+   * Source, complete: no peer in good standing is there, and something is held by nobody: for so long
+   * it is kept still (node.holdMs), then NO_PEERS. Undefined while there is nothing to keep.
+   */
+  readonly holdLeftMs: number | undefined;
   /**
    * Complete: the neighbour that fills this node's window and so sets its pace, how many fragments
    * it is behind, and whether it says that others hold it back in turn.

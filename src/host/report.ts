@@ -40,6 +40,7 @@ export function overlayReport(overlay: Overlay): OverlayReport {
     consumedTo: consumer?.consumedTo ?? source?.produced ?? 0,
     lagMs: overlay.lagMs(),
     noNewsMs: overlay.finale.noNewsMs,
+    holdLeftMs: overlay.finale.holdLeftMs,
     heldBackBy:
       heldBackBy === undefined
         ? undefined

@@ -25,6 +25,8 @@ const SOURCE_AWAY_MS = 120_000;
 const NEWS_MS = 1_000;
 /** Virtual peers notice within this that their last reader went, and say so. */
 const READERS_MS = 1_000;
+/** Whoever hung on a member that left comes here within this. */
+const COME_OVER_MS = 2_000;
 /** How often at most the wait for further members begins anew, whoever keeps coming. */
 const GATHERINGS_MAX = 5;
 
@@ -105,6 +107,12 @@ export class Finale {
   #hasEnded = false;
   #hasFailed = false;
   #holdSinceMs: MonoMs | undefined;
+  /** Source: how far members that went held everything; since when nobody is there who lacks any. */
+  #heldTo: FragmentIndex = 0;
+  #heldSinceMs: MonoMs | undefined;
+  /** It said that it leaves; and when a link broke without that: such a member may come back. */
+  #leaver: Neighbour | undefined;
+  #brokeMs: MonoMs = Number.NEGATIVE_INFINITY;
   #lostSinceMs: MonoMs | undefined;
   #lingerBeganMs: MonoMs | undefined;
   /** When one of those that a node waits for while it lingers came, or went on. */
@@ -222,8 +230,15 @@ export class Finale {
     this.#firstMemberMs ??= this.#newMemberMs;
   }
 
+  /** Called before it goes. */
+  saidBye(neighbour: Neighbour): void {
+    this.#leaver = neighbour;
+  }
+
   /** Called before the neighbour is closed; `leaving`: because this node goes. */
   memberWent(neighbour: Neighbour, leaving: boolean): void {
+    const saidBye = neighbour === this.#leaver;
+    this.#leaver = undefined;
     if (neighbour.role === ROLES.virtual) {
       // It stayed until whoever read there had all, and says who is left before it goes.
       if (neighbour.readers > 0 && this.#hasAll(neighbour)) {
@@ -232,6 +247,8 @@ export class Finale {
       return;
     }
     if (neighbour.role === ROLES.peer) {
+      this.#keepHeld(neighbour);
+      if (!saidBye) this.#brokeMs = this.#context.now.monoMs;
       if (this.#wentOfLate() < MEMBERS_COUNTED) this.#memberWentMs.push(this.#context.now.monoMs);
       // Nobody else reads: not the source peer, and not another virtual peer.
       if (this.#hasAll(neighbour)) addSome(this.#readersServed, neighbour.peerId);
@@ -313,7 +330,25 @@ export class Finale {
     return this.#linger();
   }
 
-  /** Rule (e): a source with nobody in good standing holds for holdMs. */
+  /** What a member held stays held when it goes, unless it was left behind. */
+  #keepHeld(neighbour: Neighbour): void {
+    if (this.#view.source === undefined || neighbour.lostSome) return;
+    // Nobody holds what is not made yet.
+    const to = Math.min(neighbour.updateAcked(this.#context.now.monoMs), this.#view.window.highest);
+    this.#heldTo = Math.max(this.#heldTo, to);
+  }
+
+  /** How long a source that nobody takes its data of holds them still; undefined: it need not. */
+  get holdLeftMs(): number | undefined {
+    if (this.#holdSinceMs === undefined || this.#hasFailed) return undefined;
+    const heldMs = this.#context.now.monoMs - this.#holdSinceMs;
+    return Math.max(0, this.#view.settings.holdMs - heldMs);
+  }
+
+  /**
+   * Rule (e): a source with nobody in good standing holds for holdMs what no member held. Where they
+   * held every datum before they went, only END is left: that waits for those who may come back.
+   */
   #hold(source: SourceRole): FinaleStep | undefined {
     const { settings, window, neighbours } = this.#view;
     const nowMs = this.#context.now.monoMs;
@@ -322,11 +357,17 @@ export class Finale {
       settings.delivery === "complete" &&
       !neighbours.some((neighbour) => this.#listens(neighbour)) &&
       (this.#membersCompleted.size === 0 || !this.#isMet());
-    if (!alone || !waiting || this.#hasEnded || this.#isVoid(source)) {
-      this.#holdSinceMs = undefined;
-      return undefined;
+    const isHolding = alone && waiting && !this.#hasEnded && !this.#isVoid(source);
+    const isHeld = source.hasData && source.dataTo <= this.#heldTo && this.#isMet();
+    this.#holdSinceMs = isHolding && !isHeld ? (this.#holdSinceMs ?? nowMs) : undefined;
+    this.#heldSinceMs = isHolding && isHeld ? (this.#heldSinceMs ?? nowMs) : undefined;
+    if (this.#heldSinceMs !== undefined) {
+      const untilMs = Math.max(this.#heldSinceMs + COME_OVER_MS, this.#brokeMs + settings.lingerMs);
+      if (!source.isEnding || nowMs < untilMs) return undefined;
+      this.#hasEnded = true;
+      return { kind: "ended" };
     }
-    this.#holdSinceMs ??= nowMs;
+    if (this.#holdSinceMs === undefined) return undefined;
     if (nowMs - this.#holdSinceMs < settings.holdMs) return undefined;
     return this.#failed("NO_PEERS", `held for ${settings.holdMs} ms`);
   }

@@ -244,6 +244,7 @@ export class FrameRouter {
 
   #bye(neighbour: Neighbour, overlay: Overlay, detail: string): void {
     const { link } = neighbour;
+    overlay.finale.saidBye(neighbour);
     overlay.removeNeighbour(neighbour, detail === "" ? "BYE" : `BYE, ${detail}`);
     this.#table.closeIfUnused(link);
   }

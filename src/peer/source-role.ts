@@ -38,7 +38,7 @@ export class SourceRole {
   readonly #ending: DataSourceEntry[] = [];
   #sessionEnding = false;
   #endIndex: FragmentIndex | undefined;
-  #hasData = false;
+  #dataTo: FragmentIndex = 0;
   /** Registered, and named in no fragment. */
   readonly #unused = new Set<DataSourceEntry>();
   #starved = false;
@@ -77,7 +77,11 @@ export class SourceRole {
   }
   /** Whether a datum was ever written. */
   get hasData(): boolean {
-    return this.#hasData;
+    return this.#dataTo > 0;
+  }
+  /** One past the fragment that the last datum taken is in, or its next part; 0 without data. */
+  get dataTo(): FragmentIndex {
+    return this.#dataTo;
   }
   /** Whether a write was refused and "writable" is owed. */
   get isStarved(): boolean {
@@ -157,7 +161,7 @@ export class SourceRole {
         ? Number(this.#merger.write(source, payloads.subarray(0, lengths[0]), timestampUs))
         : this.#merger.writeBatch(source, payloads, lengths, timestampUs);
     if (command.accepted > 0) {
-      this.#hasData = true;
+      this.#dataTo = this.#merger.nextIndex + 1;
       this.#unused.delete(source);
     } else {
       // What was not taken leaves no trace; the rest of a datum under way keeps its type.
@@ -190,7 +194,10 @@ export class SourceRole {
   run(idle: boolean): void {
     this.#tick();
     const merger = this.#merger;
-    if (merger.pump()) this.#runEnds();
+    const isSlicing = merger.isSlicing;
+    const isThrough = merger.pump();
+    if (isSlicing) this.#dataTo = merger.nextIndex + 1;
+    if (isThrough) this.#runEnds();
     if (merger.hasOpenData && !merger.isSlicing) {
       const due = this.#context.now.monoMs >= this.flushMs;
       if (idle || due || this.#ending.length > 0) merger.flush();

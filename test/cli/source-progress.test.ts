@@ -48,6 +48,18 @@ describe("a source that waits for peers", () => {
   });
 });
 
+describe("a source that nobody takes its data of", () => {
+  it("says what it holds, and how long still", () => {
+    const holding = { ...report(nobody), holdLeftMs: 41_230 };
+    const { sentence, fields } = sourceProgress(holding, sent, undefined, new AwaitedPeers(0));
+    expect(sentence).toBe(
+      "5 data, 50 B read, 2.0 KiB sent to 0 peers, " +
+        "holds what no peer has for 41.2 s more (--hold-ms), then gives up",
+    );
+    expect(fields.holdLeftMs).toBe(41_230);
+  });
+});
+
 describe("a source that accepts data sources", () => {
   const linked = { sourceId: "a", linked: true, ended: false };
   const ended = { sourceId: "b", linked: false, ended: true };

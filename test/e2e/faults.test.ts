@@ -291,6 +291,22 @@ describe("signals", () => {
     expect(holding.events.at(-1)).toMatchObject({ event: "error", code: "NO_PEERS" });
   }, 50_000);
 
+  it("nor has one whose peers took everything and left: it says how they fared, exit 0", async () => {
+    const { url } = await serve();
+    const peer = join(url, "t");
+    const sender = source(url, "t", "--hold-ms", "40000");
+    await sender.feed(Buffer.from("one\n"));
+    await peer.wrote(4);
+    peer.kill("SIGTERM");
+    expect(await peer.exit).toBe(0);
+    sender.kill("SIGTERM");
+    expect(await sender.exit).toBe(0);
+    expect(await sender.event("done")).toMatchObject({
+      data: 1,
+      members: { complete: 0, left: 1, behind: 0 },
+    });
+  }, 30_000);
+
   it("SIGINT has a peer leave, SIGTERM too; the source stays for others", async () => {
     const { url } = await serve();
     const peers = [join(url, "t"), join(url, "t"), join(url, "t")] as const;

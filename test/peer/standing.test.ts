@@ -307,6 +307,64 @@ describe("retention and standing (complete)", () => {
     expect(source.eventsOf("failed")[0]).toMatchObject({ code: "NO_PEERS" });
   });
 
+  /** A source whose only member has all that was written, and no END. */
+  function allHeld() {
+    const { world, source, peers } = swarm(1, { holdMs: 20_000, lingerMs: 6_000, waitPeers: 1 });
+    const [peer] = peers as [Node];
+    // The last datum is in several fragments.
+    const feed = new Feed(source, 50, (i) => (i === 50 ? 9_000 : 500), { ends: false });
+    const { overlay } = source;
+    const acked = (): boolean => overlay.neighbours[0]?.ackedTo === overlay.window.highest;
+    world.run(() => received(peer).length === 50 && acked());
+    expect(received(peer)).toEqual(feed.written);
+    return { world, source, peer };
+  }
+
+  it("(e) where the members held everything and left, the end is not held for anybody", () => {
+    const { world, source, peer } = allHeld();
+    peer.leave();
+    world.advance(60_000);
+    expect(source.has("failed")).toBe(false);
+    expect(source.overlay.finale.holdLeftMs).toBeUndefined();
+    source.end();
+    world.run(() => source.has("ended"), 1_000);
+    expect(source.overlay.finale.members()).toEqual({ complete: 0, left: 1, behind: 0 });
+  });
+
+  it("(e) one whose link broke is waited for as long as the source lingers", () => {
+    const lost = allHeld();
+    lost.source.end();
+    lost.peer.crash();
+    lost.world.advance(5_500);
+    expect(lost.source.has("ended")).toBe(false);
+    lost.world.run(() => lost.source.has("ended"), 2_000);
+    const { world, source, peer } = allHeld();
+    peer.crash();
+    source.end();
+    world.advance(4_000);
+    const again = world.node({ keys: peer.keys }).open("peer", source.overlay.settings);
+    again.dial(source);
+    world.run(() => again.has("ended"), 2_000);
+    world.run(() => source.has("ended"), 5_000);
+  });
+
+  it("(e) what was written after the members left is held for holdMs, whether END follows or not", () => {
+    for (const ends of [false, true]) {
+      const { world, source, peer } = allHeld();
+      peer.leave();
+      world.advance(10_000);
+      source.write("s", new Uint8Array(10));
+      if (ends) source.end();
+      world.advance(15_000);
+      expect(source.has("failed") || source.has("ended")).toBe(false);
+      expect(source.overlay.finale.holdLeftMs).toBeGreaterThan(4_000);
+      expect(source.overlay.finale.holdLeftMs).toBeLessThan(6_000);
+      world.run(() => source.has("failed"), 6_000);
+      expect(source.eventsOf("failed")[0]).toMatchObject({ code: "NO_PEERS" });
+      expect(source.overlay.finale.holdLeftMs).toBeUndefined();
+    }
+  });
+
   it("without a datum there is nothing to hold, for who would not wait for peers", () => {
     const ended = (data: number, waits: boolean, linked = 0) => {
       const { world, source, peers } = swarm(linked, { holdMs: 4_000, waitPeers: 2 });
