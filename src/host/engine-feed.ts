@@ -13,6 +13,7 @@ import { TERMINATE_SCOPES } from "../protocol/r11.ts";
 import type { DataFeed, FeedEvents, FeedMeta } from "./engine-feed-types.ts";
 import type { BatchWrite } from "./engine-types.ts";
 import { Listeners } from "./listeners.ts";
+import { checkLengths, checkPayload } from "./options.ts";
 
 export interface FeedHandleOutlet {
   command(command: FeedCommand): void;
@@ -61,11 +62,14 @@ export class FeedHandle implements DataFeed {
   }
 
   write(payload: Uint8Array, meta?: FeedMeta): { readonly accepted: number } {
+    checkPayload("payload", payload);
     this.#one[0] = payload.length;
     return this.#write(payload, this.#one, meta);
   }
 
   writeBatch(batch: BatchWrite, meta?: FeedMeta): { readonly accepted: number } {
+    checkPayload("payloads", batch?.payloads);
+    checkLengths(batch.lengths);
     return this.#write(batch.payloads, batch.lengths, meta);
   }
 

@@ -6,6 +6,7 @@ import type { Overlay } from "../peer/overlay.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AcceptSourcesOptions, RemoteIntake } from "./engine-feed-types.ts";
 import { FeedIntake } from "./engine-intake.ts";
+import { ACCEPT_OPTIONS, END_OPTIONS } from "./engine-options.ts";
 import type {
   BatchWrite,
   DataSource,
@@ -17,6 +18,7 @@ import type {
   WriteResult,
 } from "./engine-types.ts";
 import { Listeners } from "./listeners.ts";
+import { checkLengths, checkOptions, checkPayload, checkText } from "./options.ts";
 import { checkAccept } from "./plaintext.ts";
 import { ReportKeeper } from "./report.ts";
 
@@ -80,6 +82,7 @@ export class SourceHandle implements EngineSource {
     options: { readonly contentType?: string } = {},
   ): DataSource {
     this.#assertOpen();
+    checkText("sourceId", sourceId);
     this.#outlet.command({
       kind: "registerDataSource",
       overlayId: this.overlayId,
@@ -100,14 +103,11 @@ export class SourceHandle implements EngineSource {
   }
 
   async acceptDataSources(options: AcceptSourcesOptions): Promise<RemoteIntake> {
+    checkOptions("acceptDataSources", options, ACCEPT_OPTIONS);
     this.#assertOpen();
     this.#throwIfFailed();
     if (this.#intake !== undefined) {
       throw new LocalUsageError("USAGE", { detail: "data sources are accepted already" });
-    }
-    const minHolders = options.minHolders ?? 1;
-    if (!Number.isInteger(minHolders) || minHolders < 1) {
-      throw new LocalUsageError("USAGE", { detail: "minHolders is a whole number from 1" });
     }
     if (options.listen.length === 0) {
       throw new LocalUsageError("USAGE", { detail: "name an address to accept data sources at" });
@@ -153,7 +153,9 @@ export class SourceHandle implements EngineSource {
     return this.#listeners.on(event, listener);
   }
 
-  async end({ lateJoinMs = 0, waitForPeers = true }: EndOptions = {}): Promise<void> {
+  async end(options: EndOptions = {}): Promise<void> {
+    checkOptions("end", options, END_OPTIONS);
+    const { lateJoinMs = 0, waitForPeers = true } = options;
     if (this.#closed) return;
     this.#throwIfFailed();
     if (!waitForPeers) this.#hurries = true;
@@ -208,6 +210,7 @@ export class SourceHandle implements EngineSource {
     lengths: Uint32Array,
     meta: WriteMeta | undefined,
   ): WriteResult {
+    if (meta?.contentType !== undefined) checkText("contentType", meta.contentType);
     this.#throwIfFailed();
     this.#assertOpen();
     const command: Write = {
@@ -317,11 +320,14 @@ class SourceWriter implements DataSource {
   }
 
   write(payload: Uint8Array, meta?: WriteMeta): WriteResult {
+    checkPayload("payload", payload);
     this.#one[0] = payload.length;
     return this.#handle.write(this.id, payload, this.#one, meta);
   }
 
   writeBatch(batch: BatchWrite, meta?: WriteMeta): WriteResult {
+    checkPayload("payloads", batch?.payloads);
+    checkLengths(batch.lengths);
     let bytes = 0;
     for (const length of batch.lengths) bytes += length;
     if (bytes > batch.payloads.length) {

@@ -14,9 +14,11 @@ import { TcpTransport } from "../transport/tcp.ts";
 import { WsClientTransport } from "../transport/ws-client.ts";
 import { FeedHandle } from "./engine-feed.ts";
 import type { DataFeed, DataFeedOptions } from "./engine-feed-types.ts";
+import { FEED_OPTIONS } from "./engine-options.ts";
 import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
 import { systemEntropy } from "./node-identity.ts";
+import { checkOptions } from "./options.ts";
 import { checkPlaintext } from "./plaintext.ts";
 
 /** Data may wait so long for others when the link is busy. */
@@ -31,6 +33,7 @@ const LINKS = 4;
  * (SOURCE_REGISTERED, NOT_OWNER, SOURCE_ENDED ...), AbortError.
  */
 export async function createFeed(options: DataFeedOptions): Promise<DataFeed> {
+  checkOptions("createFeed", options, FEED_OPTIONS);
   const to = feedAddress(options.to);
   checkPlaintext(options.allowPlaintext, [["the source peer at", to.host]]);
   if (options.signal?.aborted === true) throw abortError(options.signal);

@@ -23,7 +23,6 @@ import {
 import type { PeerCommand, PeerEvent } from "../peer/commands.ts";
 import { DISTANCE_MAX, type DistanceTo } from "../peer/context.ts";
 import { PeerMachine } from "../peer/peer.ts";
-import { checkRateLimit } from "../peer/upload.ts";
 import type { KernelPool } from "../pool/kernel-pool.ts";
 import { HeapArena } from "../transport/heap-arena.ts";
 import { LoopbackOnly } from "../transport/loopback-only.ts";
@@ -32,6 +31,7 @@ import type { Listening, Transport } from "../transport/transport.ts";
 import { WsClientTransport } from "../transport/ws-client.ts";
 import { WsListenerTransport } from "../transport/ws-listener.ts";
 import { systemClock } from "./clock.ts";
+import { ENGINE_OPTIONS, JOIN_OPTIONS, SOURCE_OPTIONS } from "./engine-options.ts";
 import { PeerHandle } from "./engine-peer.ts";
 import { type SessionOutlet, SourceHandle } from "./engine-source.ts";
 import type {
@@ -49,6 +49,7 @@ import { JobRunner } from "./job-runner.ts";
 import { MachineHost } from "./machine-host.ts";
 import { anyFamily, candidatesOf } from "./node-candidates.ts";
 import { NodeIdentity, sha256, systemEntropy, verifySignature } from "./node-identity.ts";
+import { checkOptions } from "./options.ts";
 import { checkPlaintext, LISTEN_HOST } from "./plaintext.ts";
 import { linksReport, overlayReport } from "./report.ts";
 import { serverAddresses } from "./server-urls.ts";
@@ -63,6 +64,7 @@ const FEED_LINKS_MAX = limits.SOURCES_MAX + limits.LINKS_PENDING_MAX;
  * ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, ENGINE_MEMORY, ABORTED.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
+  checkOptions("createEngine", options, ENGINE_OPTIONS);
   throwIfAborted(options.signal);
   const { listen, allowPlaintext } = options;
   checkPlaintext(allowPlaintext, [["listen on", listen?.host ?? LISTEN_HOST]]);
@@ -82,29 +84,6 @@ async function createKernel(
 ): Promise<{ kernel: Kernel; pool: KernelPool | undefined }> {
   const memoryMiB = options.memoryMiB ?? limits.MEMORY_MIB_DEFAULT;
   const workers = options.workers ?? 0;
-  if (
-    !Number.isInteger(memoryMiB) ||
-    memoryMiB < limits.MEMORY_MIB_MIN ||
-    memoryMiB > limits.MEMORY_MIB_MAX
-  ) {
-    throw new LocalUsageError("USAGE", {
-      detail: `memoryMiB is a whole number from ${limits.MEMORY_MIB_MIN} to ${limits.MEMORY_MIB_MAX}`,
-    });
-  }
-  if (!Number.isInteger(workers) || workers < 0 || workers > 64) {
-    throw new LocalUsageError("USAGE", { detail: "workers is a whole number from 0 to 64" });
-  }
-  const { maxLinks } = options;
-  const linksMost = limits.LINKS_MAX_MOST;
-  if (
-    maxLinks !== undefined &&
-    !(Number.isInteger(maxLinks) && maxLinks >= 1 && maxLinks <= linksMost)
-  ) {
-    const detail = `maxLinks is a whole number from 1 to ${linksMost}`;
-    throw new LocalUsageError("USAGE", { detail });
-  }
-  checkRateLimit("uploadLimitBytesPerSecond", options.uploadLimitBytesPerSecond);
-  checkRateLimit("downloadLimitBytesPerSecond", options.downloadLimitBytesPerSecond);
   if (!wasmSupported()) {
     return { kernel: createJsKernel({ memoryBytes: memoryMiB * MIB }), pool: undefined };
   }
@@ -208,6 +187,7 @@ class NodeEngine implements Engine {
   }
 
   async createSource(options: SourceOptions): Promise<EngineSource> {
+    checkOptions("createSource", options, SOURCE_OPTIONS);
     const { oms, ixs } = this.#servers(options);
     const delivery = options.delivery ?? "complete";
     const integrity = options.integrity ?? "checksum";
@@ -251,6 +231,7 @@ class NodeEngine implements Engine {
   }
 
   async join(options: JoinOptions): Promise<EnginePeer> {
+    checkOptions("join", options, JOIN_OPTIONS);
     const { ixs } = this.#servers(options);
     const title = options.title ?? "";
     const sourceId = options.sourceId ?? "";
