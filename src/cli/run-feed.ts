@@ -18,7 +18,7 @@ import { fileNumbering } from "../host/node-file-numbering.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import type { FeedOptions } from "./feed-command.ts";
 import { requireText } from "./required.ts";
-import { isAbort, type RunContext, runContext, sayingSo } from "./run-kit.ts";
+import { isAbort, type RunContext, runContext, sayingSo, sayOnce } from "./run-kit.ts";
 import { bytesText, countText, dataText, secondsText } from "./units.ts";
 
 /** What is heard, before there is a link, of who speaks another protocol. */
@@ -65,6 +65,7 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
         ...(await numberingOf(file, sourceId, options)),
         keepMiB: options.keepMib,
         retryMs: options.waitMs,
+        onNote: sayOnce(context),
         ...(options.dataId === undefined ? {} : { dataId: options.dataId }),
         ...(context.logger === undefined ? {} : { logger: context.logger }),
         signal: linking.signal,

@@ -17,6 +17,7 @@ import {
   type RunContext,
   runContext,
   sayingSo,
+  sayOnce,
   serverUrls,
   usingEngine,
 } from "./run-kit.ts";
@@ -40,6 +41,7 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
   const context = await runContext("join", options);
   const { signals } = context;
   const sink = options.out === undefined ? standardOutput(process.stdout) : fileSink(options.out);
+  const say = sayOnce(context);
   const engine = await openEngine(options, context);
   return usingEngine(engine, async () => {
     try {
@@ -54,6 +56,9 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
           from: options.from,
           consume: !options.relay,
           waitMs: options.waitMs,
+          onNote: (text, failure) => {
+            if (failure !== undefined) say(text);
+          },
           followRestarts: options.onRestart === "follow",
           ...(options.dial === undefined ? {} : { dial: options.dial }),
           node: {

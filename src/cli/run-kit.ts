@@ -95,6 +95,16 @@ export async function sayingSo<T>(
   }
 }
 
+/** Says each thing once, however often it is tried. */
+export function sayOnce({ reporter }: Pick<RunContext, "reporter">): (text: string) => void {
+  const said = new Set<string>();
+  return (text) => {
+    if (said.has(text)) return;
+    said.add(text);
+    reporter.note("waiting", { why: text }, text);
+  };
+}
+
 /** What a wait for servers came to when it was over: their last refusal, or that none was there. */
 export class WaitedFor {
   readonly #where: string;

@@ -25,6 +25,7 @@ import {
   type RunContext,
   runContext,
   sayingSo,
+  sayOnce,
   serverUrls,
   usingEngine,
   WaitedFor,
@@ -145,16 +146,6 @@ function readsInput({ accept, file }: SourceOptions): boolean {
 export function dataIdOf(title: string): string {
   if (Buffer.byteLength(title) <= DATA_ID_BYTES_MAX) return title;
   return createHash("sha256").update(title).digest("hex");
-}
-
-/** Says each thing once, however often it is tried. */
-function sayOnce({ reporter }: RunContext): (text: string) => void {
-  const said = new Set<string>();
-  return (text) => {
-    if (said.has(text)) return;
-    said.add(text);
-    reporter.note("waiting", {}, text);
-  };
 }
 
 async function send(

@@ -2,7 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type CommonOptions, finish, newCommand, type Run } from "./command-kit.ts";
-import { atLeastZero, integer, positive, share } from "./values.ts";
+import { atLeastZero, integer, positive, share, shareAMinute } from "./values.ts";
 
 const PEERS_MAX = 4_000;
 const FRAGMENTS_MAX = 1_000_000;
@@ -84,7 +84,12 @@ export function simCommand(run: Run<SimOptions>): Command {
   range("--fan-out <a-b>", "links each peer makes of its own choice", integer(1, 64), 4, 6);
   range("--upload <a-b>", "upload of a peer in multiples of the stream", positive, 1.2, 3);
   number("--outbound-only <share>", "share of peers that can not be dialled", share, 0.6);
-  number("--churn <share>", "share of peers that go and are replaced, a minute", atLeastZero, 0);
+  number(
+    "--churn <share>",
+    "share of peers that go and are replaced; 0.1 = 10 % a minute",
+    shareAMinute,
+    0,
+  );
   number("--loss <share>", "share of links that break, a minute", atLeastZero, 0);
   number("--silence <share>", "share of links that fall silent, a minute", atLeastZero, 0);
   number("--stalls <share>", "share of links that stall for up to 5 s, a minute", atLeastZero, 0);

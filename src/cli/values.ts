@@ -45,6 +45,15 @@ export function share(text: string): number {
   return value;
 }
 
+/** A number from 0 to 1 for each minute. */
+export function shareAMinute(text: string): number {
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  if (!(value >= 0 && value <= 1)) {
+    throw new InvalidArgumentError("Give a share from 0 to 1 a minute: 0.1 = 10 % a minute.");
+  }
+  return value;
+}
+
 const RATE_UNITS: Readonly<Record<string, number>> = {
   "": 1,
   k: 1e3,

@@ -4,7 +4,7 @@ import type { ErrorCode } from "../base/errors.ts";
 import type { Address } from "../base/machine.ts";
 import type { OverlayId, SequenceNumber } from "../base/units.ts";
 import type { AcceptCounters, RemoteSourceReport } from "../peer/feed/accept-types.ts";
-import type { BatchWrite, Logger, WriteMeta } from "./write-types.ts";
+import type { BatchWrite, Logger, OnNote, WriteMeta } from "./write-types.ts";
 
 export interface AcceptListen {
   /** Default tcp. */
@@ -87,6 +87,8 @@ export interface DataFeedOptions {
   readonly maxDelayMs?: number;
   /** How long to try for a link, at first and whenever one is lost. Default 60,000. */
   readonly retryMs?: number;
+  /** Why the first link is waited for; of those that follow, see the event linkLost. */
+  readonly onNote?: OnNote;
   readonly logger?: Logger;
   /** Closes the feed when aborted. */
   readonly signal?: AbortSignal;

@@ -104,6 +104,7 @@ export const JOIN_OPTIONS: Kinds<JoinOptions> = {
   from: oneOf("oldest", "live", "start"),
   consume: flag,
   waitMs: ms,
+  onNote: callback,
   virtualIn: text,
   dial: list(text),
   followRestarts: flag,
@@ -133,6 +134,7 @@ export const FEED_OPTIONS: Kinds<DataFeedOptions> = {
   keepMiB: number(0),
   maxDelayMs: ms,
   retryMs: ms,
+  onNote: callback,
   logger,
   signal,
 };

@@ -20,7 +20,7 @@ import type { Traffic } from "../peer/traffic.ts";
 import type { Gap } from "../stream/assembler.ts";
 import type { SourceStanding } from "../stream/source-book.ts";
 import type { AcceptSourcesOptions, RemoteIntake } from "./engine-feed-types.ts";
-import type { BatchWrite, Logger, WriteMeta } from "./write-types.ts";
+import type { BatchWrite, Logger, OnNote, WriteMeta } from "./write-types.ts";
 
 export type * from "./engine-feed-types.ts";
 export type * from "./write-types.ts";
@@ -104,11 +104,8 @@ export interface SourceOptions extends ServerUrls {
    * (gives way to all others) to 7. They do not count as members. Default none.
    */
   readonly virtualPeers?: { readonly count: number; readonly priority: number };
-  /** What the session waits for until it is open, for people; `failure`: that is tried again. */
-  readonly onNote?: (
-    text: string,
-    failure?: { readonly code: ErrorCode; readonly detail: string },
-  ) => void;
+  /** What the session waits for until it is open. */
+  readonly onNote?: OnNote;
   readonly node?: NodeSettings;
   readonly signal?: AbortSignal;
 }
@@ -202,6 +199,8 @@ export interface JoinOptions extends ServerUrls {
   readonly consume?: boolean;
   /** How long an unknown title is waited for. Default 60,000. */
   readonly waitMs?: number;
+  /** What is waited for until the overlay is joined. */
+  readonly onNote?: OnNote;
   /**
    * Joins this very overlay as a virtual peer that was ordered into it; anybody else is
    * NOT_ADMITTED. What startCacheServer does.

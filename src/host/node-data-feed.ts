@@ -79,7 +79,16 @@ export async function createFeed(options: DataFeedOptions): Promise<DataFeed> {
   options.signal?.addEventListener("abort", abort, { once: true });
   try {
     await new Promise<void>((resolve, reject) => {
-      handle.on("registered", () => resolve());
+      const stopNotes = handle.on("linkLost", ({ code, detail }) => {
+        options.onNote?.(`${code}${detail === "" ? "" : ` ${detail}`}: trying again`, {
+          code,
+          detail,
+        });
+      });
+      handle.on("registered", () => {
+        stopNotes();
+        resolve();
+      });
       handle.on("failed", ({ code, detail }) => reject(new OperationError(code, { detail })));
       options.signal?.addEventListener("abort", () => reject(abortError(options.signal)), {
         once: true,

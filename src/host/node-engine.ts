@@ -241,7 +241,7 @@ class NodeEngine implements Engine {
       throw new LocalUsageError("USAGE", { detail: "name a title, a source id or a data id" });
     }
     const sessionId = this.#nextSession++;
-    const opened = this.#opened(sessionId, options.signal);
+    const opened = this.#opened(sessionId, options.signal, options.onNote);
     this.#host.command({
       kind: "joinSession",
       sessionId,

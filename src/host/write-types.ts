@@ -1,5 +1,6 @@
 /** What writing data takes, at a source peer and at a data source on a link of its own alike. */
 
+import type { ErrorCode } from "../base/errors.ts";
 import type { TimestampUs } from "../base/units.ts";
 
 /** Where log lines go; pino fits as it is. Silent when not given. */
@@ -9,6 +10,12 @@ export interface Logger {
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
 }
+
+/** What is waited for, for people; `failure`: that is tried again. */
+export type OnNote = (
+  text: string,
+  failure?: { readonly code: ErrorCode; readonly detail: string },
+) => void;
 
 export interface WriteMeta {
   /** Default: now. */

@@ -299,6 +299,18 @@ describe("sim", () => {
   );
 });
 
+describe("the churn of sim", () => {
+  it("is a share, and says so where it looks like a percentage", async () => {
+    const { code, error } = await run("sim --churn 10");
+    expect(code).toBe(2);
+    expect(error).toContain("0.1 = 10 % a minute");
+    expect((await run("sim --help")).out).toMatch(
+      /are\s+replaced;\s+0.1\s+=\s+10\s+%\s+a\s+minute/,
+    );
+    expect((await run("sim --churn 1")).options).toMatchObject({ churn: 1 });
+  });
+});
+
 describe("the data id of a source", () => {
   it("is the title unless given: two titles never claim the same index file", () => {
     expect(dataIdOf("A")).toBe("A");

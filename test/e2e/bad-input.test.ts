@@ -44,6 +44,25 @@ describe("bad input", () => {
     expect(sender.said).toContain("UNREACHABLE");
   });
 
+  it("who waits for a server or a source peer says at once why, and each cause once", async () => {
+    const port = await freePort();
+    const feed = ["feed", "--to", `127.0.0.1:${port}`, "--source-id", "s"];
+    const all = [
+      join(`ws://127.0.0.1:${port}`, "t", "--wait-ms", "30000"),
+      new Mp2p([...feed, "--wait-ms", "30000"]),
+    ];
+    for (const process of all) {
+      // The second says after a second what it waits for: it has tried several times by then.
+      const waits = () => process.events.filter(({ event }) => event === "waiting");
+      await process.until(() => waits().length >= 2, "two events waiting");
+      const [why, what] = waits();
+      expect(why?.why).toMatch(/^UNREACHABLE .*ECONNREFUSED.*: trying again$/);
+      expect(what).toEqual({ event: "waiting" });
+      process.kill("SIGTERM");
+      expect(await process.exit).toBe(0);
+    }
+  });
+
   it("a missing file is told before any session is opened", async () => {
     const file = path.join(temporaryDirectory(), "none");
     const process = source("ws://127.0.0.1:1", "t", "--file", file);

@@ -54,7 +54,6 @@ export class JoiningSession extends SessionBase {
   #sourcePeerId: PeerId = "";
   #leaving = false;
   readonly #next: Successor;
-  #saidWaiting = false;
   #sessionEpoch = 0;
   /** The OMS told of a later epoch: the source peer of this one is of no use any more. */
   #isPast = false;
@@ -209,10 +208,10 @@ export class JoiningSession extends SessionBase {
       this.fail(told);
       return;
     }
-    if (!this.#saidWaiting) {
-      this.#saidWaiting = true;
-      this.note(`waiting for "${this.#options.title}" (${failure.code})`);
-    }
+    const { code } = failure;
+    if (/^UNKNOWN_|^INDEX_GONE$/.test(code)) {
+      this.note(`waiting for "${this.#options.title}" (${code})`);
+    } else this.noteRetry(failure);
     const delayMs = Math.max(failure.retryAfterMs, QUERY_AGAIN_MS);
     this.after("step", delayMs * (1 + 0.2 * this.context.rng.next()), () => this.#query());
   }

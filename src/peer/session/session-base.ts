@@ -96,6 +96,10 @@ export abstract class SessionBase {
     this.outlet.event({ kind: "sessionNote", sessionId, text, ...why });
   }
 
+  protected noteRetry({ code, detail }: Pick<ServerFailure, "code" | "detail">): void {
+    this.note(`${code}${detail === "" ? "" : ` ${detail}`}: trying again`, { code, detail });
+  }
+
   protected fail(failure: { readonly code: ServerFailure["code"]; readonly detail: string }): void {
     if (this.isOver) return;
     this.outlet.event({

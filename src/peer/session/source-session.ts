@@ -253,8 +253,7 @@ export class SourceSession extends SessionBase {
       giveUp(failure);
       return;
     }
-    const { code, detail } = failure;
-    this.note(`${code}${detail === "" ? "" : ` ${detail}`}: trying again`, { code, detail });
+    this.noteRetry(failure);
     this.after("step", this.backoffMs(failure.retryAfterMs), action);
   }
 

@@ -41,6 +41,11 @@ describe("a peer's session", () => {
     const never = joinSession(world, 3_000);
     world.run(() => never.has("sessionFailed"), 20_000);
     expect(never.eventsOf("sessionFailed")[0]?.code).toMatch(/UNREACHABLE|LINK_|TIMEOUT/);
+    // Meanwhile it says why, and that it tries again; a title that is not there yet is no failure.
+    const [first] = never.eventsOf("sessionNote");
+    expect(first?.text).toMatch(/^(UNREACHABLE|LINK_|TIMEOUT).*: trying again$/);
+    expect(first?.failure?.code).toMatch(/UNREACHABLE|LINK_|TIMEOUT/);
+    expect(early.eventsOf("sessionNote")[0]).not.toHaveProperty("failure");
   });
 
   it("P2.3, R2.a, R2.c: it registers at the PAMS and reports every interval, never late", () => {
