@@ -12,7 +12,7 @@ function run(seed: number, signatures: "stand-in" | "ed25519" = "stand-in"): Rep
 describe("determinism", () => {
   test("the same seed gives the same trace hash and the same counts", () => {
     const hashes = new Set<string>();
-    const seeds = [1, 2, 3, 4, 5, 6, 7, 8];
+    const seeds = [1, 2, 3, 4];
     for (const seed of seeds) {
       const [one, two] = [run(seed), run(seed)];
       expect(two.traceHash, `seed ${seed}`).toBe(one.traceHash);

@@ -14,7 +14,8 @@ import { FragmentWindow } from "../../src/stream/window.ts";
 import { peerDriver } from "./peer-driver.ts";
 import { simulate } from "./run.ts";
 
-const SEEDS_MAX = 12;
+/** Those that find much come first. */
+const SEEDS = [4, 10, 1, 2, 3, 5, 6, 7, 8, 9, 11, 12];
 /** Often enough for what is amiss for a moment only. */
 const INVARIANTS_EVERY = 7;
 
@@ -117,7 +118,7 @@ const BUGS: readonly InsideBug[] = [
 
 /** What the first seed that finds the planted bug says. */
 function hunt(): string | undefined {
-  for (let seed = 1; seed <= SEEDS_MAX; seed++) {
+  for (const seed of SEEDS) {
     const report = simulate({
       seed,
       driver: peerDriver,
@@ -137,7 +138,7 @@ describe("bugs planted inside the peer", () => {
     "$name: found",
     ({ name, plant }) => {
       plant();
-      expect(hunt(), `${name} stays hidden for ${SEEDS_MAX} seeds`).toBeDefined();
+      expect(hunt(), `${name} stays hidden for ${SEEDS.length} seeds`).toBeDefined();
     },
     120_000,
   );
