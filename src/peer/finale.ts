@@ -88,7 +88,8 @@ export class Finale {
   #endIndex: FragmentIndex | undefined;
   /** When this node came, or when its link to the source peer went. */
   #aloneSinceMs: MonoMs;
-  #sourceWentMs: MonoMs | undefined;
+  /** The latter. */
+  #sourceWent = false;
   /** Members by peer id: one that comes again over a new link is no other. */
   readonly #membersSeen = new Set<PeerId>();
   readonly #membersCompleted = new Set<PeerId>();
@@ -258,7 +259,7 @@ export class Finale {
     else if (leaving) addSome(this.#membersBehind, neighbour.peerId);
     if (neighbour.isSource) {
       this.#aloneSinceMs = this.#context.now.monoMs;
-      this.#sourceWentMs = this.#aloneSinceMs;
+      this.#sourceWent = true;
     }
   }
 
@@ -268,8 +269,8 @@ export class Finale {
    */
   get sourceMayReturn(): boolean {
     const { settings, neighbours, times } = this.#view;
-    const wentMs = this.#sourceWentMs;
-    if (settings.delivery !== "complete" || wentMs === undefined) return false;
+    const wentMs = this.#aloneSinceMs;
+    if (settings.delivery !== "complete" || !this.#sourceWent) return false;
     if (neighbours.some((neighbour) => neighbour.isSource)) return false;
     if (this.#sessionOver) return this.#movesOn;
     const nowMs = this.#context.now.monoMs;

@@ -3,9 +3,9 @@
  *
  * A peer that lacks a partner for some substreams asks neighbours that say they would grant them
  * (PARTNER; a further PARTNER replaces what was asked of that neighbour before), those nearest to
- * the source first, and of these the nearest in the network. The answer (ACCEPT, sent again whenever it changes) says what is pushed and over
- * how many hops. Now and then a partner is exchanged for one that is nearer to the source by two
- * hops or more; one that pushes nothing, or too late, is given up.
+ * the source first, and of these the nearest in the network. The answer (ACCEPT, sent again whenever
+ * it changes) says what is pushed and over how many hops. Now and then a partner is exchanged for one
+ * that is nearer to the source by two hops or more; one that pushes nothing, or too late, is given up.
  *
  * No loops: only a node that is itself fed in a substream grants it, and whoever feeds others takes a
  * partner only where that is nearer to the source than itself ever was since it feeds them (the
