@@ -88,7 +88,7 @@ export class Neighbour {
   servedMs: MonoMs = 0;
   /** When it was declined last what it needed next, because others were to be sent something first. */
   declinedMs: MonoMs = Number.NEGATIVE_INFINITY;
-  /** When it was sent last what it needed next. */
+  /** When it was sent what it needed next, for the first time since it needs that. */
   gaveMs: MonoMs = Number.NEGATIVE_INFINITY;
 
   /** What it was told of our window: all up to this place of the log, and this start. */
@@ -159,6 +159,11 @@ export class Neighbour {
         this.tailTo[s] = until;
       }
     }
+  }
+
+  /** What it needs next leaves. Who asks for that again and again stands still all the same. */
+  gaveNext(nowMs: MonoMs): void {
+    if (this.gaveMs <= this.ackedAdvancedMs) this.gaveMs = nowMs;
   }
 
   /** Whether fragment `index` of substream s is to be pushed to it. */

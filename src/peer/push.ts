@@ -177,7 +177,7 @@ function sendRun(
   window.mark(neighbour.sent, first, end);
   neighbour.link.transmitPinned(neighbour.lane, offset, bytes);
   context.upload.sent(bytes, context.now.monoMs);
-  if (first <= neighbour.ackedTo && neighbour.ackedTo < end) neighbour.gaveMs = context.now.monoMs;
+  if (first <= neighbour.ackedTo && neighbour.ackedTo < end) neighbour.gaveNext(context.now.monoMs);
   neighbour.bytesTo += bytes;
   neighbour.fragmentsTo += end - first;
   context.counters.fragmentsSent += end - first;

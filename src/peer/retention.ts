@@ -40,8 +40,10 @@ const HOLDER_MS = 1_000;
 /** Who lives answers a PING by then. */
 const SILENT_MS = PING_MS + 2_000;
 
-/** Who was declined within this waits for its turn. */
+/** Who was declined within this waits for its turn ... */
 const DECLINED_MS = 4 * BUSY_RETRY_MS;
+/** ... and gets no turn for so many times stallMs at most. */
+const DECLINED_STALLS_MAX = 6;
 
 /** Laggards remembered after their link is gone. */
 const LAGGARDS_MAX = 1_024;
@@ -196,7 +198,7 @@ export class Retention {
     for (const neighbour of neighbours) {
       if (neighbour.lagging || neighbour.ackedTo >= consumedTo) continue;
       if (neighbour.ackedTo > this.#window.start) continue;
-      if (this.#isOurDoing(neighbour)) continue;
+      if (this.#isOurDoing(neighbour, this.#fullSinceMs)) continue;
       // Who is held back by others gets time for those to be found out.
       // It says so as long as it says anything: one that was stopped can't take it back.
       const { ackedAdvancedMs, gaveMs, heldBack, link } = neighbour;
@@ -209,9 +211,15 @@ export class Retention {
     return this.#remember(changed);
   }
 
-  /** Whether it asks, and lacks what this node has had nothing to spare to send it. */
-  #isOurDoing({ gaveMs, ackedAdvancedMs, declinedMs }: Neighbour): boolean {
-    return gaveMs <= ackedAdvancedMs && this.#context.now.monoMs - declinedMs < DECLINED_MS;
+  /**
+   * Whether it asks, and lacks what this node has had nothing to spare to send it. That ends: who is
+   * always declined may see to that itself, by not taking what it is sent.
+   */
+  #isOurDoing({ gaveMs, ackedAdvancedMs, declinedMs }: Neighbour, fullSinceMs: MonoMs): boolean {
+    const { monoMs } = this.#context.now;
+    const standsMs = monoMs - Math.max(ackedAdvancedMs, fullSinceMs);
+    if (standsMs >= DECLINED_STALLS_MAX * this.#settings.stallMs) return false;
+    return gaveMs <= ackedAdvancedMs && monoMs - declinedMs < DECLINED_MS;
   }
 
   /**

@@ -83,12 +83,16 @@ export class Serving {
 
   /** Declines all that neighbours asked for of whom nothing was served for SERVE_WAIT_MS. */
   watch(all: readonly Neighbour[]): void {
-    const { monoMs } = this.#context.now;
+    const { now, upload } = this.#context;
+    this.#forgetWhoAskedElsewhere();
     for (const neighbour of all) {
       const { toServe } = neighbour;
-      if (toServe.length === 0 || monoMs - neighbour.servedMs < SERVE_WAIT_MS) continue;
+      if (toServe.length === 0 || now.monoMs - neighbour.servedMs < SERVE_WAIT_MS) continue;
       for (let i = 0; i < toServe.length; i += 2) {
-        this.#declineForNow(neighbour, toServe[i] as number, toServe[i + 1] as number);
+        const [first, fragments] = [toServe[i] as number, toServe[i + 1] as number];
+        // Where upload is to spare it is the neighbour's own link that is full.
+        if (upload.isSaturated) this.#declineForNow(neighbour, first, fragments);
+        else this.#decline(neighbour, first, fragments);
       }
       toServe.length = 0;
     }
@@ -152,6 +156,7 @@ export class Serving {
     const { monoMs } = this.#context.now;
     this.#allow((monoMs - this.#allowedMs) / SERVED_EVERY_MS);
     this.#allowedMs = monoMs;
+    this.#forgetWhoAskedElsewhere();
     if (this.#allowance < 1 || this.#isSomebodysTurn(from)) {
       const sinceMs = this.#waiting.get(from)?.sinceMs ?? monoMs;
       this.#waiting.set(from, { sinceMs, askedMs: monoMs });
@@ -165,13 +170,19 @@ export class Serving {
 
   /** Whether another was declined before `from` was, and came again since. */
   #isSomebodysTurn(from: Neighbour): boolean {
-    const { monoMs } = this.#context.now;
-    const own = this.#waiting.get(from);
-    for (const [neighbour, { sinceMs, askedMs }] of this.#waiting) {
-      if (monoMs - askedMs > TURN_MS) this.#waiting.delete(neighbour);
-      else if (sinceMs < askedMs && sinceMs < (own?.sinceMs ?? monoMs)) return true;
+    const ownMs = this.#waiting.get(from)?.sinceMs ?? this.#context.now.monoMs;
+    for (const { sinceMs, askedMs } of this.#waiting.values()) {
+      if (sinceMs < askedMs && sinceMs < ownMs) return true;
     }
     return false;
+  }
+
+  /** Also at each tick: a claim must not outlive the neighbour, nor be taken up again much later. */
+  #forgetWhoAskedElsewhere(): void {
+    const { monoMs } = this.#context.now;
+    for (const [neighbour, { askedMs }] of this.#waiting) {
+      if (monoMs - askedMs > TURN_MS) this.#waiting.delete(neighbour);
+    }
   }
 
   /** For want of room. What it needs next it can't have from here: no fault of its own. */

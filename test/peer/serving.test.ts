@@ -31,11 +31,12 @@ function indexOf(bytes: Uint8Array): number {
 const busyFrame = (s: Stranger, first: number, count: number, retryAfterMs: number): Uint8Array =>
   encodeFrame(BUSY, { tag: s.tag, first, count, retryAfterMs });
 
-function scene(toServe: number[]) {
+function scene(toServe: number[], isSaturated = true) {
   const sent: Declined[] = [];
   const link = { transmit: (bytes: Uint8Array) => sent.push(busyOf(bytes)) };
   const neighbour = { toServe, servedMs: 1_000, link } as unknown as Neighbour;
-  const context = { now: { monoMs: 1_000 }, counters: { busySent: 0 } };
+  const upload = { isSaturated };
+  const context = { now: { monoMs: 1_000 }, counters: { busySent: 0 }, upload };
   const serving = new Serving(context as unknown as PeerContext, new Uint8Array(8));
   const look = (monoMs: number): void => {
     context.now = { monoMs };
@@ -59,6 +60,17 @@ describe("declining", () => {
     look(1_000 + 5 * SERVE_WAIT_MS);
     expect(sent.length).toBe(2);
   });
+
+  it.each([true, false])(
+    "excuses who does not get what it needs next for want of upload alone (%s)",
+    (isSaturated) => {
+      const { sent, neighbour, look } = scene([3, 2], isSaturated);
+      Object.assign(neighbour, { ackedTo: 4, declinedMs: 0 });
+      look(1_000 + SERVE_WAIT_MS);
+      expect(sent).toHaveLength(1);
+      expect(neighbour.declinedMs).toBe(isSaturated ? 1_000 + SERVE_WAIT_MS : 0);
+    },
+  );
 
   it("waits on while one after the other is served", () => {
     const { sent, neighbour, look } = scene([3, 2]);
@@ -187,6 +199,39 @@ describe("a node whose way out has nothing to spare", () => {
     expect(one.ask(true, 10_000, 4_000_000_000)).toBe(true);
     expect(one.served).toEqual([[10_000, 1_024]]);
     expect(declined()).toEqual([[11_024, 3_999_998_976]]);
+  });
+
+  it("serves in turn, and who did not come again has lost its turn", () => {
+    const { serving, served, advance } = strained();
+    const asker = () => {
+      const { neighbour } = scene([]);
+      Object.assign(neighbour, { wants: () => 0 });
+      const how = { isStrained: true, once: false };
+      return (): boolean => {
+        advance(1);
+        return serving.asked(neighbour, Float64Array.of(100, 1), 1, how);
+      };
+    };
+    const [one, two, three] = [asker(), asker(), asker()];
+    served(20);
+    // One is declined first and never comes again; two and three go on asking.
+    expect(one()).toBe(false);
+    for (const ask of [two, three, two, three]) expect(ask()).toBe(false);
+    advance(125);
+    expect(three()).toBe(false);
+    expect(two()).toBe(true);
+    advance(125);
+    expect(three()).toBe(true);
+    advance(60_000);
+    served(20);
+    expect(two()).toBe(false);
+    expect(three()).toBe(false);
+    expect(one()).toBe(false);
+    expect(two()).toBe(false);
+    advance(125);
+    // It was first long ago: that gives it no precedence now.
+    expect(one()).toBe(false);
+    expect(two()).toBe(true);
   });
 
   it("serves all when it is strained no more", () => {
