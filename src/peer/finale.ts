@@ -394,7 +394,7 @@ export class Finale {
     const { repairMs } = settings;
     const waitMs = this.#startedOver ? Math.min(repairMs, STARTED_OVER_MS) : repairMs;
     if (nowMs - this.#lostSinceMs < waitMs) return undefined;
-    if (this.#movesOn) return this.#hasFailed ? undefined : this.#drained();
+    if (this.#movesOn) return this.#hasFailed || this.#isReadStill() ? undefined : this.#drained();
     const why = this.#startedOver ? "the source started over: " : "";
     return this.#failed("SESSION_LOST", `${why}no END up to fragment ${window.highest}`);
   }
@@ -437,6 +437,26 @@ export class Finale {
     return { kind: "ended" };
   }
 
+  /** Whether a neighbour still lacks what is held here, and goes on: it may have nobody else. */
+  #isReadStill(): boolean {
+    const { settings, window, neighbours } = this.#view;
+    const nowMs = this.#context.now.monoMs;
+    this.#lingerBeganMs ??= nowMs;
+    let lacks = false;
+    for (const neighbour of neighbours) {
+      if (neighbour.lagging) continue;
+      const { have } = neighbour;
+      const from = Math.max(window.start, neighbour.updateAcked(nowMs));
+      const first = window.nextDifference(window.heldMap, have, have, from, window.highest);
+      if (first >= window.highest) continue;
+      lacks = true;
+      this.#lingerFor(neighbour);
+    }
+    const { lingerMs } = settings;
+    const goesOn = nowMs - Math.max(this.#lingerBeganMs, this.#lingerSinceMs) < lingerMs;
+    return lacks && goesOn && nowMs - this.#lingerBeganMs < LINGERS_MOST * lingerMs;
+  }
+
   /** Begins to wait anew when this one is new, or further than it was. */
   #lingerFor({ peerId, ackedTo }: Neighbour): void {
     const before = this.#lingerTo.get(peerId);
@@ -454,8 +474,10 @@ export class Finale {
 
   #mayHaveMore(neighbour: Neighbour): boolean {
     if (neighbour.isSource && !this.#startedOver) return true;
-    // What lies beyond this node's window it can't be asked for; who answers nothing is not heard.
     const { window } = this.#view;
+    // A full window moves on once whoever is slower has come on, or is found lagging.
+    if (window.limit <= window.highest) return neighbour.remoteHighest > window.highest;
+    // What lies beyond this node's window it can't be asked for; who answers nothing is not heard.
     return window.nextSet(neighbour.have, window.highest, window.limit) < window.limit;
   }
 
