@@ -104,8 +104,8 @@ export class Advertiser {
     const nowMs = this.#context.now.monoMs;
     const bit = 1 << substreamOf(index, this.#substreams);
     for (const neighbour of this.#neighbours) {
-      const isUrgent =
-        neighbour.isSource || (neighbour !== from && (neighbour.pullMask & bit) !== 0);
+      const pushed = neighbour.awaitingAccept ? neighbour.askedMask : neighbour.pullMask;
+      const isUrgent = neighbour.isSource || (neighbour !== from && (pushed & bit) !== 0);
       let dueMs = nowMs + (isUrgent ? HAVE_DELAY_MS : HAVE_DELAY_MS_MAX);
       if (atOnce || this.#logEnd - neighbour.haveTold >= HAVE_BATCH_FRAGMENTS) dueMs = nowMs;
       this.#tellBy(neighbour, dueMs);
@@ -272,6 +272,9 @@ export class Advertiser {
       this.#deadlines.setIfEarlier("credit", this.#context.now.monoMs + CREDIT_DELAY_MS);
       return;
     }
+    // With little download nothing may come that went before the start: that is to be known first.
+    const startsLater = this.#context.download.isLimited && this.#started;
+    if (startsLater && neighbour.haveToldStart !== this.#window.start) this.#tell(neighbour, []);
     neighbour.grantedLimit = limit;
     if (limit > this.#grantedTo) this.#grantedTo = limit;
     neighbour.link.transmit(encodeCredit(this.#tag, limit));

@@ -26,6 +26,8 @@ const START_DELAY_MS = 100;
 /** Complete: so long at most for links that are being opened and maps that are under way. */
 const START_PATIENCE_MS = 2_000;
 const NEED_AGAIN_MS = 2_000;
+/** Live, with a download limit: what is left out reaches to what was known for this part of the time. */
+const LEFT_OUT_PART = 0.5;
 /** A hole is passed so long before it leaves the window: what lies behind it is taken meanwhile. */
 const PASS_AHEAD_MS = 250;
 
@@ -60,6 +62,7 @@ export class ConsumerRole {
   /** The start has moved, and that is to be told. */
   #startsLater = false;
   #neededMs: MonoMs = Number.NEGATIVE_INFINITY;
+  #leavesOut = false;
 
   /** `from` undefined: as the delivery has it, the oldest (complete) or the live edge. */
   constructor(
@@ -84,6 +87,12 @@ export class ConsumerRole {
 
   get started(): boolean {
     return this.#started;
+  }
+  /** Whether some of the stream was left out since this was asked last, for want of download. */
+  takeLeavesOut(): boolean {
+    const leavesOut = this.#leavesOut;
+    this.#leavesOut = false;
+    return leavesOut;
   }
   /** Everything below was taken by the consumer. */
   get consumedTo(): FragmentIndex {
@@ -339,8 +348,7 @@ export class ConsumerRole {
     const window = this.#window;
     let to = window.start;
     if (to <= head && !this.#assembler.isTaking && !window.holds(head)) {
-      const { monoMs } = this.#context.now;
-      const late = this.#times.knownBefore(this.#lateMs, monoMs);
+      const late = this.#lateTo(head);
       const bound = Math.min(late, this.#times.highest - 1);
       const next = window.nextSet(window.heldMap, head + 1, window.highest);
       to = Math.min(bound, window.holds(next) ? next : bound);
@@ -348,6 +356,18 @@ export class ConsumerRole {
     if (to <= head) return false;
     this.#giveUp(head, to);
     return this.#assembler.head > head;
+  }
+
+  /**
+   * All below is late. Who may download less than the stream is would take all that comes at the last
+   * moment, and most of it after that: it leaves out some, and is in time again.
+   */
+  #lateTo(head: FragmentIndex): FragmentIndex {
+    const { now, download } = this.#context;
+    const late = this.#times.knownBefore(this.#lateMs, now.monoMs);
+    if (late <= head || !download.isLimited) return late;
+    this.#leavesOut = true;
+    return this.#times.knownBefore(this.#lateMs * LEFT_OUT_PART, now.monoMs);
   }
 
   /** First index above `from` that is held here or advertised; `known` when there is none. */

@@ -77,7 +77,9 @@ export abstract class OverlayParts {
       stored: (index, offset, bytes, from) => this.stored(index, offset, bytes, from),
       corrupt: (from, error) => options.blame(from.link, error),
     });
-    this.partners = new Partners(context, window, tag, substreams, isSource, this.times);
+    // No partner is to blame for what had no room here.
+    const times = this.puller?.times ?? this.times;
+    this.partners = new Partners(context, window, tag, substreams, isSource, times);
     this.serving = new Serving(context, tag);
     this.retention = new Retention(context, window, settings, tag);
     this.pace = new Pace(context.download, window);

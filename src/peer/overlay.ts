@@ -407,6 +407,7 @@ export class Overlay extends OverlayParts {
 
   #seek(): void {
     if (this.consumer?.started !== true || this.consumer.ended) return;
+    if (this.consumer.takeLeavesOut()) this.partners.lagsBehind();
     const to = Math.min(knownTo(this.window, this.neighbours), this.window.limit);
     this.partners.seek(this.neighbours, to);
   }

@@ -36,6 +36,8 @@ import { Suppliers } from "./suppliers.ts";
 const SOURCE_SEARCH_MS = 40;
 /** Fragments of which a search sees who else holds them; the next one goes on behind them. */
 const SOURCE_LOOKS_MAX = 1_024;
+/** What members hold and had no room for in this time, or half the patience, it is asked for, too. */
+const SOURCE_LATE_MS = 3_000;
 /** So many fragments that are left are asked for one by one, and not supplier by supplier. */
 const FEW = 8;
 /** Fragments that one supplier is given before the next best is looked for. */
@@ -66,12 +68,12 @@ export interface PullView {
 export class Puller {
   /** What neighbours hold is counted in it. */
   readonly picker: Picker;
+  /** When what was known came to have room here: before that nobody could push it. */
+  readonly times: KnownTimes;
   readonly #context: PeerContext;
   readonly #window: FragmentWindow;
   readonly #tag: Uint8Array;
   readonly #substreams: number;
-  /** When what was known came to have room here: before that nobody could push it. */
-  readonly #times: KnownTimes;
   /** Below it nothing is waited for. */
   #start: FragmentIndex = 0;
   readonly #suppliers: Suppliers;
@@ -89,6 +91,7 @@ export class Puller {
   #sourceSearchMs: MonoMs = Number.NEGATIVE_INFINITY;
   /** Where the last search stopped; 0: it looked at all. */
   #sourceSearchedTo: FragmentIndex = 0;
+  readonly #sourceLateMs: number;
   #due = false;
 
   constructor(
@@ -104,10 +107,11 @@ export class Puller {
     this.#tag = tag;
     this.#substreams = substreams;
     this.#suppliers = new Suppliers(context.rng);
-    this.#times = new KnownTimes(patienceMs + 1_000);
+    this.times = new KnownTimes(patienceMs + 1_000);
+    this.#sourceLateMs = Math.min(SOURCE_LATE_MS, patienceMs / 2);
     this.#underWay = window.createMap();
     this.#letDown = window.createMap();
-    const [picker, suppliers, times] = [this.picker, this.#suppliers, this.#times];
+    const [picker, suppliers, times] = [this.picker, this.#suppliers, this.times];
     this.#pushBounds = new PushBounds({ window, picker, suppliers, times, patienceMs });
   }
 
@@ -140,7 +144,7 @@ export class Puller {
     if (this.#suppliers.answered(supplier, index, nowMs)) this.#due = true;
     else if ((from.pullMask & (1 << substreamOf(index, this.#substreams))) !== 0) {
       this.#suppliers.pushed(supplier);
-      supplier.pushes.pushed(index, this.#times.ageMs(index, nowMs), nowMs);
+      supplier.pushes.pushed(index, this.times.ageMs(index, nowMs), nowMs);
     }
   }
 
@@ -174,7 +178,7 @@ export class Puller {
 
   /** Notes how far the stream was known at this time, as far as it has room here. */
   sample(known: FragmentIndex): void {
-    this.#times.sample(known, this.#context.now.monoMs);
+    this.times.sample(known, this.#context.now.monoMs);
   }
 
   /** What lies below the window's `start` is waited for no more. */
@@ -288,10 +292,8 @@ export class Puller {
     this.picker.forgetOpened();
     if (to > suppliers.restTo) suppliers.wakeSome();
     else if (openedFrom < openedTo) {
-      const window = this.#window;
-      suppliers.wakeSome(
-        ({ neighbour }) => window.nextSet(neighbour.have, openedFrom, openedTo) < openedTo,
-      );
+      const next = (have: WindowMap) => this.#window.nextSet(have, openedFrom, openedTo);
+      suppliers.wakeSome(({ neighbour: { have } }) => next(have) < openedTo);
     }
   }
 
@@ -321,7 +323,7 @@ export class Puller {
     if (this.#suppliers.of(pusher) !== undefined) this.#cancel(pusher, index);
   }
 
-  /** What nobody that answers but the source peer holds, once pushed in vain; all, if it is alone. */
+  /** What only the source peer holds or has upload for, once pushed in vain; all, if it is alone. */
   #askSource(view: PullView, nowMs: MonoMs): void {
     const { neighbours, partners } = view;
     const supplier = this.#suppliers.source;
@@ -336,7 +338,7 @@ export class Puller {
     const end = Math.min(view.to, source.grantedLimit);
     const graceMs = this.#pushBounds.sourceGraceMs(partners, nowMs);
     // What all others have dropped can't come from them: that is waited for by nobody.
-    const later = Math.max(this.#times.knownBefore(graceMs, nowMs), droppedTo(neighbours));
+    const later = Math.max(this.times.knownBefore(graceMs, nowMs), droppedTo(neighbours));
     const to = alone ? end : Math.min(end, later);
     const reliable = this.withoutDoubtful(neighbours);
     // What others are or would be asked for is passed over at once.
@@ -365,6 +367,14 @@ export class Puller {
       index = next(index + 1);
     }
     this.#sourceSearchedTo = looks > SOURCE_LOOKS_MAX ? index : 0;
+    // Members were asked first: for what is left those that hold it have no room.
+    const lateTo = Math.min(end, this.times.knownBefore(this.#sourceLateMs, nowMs));
+    index = this.picker.nextCandidate(window.start, lateTo);
+    for (; index < lateTo && room > 0; index = this.picker.nextCandidate(index + 1, lateTo)) {
+      if (!source.mayBeAskedFor(index)) continue;
+      this.#ask(supplier, index, nowMs);
+      room--;
+    }
     if (room > 0) this.#sourceSearchMs = nowMs + SOURCE_SEARCH_MS;
   }
 
@@ -392,9 +402,9 @@ export class Puller {
     if (first.waitedMs(index, nowMs) <= dueMs) return;
     const others = this.picker.availabilityOf(index) - (first.neighbour.isSource ? 0 : 1);
     if (others < 1) return;
-    const isFit = (each: Supplier) =>
-      each !== first && each.neighbour.mayBeAskedFor(index) && each.room(nowMs) > 0;
-    const second = this.#suppliers.soonestOfAll(isFit);
+    const second = this.#suppliers.soonestOfAll(
+      (each) => each !== first && each.neighbour.mayBeAskedFor(index) && each.room(nowMs) > 0,
+    );
     if (second === undefined) return;
     this.#seconds--;
     this.#context.counters.requestsDoubled++;

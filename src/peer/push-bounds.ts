@@ -16,6 +16,8 @@ import type { Suppliers } from "./suppliers.ts";
 export const SOURCE_GRACE_MS = 2_000;
 /** And no longer: who was to hand it on may be stuck, and after repairMs others give it up. */
 const SOURCE_GRACE_MS_MAX = 4_000;
+/** Live: where little time is left it is half of it, but not less than this. */
+const SOURCE_GRACE_MS_MIN = 250;
 /** What somebody was asked to push is left to it for so long, who may have said yes already. */
 const ACCEPT_GRACE_MS = 500;
 /**
@@ -122,7 +124,11 @@ export class PushBounds {
       const { pushes } = this.#suppliers.of(partner) as Supplier;
       graceMs = Math.max(graceMs, pushes.lateMs(turn, this.#patienceMs));
     }
-    return Math.min(graceMs, SOURCE_GRACE_MS_MAX);
+    return Math.min(
+      graceMs,
+      SOURCE_GRACE_MS_MAX,
+      Math.max(this.#patienceMs / 2, SOURCE_GRACE_MS_MIN),
+    );
   }
 
   /** What is missing first of substream s, if `partner` holds it and so could push it; else -1. */

@@ -61,6 +61,7 @@ export class Grants {
   #shedMs: MonoMs = 0;
   #exchangedMs: MonoMs = Number.NEGATIVE_INFINITY;
   #calmSinceMs: MonoMs;
+  #bears = Number.POSITIVE_INFINITY;
 
   constructor(context: PeerContext, tag: Uint8Array, substreams: number, view: GrantView) {
     this.#context = context;
@@ -75,6 +76,16 @@ export class Grants {
   /** Pushed copies of a substream that this node bears, as far as it knows. */
   get copiesMax(): number {
     return this.#copiesMax;
+  }
+
+  /**
+   * Copies that the way out was found to bear since this was asked last, where links took what they
+   * could and pushes waited all the same; Infinity when that was not so.
+   */
+  takeBears(): number {
+    const bears = this.#bears;
+    this.#bears = Number.POSITIVE_INFINITY;
+    return bears;
   }
 
   /** PARTNER arrived: grants of it what can be. */
@@ -123,7 +134,12 @@ export class Grants {
     const nowMs = this.#context.now.monoMs;
     let clogged = false;
     const cloggedMs = Math.max(CLOGGED_MS, Math.min(CLOGGED_MS_MAX, this.#view.turnMs()));
-    for (const { roomMs } of all) if (nowMs - roomMs >= cloggedMs) clogged = true;
+    let isFull = false;
+    for (const { roomMs, link } of all) {
+      if (nowMs - roomMs < cloggedMs) continue;
+      clogged = true;
+      isFull ||= link.drains(nowMs);
+    }
     if (!clogged) {
       if (nowMs - this.#calmSinceMs < Math.max(CALM_MS, cloggedMs) || copies(all) < this.#copiesMax)
         return;
@@ -135,7 +151,9 @@ export class Grants {
     this.#calmSinceMs = nowMs;
     if (nowMs - this.#shedMs < Math.max(SHED_AGAIN_MS, cloggedMs)) return;
     this.#shedMs = nowMs;
-    this.#copiesMax = Math.max(1, Math.min(copies(all) - 1, this.#capacity(nowMs)));
+    const capacity = this.#capacity(nowMs);
+    if (isFull) this.#bears = capacity;
+    this.#copiesMax = Math.max(1, Math.min(copies(all) - 1, capacity));
     const primary = this.#primary();
     const slowestFirst = all.filter((n) => n.pushMask !== 0).sort((a, b) => a.roomMs - b.roomMs);
     while (copies(all) > this.#copiesMax) {

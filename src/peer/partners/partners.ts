@@ -18,14 +18,8 @@
 import { assert } from "../../base/assert.ts";
 import { DEPTH_MAX } from "../../base/limits.ts";
 import type { FragmentIndex, MonoMs } from "../../base/units.ts";
-import {
-  ACCEPT,
-  type Accept,
-  DEPTH_NOT_GRANTED,
-  encodeFrame,
-  PARTNER,
-  type Partner,
-} from "../../protocol/r10.ts";
+import type { Accept, Partner } from "../../protocol/r10.ts";
+import { ACCEPT, DEPTH_NOT_GRANTED, encodeFrame, PARTNER } from "../../protocol/r10.ts";
 import type { FragmentWindow } from "../../stream/window.ts";
 import type { PeerContext } from "../context.ts";
 import { checkAwaited, checkFeed } from "../invariants.ts";
@@ -36,6 +30,7 @@ import { firstMissingOf, paceMs, turnMs } from "../substreams.ts";
 import { bitCount, Grants } from "./grants.ts";
 import { cost, isBetter } from "./preference.ts";
 import { Shares } from "./shares.ts";
+import { SourceShare } from "./source-share.ts";
 
 /** Pushes that wait for so long are a backlog: nothing is left for requests. */
 const STRAINED_MS = 300;
@@ -87,6 +82,7 @@ export class Partners {
   /** Whose ACCEPT is still to come. */
   readonly #awaited = new Set<Neighbour>();
   #improveMs: MonoMs = 0;
+  readonly #ofSource: SourceShare;
 
   constructor(
     context: PeerContext,
@@ -118,6 +114,7 @@ export class Partners {
         return intervalMs > 0 ? window.heldBytes / Math.max(1, window.heldCount) / intervalMs : 0;
       },
     };
+    this.#ofSource = new SourceShare(substreams);
     this.#shares = isSource ? new Shares(context, window, substreams) : undefined;
     this.#grants = isSource ? undefined : new Grants(context, tag, substreams, view);
   }
@@ -310,6 +307,11 @@ export class Partners {
     );
   }
 
+  /** This node can't take all of the stream, and hands on less: others are to have it first. */
+  lagsBehind(): void {
+    this.#ofSource.bears(0, this.#context.now.monoMs);
+  }
+
   /** Asks for the substreams that nobody pushes. Called now and then, and when something changed. */
   seek(all: readonly Neighbour[], known: FragmentIndex): void {
     if (this.#grants === undefined) return;
@@ -317,8 +319,9 @@ export class Partners {
     this.#keepFeasible(all);
     this.#dropBad(all, known);
     const source = all.find((neighbour) => neighbour.isSource && neighbour.mapKnown);
-    if (source !== undefined && source.askedMask === 0) {
-      this.#askFor(source, allSubstreams(this.#substreams));
+    const ofSource = this.#ofSource.mask(source?.pullMask ?? 0, this.#grants.takeBears(), nowMs);
+    if (source !== undefined && source.askedMask !== ofSource) {
+      this.#askOfSource(source, ofSource);
       return;
     }
     const improves = nowMs >= this.#improveMs;
@@ -429,6 +432,14 @@ export class Partners {
     neighbour.pullMask = (neighbour.pullMask & ~mask) >>> 0;
     this.#awaits(neighbour, false);
     this.#askFor(neighbour, this.#servedBy(neighbour));
+  }
+
+  /** The rest others are to have of it: who hands them on brings them here, too. */
+  #askOfSource(source: Neighbour, mask: number): void {
+    for (let s = 0; s < this.#substreams; s++) {
+      if (this.#partners[s] === source && (mask & (1 << s)) === 0) this.#lose(s);
+    }
+    this.#askFor(source, mask);
   }
 
   #askFor(neighbour: Neighbour, mask: number, until: FragmentIndex = 0): void {

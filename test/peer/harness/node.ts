@@ -51,6 +51,8 @@ export class Node implements Messenger {
   isAlive = true;
   /** How fast bytes leave on each link. */
   bytesPerSecond = Number.POSITIVE_INFINITY;
+  /** How long what it sends takes. */
+  latencyMs = LATENCY_MS;
   deadlineMs = Number.POSITIVE_INFINITY;
   onEvent: (event: PeerEvent) => void = () => undefined;
   readonly #world: World;
@@ -365,7 +367,7 @@ export class Node implements Messenger {
         };
         end.freeMs =
           Math.max(this.#world.nowMs, end.freeMs) + (bytes.length * 1_000) / this.bytesPerSecond;
-        this.#world.after(end.freeMs - this.#world.nowMs + LATENCY_MS, deliver);
+        this.#world.after(end.freeMs - this.#world.nowMs + this.latencyMs, deliver);
         return;
       }
       case "open": {

@@ -1,0 +1,58 @@
+/** How many substreams a peer wants of the source peer, by what it can hand on. */
+
+import { describe, expect, it } from "vitest";
+import { bitCount } from "../../src/peer/partners/grants.ts";
+import { SourceShare } from "../../src/peer/partners/source-share.ts";
+
+const NONE = Number.POSITIVE_INFINITY;
+const ALL = 0b1111_1111;
+
+describe("what a peer wants of the source peer", () => {
+  it("is all, while its way out bears what it is given", () => {
+    const share = new SourceShare(8);
+    expect(share.mask(0, NONE, 0)).toBe(ALL);
+    expect(share.mask(0b1100, NONE, 10)).toBe(ALL);
+    expect(share.mask(0b1100, 2, 20)).toBe(ALL);
+    expect(share.mask(0b1100, NONE, 1e9)).toBe(ALL);
+  });
+
+  it("is so much of that as it bears, from then on", () => {
+    const share = new SourceShare(8);
+    expect(share.mask(0b1101_0000, 2, 0)).toBe(0b0101_0000);
+    expect(share.mask(0b0101_0000, NONE, 29_999)).toBe(0b0101_0000);
+    expect(share.mask(0b0101_0000, 0, 29_999)).toBe(0);
+    expect(share.mask(0, NONE, 30_000)).toBe(0);
+  });
+
+  it("is one more after a while, and after twice the time where that was too much", () => {
+    const share = new SourceShare(8);
+    expect(share.mask(0b11, 0, 0)).toBe(0);
+    expect(bitCount(share.mask(0, NONE, 30_000))).toBe(1);
+    expect(share.mask(1, 0, 31_000)).toBe(0);
+    expect(share.mask(0, NONE, 90_999)).toBe(0);
+    expect(bitCount(share.mask(0, NONE, 91_000))).toBe(1);
+    // It bears that: one by one it comes to all.
+    for (let n = 2; n <= 7; n++) {
+      expect(bitCount(share.mask(0, NONE, 91_000 + (n - 1) * 60_000))).toBe(n);
+    }
+    expect(share.mask(0, NONE, 91_000 + 7 * 60_000)).toBe(ALL);
+    // And begins with the short time again.
+    expect(share.mask(0b1, 0, 600_000)).toBe(0);
+    expect(bitCount(share.mask(0, NONE, 630_000))).toBe(1);
+  });
+
+  it("keeps what the source peer pushes when one is added", () => {
+    const share = new SourceShare(8);
+    expect(share.mask(0b1110_0000, 1, 0)).toBe(0b0010_0000);
+    const more = share.mask(0b0010_0000, NONE, 30_000);
+    expect(more & 0b0010_0000).toBe(0b0010_0000);
+    expect(bitCount(more)).toBe(2);
+  });
+
+  it("has 32 substreams at most", () => {
+    const share = new SourceShare(32);
+    expect(share.mask(0, NONE, 0)).toBe(0xffff_ffff);
+    expect(share.mask(0xc000_0000, 1, 0)).toBe(0x4000_0000);
+    expect(share.mask(0x8000_0001, 0, 1)).toBe(0);
+  });
+});

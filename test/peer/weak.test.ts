@@ -1,0 +1,101 @@
+/** One with little upload or download among others: nobody else suffers. */
+
+import { describe, expect, it } from "vitest";
+import { MIB } from "../../src/base/units.ts";
+import type { Delivery } from "../../src/peer/settings.ts";
+import { Feed, received, settingsOf, World } from "./harness.ts";
+
+const DATUM_BYTES = 8_000;
+const EVERY_MS = 10;
+const COUNT = 1_500;
+
+/** `strong` peers and one weak one, all linked with each other; the stream is of 800,000 bytes/s. */
+function overlay(
+  delivery: Delivery,
+  strong: number,
+  limits: Record<string, number>,
+  maxLagMs = 10_000,
+) {
+  const world = new World();
+  const source = world.node({ memoryMiB: 64 });
+  const settings = settingsOf(source.keys.peerId, {
+    delivery,
+    fragmentBytes: 16_384,
+    windowBytes: 8 * MIB,
+    windowFragments: 8_192,
+    maxLagMs,
+  });
+  source.open("source", settings, { waitPeers: strong + 1 }).register("s");
+  const nodes = [...Array(strong).fill({}), limits].map((each) =>
+    world
+      .node({ memoryMiB: 32, ...each })
+      .open("peer", settings)
+      .dial(source),
+  );
+  for (const [i, node] of nodes.entries()) for (const other of nodes.slice(i + 1)) node.dial(other);
+  world.run(() => source.overlay.neighbours.length === strong + 1);
+  world.advance(500);
+  return { world, source, others: nodes.slice(0, -1), weak: nodes[strong] as (typeof nodes)[0] };
+}
+
+function feed(world: World, source: ReturnType<World["node"]>, count: number): void {
+  for (let i = 0; i < count; i++) {
+    source.write("s", new Uint8Array(DATUM_BYTES));
+    world.advance(EVERY_MS);
+  }
+  source.command({ kind: "endSession", overlayId: source.overlayId });
+}
+
+describe("one with a twentieth of the stream's rate as its upload", () => {
+  it.each([1, 3])("does not hold %d others up (complete)", (strong) => {
+    const { world, source, others, weak } = overlay("complete", strong, {
+      uploadLimitBytesPerSecond: 40_000,
+    });
+    const startMs = world.nowMs;
+    const fed = new Feed(source, COUNT, () => DATUM_BYTES);
+    world.run(() => [...others, weak].every((node) => node.has("ended")), 120_000);
+    expect(world.nowMs - startMs).toBeLessThan(20_000);
+    for (const node of [...others, weak]) expect(received(node)).toEqual(fed.written);
+    // Who passes on little is given little to pass on: the source peer makes up for the beginning.
+    const { bytesToPeers } = source.overlay.traffic();
+    expect(bytesToPeers).toBeLessThan(1.7 * COUNT * DATUM_BYTES);
+  });
+
+  it.each([10_000, 3_000])("costs others nothing (live, %d ms)", (maxLagMs) => {
+    const { world, source, others } = overlay(
+      "live",
+      2,
+      { uploadLimitBytesPerSecond: 40_000 },
+      maxLagMs,
+    );
+    feed(world, source, COUNT);
+    world.run(() => others.every((node) => node.has("ended")), 30_000);
+    for (const node of others) {
+      expect(node.eventsOf("gap")).toEqual([]);
+      expect(node.taken.length).toBeGreaterThan(COUNT - 20);
+    }
+  });
+});
+
+describe("one with a quarter of the stream's rate as its download (live)", () => {
+  it.each([10_000, 3_000])(
+    "gets its share, in time, and costs others nothing (%d ms)",
+    (maxLagMs) => {
+      const download = 200_000;
+      const { world, source, others, weak } = overlay(
+        "live",
+        2,
+        { downloadLimitBytesPerSecond: download },
+        maxLagMs,
+      );
+      feed(world, source, COUNT);
+      const endMs = world.nowMs;
+      world.run(() => [...others, weak].every((node) => node.has("ended")), 60_000);
+      expect(world.nowMs - endMs).toBeLessThan(maxLagMs + 6_000);
+      for (const node of others) expect(node.eventsOf("gap")).toEqual([]);
+      const shareOf = (ms: number): number => (ms * download) / 1_000 / DATUM_BYTES;
+      expect(weak.taken.length).toBeGreaterThan(0.85 * shareOf(COUNT * EVERY_MS));
+      expect(weak.taken.length).toBeLessThan(1.1 * shareOf(COUNT * EVERY_MS + maxLagMs));
+    },
+  );
+});
