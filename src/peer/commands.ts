@@ -194,6 +194,8 @@ export type PeerEvent =
       /** Peer: how far each data source came, in this epoch and those before. */
       readonly sources?: readonly SourceStanding[];
     }
+  /** Nothing came, and where this peer starts there is nothing: its first neighbours were wrong. */
+  | { readonly kind: "misled"; readonly overlayId: OverlayId }
   /** The source goes on elsewhere, and what there is of it here was taken. */
   | { readonly kind: "drained"; readonly overlayId: OverlayId }
   /** The overlay is left; nothing more comes of it. */

@@ -26,6 +26,8 @@ const START_DELAY_MS = 100;
 /** Complete: so long at most for links that are being opened and maps that are under way. */
 const START_PATIENCE_MS = 2_000;
 const NEED_AGAIN_MS = 2_000;
+/** Complete: a hole that all neighbours wait for is given up after so many times repairMs. */
+const SHARED_REPAIRS = 3;
 /** Live, with a download limit: what is left out reaches to what was known for this part of the time. */
 const LEFT_OUT_PART = 0.5;
 /** A hole is passed so long before it leaves the window: what lies behind it is taken meanwhile. */
@@ -93,6 +95,10 @@ export class ConsumerRole {
     const leavesOut = this.#leavesOut;
     this.#leavesOut = false;
     return leavesOut;
+  }
+  /** It chose where to start, and there was nothing for the consumer yet. */
+  get gotNothing(): boolean {
+    return this.#started && !this.#couldTake && this.#assembler.head === this.#startIndex;
   }
   /** Everything below was taken by the consumer. */
   get consumedTo(): FragmentIndex {
@@ -280,10 +286,11 @@ export class ConsumerRole {
     else if (this.#hungry) while (this.#passLate());
     if (this.lacksNext && !mayCome.again) {
       const nowMs = this.#context.now.monoMs;
+      const from = this.#assembler.head;
+      const repairs = this.#isWaitedFor(from, neighbours) ? SHARED_REPAIRS : 1;
       // Who was named as another holder gets the time that a handshake may take to show it.
-      const patienceMs = this.#settings.repairMs + (mayCome.opening ? HANDSHAKE_TIMEOUT_MS : 0);
-      if (nowMs - this.#orphanSinceMs >= patienceMs) {
-        const from = this.#assembler.head;
+      const openingMs = mayCome.opening ? HANDSHAKE_TIMEOUT_MS : 0;
+      if (nowMs - this.#orphanSinceMs >= repairs * this.#settings.repairMs + openingMs) {
         this.#giveUp(from, this.#nextAvailable(from, neighbours, known));
         this.#orphan = -1;
       }
@@ -307,6 +314,15 @@ export class ConsumerRole {
       this.#startsLater = true;
     }
     this.#assembler.skipTo(next);
+  }
+
+  /**
+   * Complete: whether all `neighbours` wait for fragment `index`, too. It may be slow on its way to
+   * one of them; the first that gives it up gives all of them leave to.
+   */
+  #isWaitedFor(index: FragmentIndex, neighbours: readonly Neighbour[]): boolean {
+    if (this.#settings.delivery === "live" || neighbours.length === 0) return false;
+    return neighbours.every(({ mapKnown, remoteStart }) => mapKnown && remoteStart <= index);
   }
 
   readonly #sourceOf = (row: number) => this.#assembler.sourceOf(row);

@@ -109,6 +109,14 @@ export abstract class OverlayParts {
     });
   }
 
+  /** Tells when this node stands where nothing is. Called now and then. */
+  protected watchPlace(): void {
+    const { consumer, reach, window, neighbours, context } = this;
+    if (consumer?.gotNothing !== true || window.heldCount > 0) return;
+    if (!reach.isMisled(neighbours, window.start, context.now.monoMs)) return;
+    this.event({ kind: "misled", overlayId: this.settings.overlayId });
+  }
+
   /** A fragment is verified, or was made here: its reference passes to the overlay. */
   protected abstract stored(
     index: FragmentIndex,

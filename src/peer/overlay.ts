@@ -402,6 +402,7 @@ export class Overlay extends OverlayParts {
         this.event(event);
     }
     this.advertiser.refreshClipped(false);
+    this.watchPlace();
     this.#end();
   }
 

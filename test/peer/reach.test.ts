@@ -33,7 +33,7 @@ describe("what a peer misses", () => {
 
 /** Only what Reach looks at. */
 function neighbourOf(remoteHighest: number, more: Partial<Neighbour> = {}): Neighbour {
-  return { mapKnown: true, isSource: false, remoteHighest, ...more } as Neighbour;
+  return { mapKnown: true, isSource: false, remoteStart: 0, remoteHighest, ...more } as Neighbour;
 }
 
 describe("how far the stream is", () => {
@@ -60,6 +60,32 @@ describe("how far the stream is", () => {
     const newcomers = Array.from({ length: 8 }, () => neighbourOf(0));
     expect(new Reach().confirmedTo([...newcomers, neighbourOf(9)], 0)).toBe(9);
     expect(new Reach().confirmedTo(newcomers, 0)).toBe(0);
+  });
+
+  it("is hearsay of those who hold nothing, and counts where nobody knows better", () => {
+    const misled = [1_000, 1_000, 1_000].map((at) => neighbourOf(at, { remoteStart: at }));
+    expect(new Reach().confirmedTo([...misled, neighbourOf(9)], 0)).toBe(9);
+    expect(new Reach().confirmedTo(misled, 0)).toBe(1_000);
+  });
+
+  it("tells who starts beyond it, after five seconds and every five from then on", () => {
+    const reach = new Reach();
+    const told = (nowMs: number, ...all: Neighbour[]) => reach.isMisled(all, 1_000, nowMs);
+    const source = neighbourOf(0, { isSource: true });
+    const misled = neighbourOf(1_000, { remoteStart: 1_000 });
+    expect(told(0, misled)).toBe(false);
+    expect(told(9_000, misled)).toBe(false);
+    expect([10_000, 14_999, 15_000, 15_100].map((ms) => told(ms, misled, source))).toEqual([
+      false,
+      false,
+      true,
+      false,
+    ]);
+    expect([20_000, 20_100].map((ms) => told(ms, source))).toEqual([false, true]);
+    // One that holds something as far as that clears it.
+    expect(told(24_000, neighbourOf(1_004, { remoteStart: 1_000 }))).toBe(false);
+    expect(told(29_000, neighbourOf(9))).toBe(false);
+    expect(told(34_000, neighbourOf(9))).toBe(true);
   });
 
   it("is the same whatever was known before", () => {

@@ -45,7 +45,8 @@ export abstract class SessionBase {
   readonly #deadlines = new Deadlines<TimerName>();
   readonly #actions = new Map<TimerName, () => void>();
   #attempts = 0;
-  #hasOpened = false;
+  /** How the session's overlay was opened. */
+  #opened: OpenOverlay | undefined;
   #reporter: ActivityReporter | undefined;
   #reach: Reach = REACH.unknown;
   #noted = "";
@@ -118,9 +119,9 @@ export abstract class SessionBase {
   /** Opens the session's overlay; false when this node can't: then the session has failed. */
   protected openOverlay(command: OpenOverlay): boolean {
     try {
-      this.#hasOpened = false;
+      this.#opened = undefined;
       this.outlet.command(command);
-      this.#hasOpened = true;
+      this.#opened = command;
       return true;
     } catch (error) {
       if (!(error instanceof Mp2pError)) throw error;
@@ -129,10 +130,21 @@ export abstract class SessionBase {
     }
   }
 
+  /** Leaves the session's overlay and opens it as it was opened, in one turn. */
+  protected openAnew(why: string): void {
+    const command = this.#opened;
+    const { overlayId } = this;
+    if (command === undefined || overlayId === undefined) return;
+    this.note(why);
+    this.leaveOverlay(true);
+    // A consumer that waits asked the one before.
+    if (this.openOverlay(command)) this.outlet.event({ kind: "readable", overlayId });
+  }
+
   /** Leaves the session's overlay, if it is open still: one that another session opened stays. */
   protected leaveOverlay(movesOn = false): void {
     const { overlayId } = this;
-    if (!this.#hasOpened || overlayId === undefined) return;
+    if (this.#opened === undefined || overlayId === undefined) return;
     if (this.outlet.overlay(overlayId)?.hasLeft !== false) return;
     this.outlet.command({ kind: "leaveOverlay", overlayId, announced: true, movesOn });
   }

@@ -17,6 +17,8 @@ export class Stranger {
   isUp = false;
   /** Nonce sent in the HELLO that opened. */
   nonce = new Uint8Array(32).fill(7);
+  /** What it is to join, and `tag` with it. */
+  overlayId = OVERLAY;
   tag = overlayTag(sha256, OVERLAY, 1);
   readonly #world: World;
   #wire: Wire | undefined;
@@ -61,7 +63,7 @@ export class Stranger {
       step,
       versionMin: 1,
       version: 1,
-      overlayId: OVERLAY,
+      overlayId: this.overlayId,
       sessionEpoch: 1,
       role: 1,
       publicKey: this.keys.publicKey,
@@ -84,7 +86,7 @@ export class Stranger {
 
   /** Our proof for `step`, as opener. */
   proof(step: 1 | 2, answer: r10.Hello): Uint8Array {
-    const side = { overlayId: OVERLAY, sessionEpoch: 1, binding: new Uint8Array(0) };
+    const side = { overlayId: this.overlayId, sessionEpoch: 1, binding: new Uint8Array(0) };
     return r10.helloProof(
       step,
       { ...side, nonce: this.nonce, peerId: this.keys.peerIdBytes },

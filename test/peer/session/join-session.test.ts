@@ -1,6 +1,7 @@
 /** A peer's session: what it asks of the servers, when, and what outages do. */
 
 import { describe, expect, it } from "vitest";
+import { encodeBuffermap } from "../../../src/protocol/r10-binary.ts";
 import { Feed, type Node, received } from "../harness.ts";
 import { createSession, joinSession, opened, said, scene, TYPES } from "./scene.ts";
 
@@ -116,6 +117,34 @@ describe("a peer's session", () => {
     const feed = new Feed(source, 1_000, () => 1_000);
     world.run(() => [...first, last].every((peer) => peer.has("ended")), 60_000);
     for (const peer of [...first, last]) expect(received(peer)).toEqual(feed.written);
+  });
+
+  it("who was told a wrong place to start begins again where the source peer is", () => {
+    const { world } = scene();
+    const source = createSession(world, { waitPeers: 1 });
+    opened(world, source);
+    const accept = source.acceptFrom.bind(source);
+    let isReached = false;
+    source.acceptFrom = (other, remote) => {
+      const wire = accept(other, remote);
+      if (!isReached) wire.open = false;
+      return wire;
+    };
+    const peer = joinSession(world);
+    world.run(() => peer.has("sessionOpen"));
+    world.advance(10);
+    const liar = world.stranger();
+    Object.assign(liar, { overlayId: peer.overlayId, tag: peer.overlay.tag });
+    liar.join(peer);
+    liar.send(encodeBuffermap(liar.tag, 1_000_000, 5, new Uint8Array(0)));
+    world.run(() => peer.has("started"));
+    expect(peer.eventsOf("started").map(({ index }) => index)).toEqual([1_000_000]);
+    isReached = true;
+    const feed = new Feed(source, 50, () => 1_000);
+    world.run(() => peer.has("ended"), 60_000);
+    expect(received(peer)).toEqual(feed.written);
+    expect(peer.eventsOf("gap")).toEqual([]);
+    expect(peer.eventsOf("sessionOpen")).toHaveLength(1);
   });
 
   it("who has links enough opens one more each time that neighbours lack something, up to 12", () => {
