@@ -8,6 +8,7 @@ import { ROLES, type Role } from "../protocol/common.ts";
 import type { FragmentWindow } from "../stream/window.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
+import { IndexRanges } from "./index-ranges.ts";
 import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { OverlaySettings } from "./settings.ts";
@@ -95,7 +96,7 @@ export class Finale {
   readonly #membersCompleted = new Set<PeerId>();
   /** Virtual peer: members that had all here and went. */
   readonly #readersServed = new Set<PeerId>();
-  /** Lacked something when this node left. */
+  /** Lost some when they went, or lacked some when this node left. */
   readonly #membersBehind = new Set<PeerId>();
   /** Live: since when as many members as it was told to wait for were there; it had its audience. */
   #audienceSinceMs: MonoMs | undefined;
@@ -108,8 +109,8 @@ export class Finale {
   #hasEnded = false;
   #hasFailed = false;
   #holdSinceMs: MonoMs | undefined;
-  /** Source: how far members that went held everything; since when nobody is there who lacks any. */
-  #heldTo: FragmentIndex = 0;
+  /** Source: what members that went held; since when nobody is there who lacks any. */
+  readonly #held = new IndexRanges();
   #heldSinceMs: MonoMs | undefined;
   /** It said that it leaves; and when a link broke without that: such a member may come back. */
   #leaver: Neighbour | undefined;
@@ -254,7 +255,9 @@ export class Finale {
       // Nobody else reads: not the source peer, and not another virtual peer.
       if (this.#hasAll(neighbour)) addSome(this.#readersServed, neighbour.peerId);
     }
-    if (neighbour.lostSome) addSome(this.#membersBehind, neighbour.peerId);
+    // Who lost some lacks it over a new link, too.
+    const wasShort = this.#membersBehind.has(neighbour.peerId);
+    if (neighbour.lostSome || wasShort) addSome(this.#membersBehind, neighbour.peerId);
     else if (this.#hasAll(neighbour)) addSome(this.#membersCompleted, neighbour.peerId);
     else if (leaving) addSome(this.#membersBehind, neighbour.peerId);
     if (neighbour.isSource) {
@@ -331,12 +334,16 @@ export class Finale {
     return this.#linger();
   }
 
-  /** What a member held stays held when it goes, unless it was left behind. */
+  /**
+   * What a member held stays held when it goes, unless it was left behind. It held nothing of what
+   * lies below where it began, which may be the live edge: others did, or nobody.
+   */
   #keepHeld(neighbour: Neighbour): void {
-    if (this.#view.source === undefined || neighbour.lostSome) return;
+    const { source, window } = this.#view;
+    if (source === undefined || neighbour.lostSome || !neighbour.mapKnown) return;
     // Nobody holds what is not made yet.
-    const to = Math.min(neighbour.updateAcked(this.#context.now.monoMs), this.#view.window.highest);
-    this.#heldTo = Math.max(this.#heldTo, to);
+    const to = Math.min(neighbour.updateAcked(this.#context.now.monoMs), window.highest);
+    this.#held.add(neighbour.beganAt, to);
   }
 
   /** How long a source that nobody takes its data of holds them still; undefined: it need not. */
@@ -359,7 +366,7 @@ export class Finale {
       !neighbours.some((neighbour) => this.#listens(neighbour)) &&
       (this.#membersCompleted.size === 0 || !this.#isMet());
     const isHolding = alone && waiting && !this.#hasEnded && !this.#isVoid(source);
-    const isHeld = source.hasData && source.dataTo <= this.#heldTo && this.#isMet();
+    const isHeld = source.hasData && source.dataTo <= this.#held.to && this.#isMet();
     this.#holdSinceMs = isHolding && !isHeld ? (this.#holdSinceMs ?? nowMs) : undefined;
     this.#heldSinceMs = isHolding && isHeld ? (this.#heldSinceMs ?? nowMs) : undefined;
     if (this.#heldSinceMs !== undefined) {

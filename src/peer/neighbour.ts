@@ -37,6 +37,8 @@ export class Neighbour {
   /** Whether it advertised something that the maps had no room for: to be asked again. */
   clipped = false;
   remoteStart: FragmentIndex = 0;
+  /** What lies below it never had over this link: it took nothing yet, or here that was freed. */
+  beganAt: FragmentIndex = 0;
   /** One past the highest index it advertised. */
   remoteHighest: FragmentIndex = 0;
   /** When it advertised something last. */
@@ -200,6 +202,7 @@ export class Neighbour {
     const end = endOfBuffermap(memory, header);
     if (end > this.remoteHighest) this.remoteHighest = end;
     this.clipped = end > this.#window.mapEnd;
+    if (!this.mapKnown) this.beganAt = Math.max(this.beganAt, this.#window.start);
     this.mapKnown = true;
   }
 
@@ -276,6 +279,8 @@ export class Neighbour {
   startMoved(start: FragmentIndex): void {
     if (start <= this.remoteStart) return;
     this.remoteStart = start;
+    // Who takes DATA gives credit: until then a start says where it begins, not what it is done with.
+    if (this.creditLimit === 0) this.beganAt = start;
     if (start > this.remoteHighest) this.remoteHighest = start;
     // What it dropped it can't send any more.
     this.#unmark(this.#window.origin, start);
