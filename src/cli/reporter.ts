@@ -5,6 +5,7 @@
  */
 
 import { ERRORS, type ErrorCode, Mp2pError } from "../base/errors.ts";
+import { printable, printableLines } from "./printable.ts";
 
 const LIVE_MS = 250;
 const PLAIN_MS = 5_000;
@@ -46,10 +47,13 @@ export class Reporter {
     this.#error = error;
   }
 
-  /** The result of a command that writes no data: on standard output. */
+  /**
+   * The result of a command that writes no data: on standard output. `sentence` may be lines, of
+   * which none has text of others that is not printable.
+   */
   result(event: string, fields: Fields, sentence: string): void {
     this.#clear();
-    this.#out.write(this.json ? jsonLine(event, fields) : `${sentence}\n`);
+    this.#out.write(this.json ? jsonLine(event, fields) : `${printableLines(sentence)}\n`);
   }
 
   /** What is worth knowing; not with --quiet. */
@@ -67,7 +71,9 @@ export class Reporter {
     const known = error instanceof Mp2pError;
     const message = known ? sentenceOf(error) : `a bug of this program: ${stackOf(error)}`;
     const detail = known ? error.detail : undefined;
-    this.#say("error", { code, message, detail }, `error: ${code}: ${message}`);
+    // The lines of a stack are this program's.
+    const shown = known ? printable(message) : printableLines(message);
+    this.#write("error", { code, message, detail }, `error: ${code}: ${shown}`);
   }
 
   /** Tells `progress` again and again until the returned function is called. */
@@ -91,14 +97,18 @@ export class Reporter {
   }
 
   #say(event: string, fields: Fields, sentence: string): void {
+    this.#write(event, fields, printable(sentence));
+  }
+
+  #write(event: string, fields: Fields, shown: string): void {
     this.#clear();
     this.#error.write(
-      this.json ? jsonLine(event, fields) : `mp2p ${this.#options.command}: ${sentence}\n`,
+      this.json ? jsonLine(event, fields) : `mp2p ${this.#options.command}: ${shown}\n`,
     );
   }
 
   #live(sentence: string): void {
-    const text = sentence.slice(0, (this.#error.columns ?? 80) - 1);
+    const text = printable(sentence).slice(0, (this.#error.columns ?? 80) - 1);
     this.#error.write(`\r\x1b[K${text}`);
     this.#liveShown = true;
   }
@@ -112,7 +122,7 @@ export class Reporter {
 
 /** One event as a line of JSON; undefined fields are left out. */
 export function jsonLine(event: string, fields: Fields): string {
-  return `${JSON.stringify({ event, ...fields })}\n`;
+  return `${printable(JSON.stringify({ event, ...fields }))}\n`;
 }
 
 /** The table's sentence, and what exactly; of wrong usage what exactly says it all. */

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { type ErrorCode, isOfTheLink, LocalUsageError, OperationError } from "../base/errors.ts";
 import type { Engine, EngineOptions, Logger, ServerUrls } from "../host/engine-types.ts";
 import type { CommonOptions, PeerOptions } from "./command-kit.ts";
+import { printableLines } from "./printable.ts";
 import { Reporter } from "./reporter.ts";
 import { Signals } from "./signals.ts";
 
@@ -25,7 +26,8 @@ export async function runContext(command: string, options: CommonOptions): Promi
   const context = { reporter: new Reporter({ command, json, quiet }), signals: new Signals() };
   if (logLevel === "silent") return { ...context, logger: undefined };
   const { destination, pino } = await import("pino");
-  const to = destination({ fd: 2, sync: true });
+  const error = destination({ fd: 2, sync: true });
+  const to = { write: (line: string) => error.write(printableLines(line)) };
   return { ...context, logger: pino({ level: logLevel, base: { command } }, to) };
 }
 

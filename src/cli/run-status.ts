@@ -78,7 +78,8 @@ async function show(
     return;
   }
   const isLive = options.watch && process.stdout.isTTY;
-  reporter.result("status", {}, `${isLive ? CLEAR : ""}${statusText(overlays, cacheServers)}`);
+  if (isLive) process.stdout.write(CLEAR);
+  reporter.result("status", {}, statusText(overlays, cacheServers));
 }
 
 function tell(

@@ -1,6 +1,7 @@
 /** What `mp2p status` shows to people: a heading and a table for each session. */
 
 import type { CacheServerStatus, OverlayStatus, PeerStatusFound } from "../host/status-client.ts";
+import { printable } from "./printable.ts";
 import { bytesText, count, countText, secondsText } from "./units.ts";
 
 const ID_DIGITS = 12;
@@ -47,15 +48,15 @@ function cacheText({ label, cacheServerId, linked, ...cache }: CacheServerStatus
   const { virtualPeers, assigned, places } = cache;
   const id = cacheServerId.slice(0, ID_DIGITS);
   const away = linked ? "" : ", away";
-  return `cache server "${label}" ${id}: ${count(virtualPeers, "virtual peer", "virtual peers")}, ${countText(assigned)} of ${count(places, "place", "places")} taken${away}`;
+  return `cache server "${printable(label)}" ${id}: ${count(virtualPeers, "virtual peer", "virtual peers")}, ${countText(assigned)} of ${count(places, "place", "places")} taken${away}`;
 }
 
 function overlayText({ overlay, activity, trouble }: OverlayStatus): string {
   const { title, overlayId, sessionEpoch, members, inbound, outboundOnly } = overlay;
   const reach = `${countText(inbound)} can be dialled, ${countText(outboundOnly)} can not`;
-  const heading = `"${title}"  overlay ${overlayId}  epoch ${sessionEpoch}`;
+  const heading = `"${printable(title)}"  overlay ${overlayId}  epoch ${sessionEpoch}`;
   const lines = [heading, `${count(members, "member", "members")}: ${reach}`];
-  if (trouble !== undefined) lines.push(`the activity server tells nothing: ${trouble}`);
+  if (trouble !== undefined) lines.push(`the activity server tells nothing: ${printable(trouble)}`);
   else if (activity === undefined) lines.push("no activity server looks after it");
   else if (activity.peers.length === 0) lines.push("no peer has registered to report");
   else {
@@ -101,7 +102,7 @@ export function peerText(found: readonly PeerStatusFound[]): string {
   const lines = found.flatMap(({ overlay, status }) => {
     const [report] = status.reports;
     const head = [
-      `"${overlay.title}"  overlay ${overlay.overlayId}`,
+      `"${printable(overlay.title)}"  overlay ${overlay.overlayId}`,
       `  ${roleText(status.role)}, ${activityText(status.activity)}, heard ${secondsText(status.silentMs)} ago`,
     ];
     const contribution = contributionOf(status);

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { LocalUsageError } from "../../src/base/errors.ts";
+import { LocalUsageError, RemoteProtocolError } from "../../src/base/errors.ts";
 import { Reporter } from "../../src/cli/reporter.ts";
 
 class Stream {
@@ -69,6 +69,37 @@ describe("a reporter", () => {
     vi.advanceTimersByTime(10_000);
     expect(error.text).toBe("");
     vi.useRealTimers();
+  });
+
+  it("shows of what others say no control of the terminal, and no line of its own", () => {
+    vi.useFakeTimers();
+    const { out, error, reporter: it } = reporter({ tty: true });
+    const detail = "\x1b[2J\x1b]0;x\x07\r\x9bK\x7f\nmp2p join: done\u2028\u202e\u2066";
+    const shown =
+      "\\u001b[2J\\u001b]0;x\\u0007\\u000d\\u009bK\\u007f\\u000amp2p join: done\\u2028\\u202e\\u2066";
+    it.note("joined", {}, `joined "${detail}"`);
+    it.warn("gap", {}, detail);
+    it.error(new RemoteProtocolError("OVERLOADED", { detail }));
+    const lines = error.text.split("\n");
+    expect(lines.slice(0, 2)).toEqual([`mp2p join: joined "${shown}"`, `mp2p join: ${shown}`]);
+    expect(lines[2]).toContain(`(${shown})`);
+    expect(lines.slice(3)).toEqual([""]);
+    it.result("peer", {}, `a line\nand another \x1b[2J`);
+    expect(out.text).toBe("a line\nand another \\u001b[2J\n");
+    error.text = "";
+    const stop = it.follow(() => ({ fields: {}, sentence: "\x1b[2J\n7" }));
+    vi.advanceTimersByTime(300);
+    stop();
+    expect(error.text).toBe("\r\x1b[K\\u001b[2J\\u000a7\r\x1b[K");
+    vi.useRealTimers();
+  });
+
+  it("says in JSON the same with escapes", () => {
+    const { error, reporter: it } = reporter({ json: true });
+    const title = "\x1b\x9b2J\x7f\u2028\u202e, gr\u00fcn";
+    it.note("joined", { title }, "");
+    expect(JSON.parse(error.text)).toEqual({ event: "joined", title });
+    expect(error.text).toContain("\\u001b\\u009b2J\\u007f\\u2028\\u202e, gr\u00fcn");
   });
 
   it("writes a plain line every few seconds elsewhere", () => {

@@ -1,5 +1,6 @@
 /** Shows the demo: a table in place on a terminal, plain lines elsewhere, JSON when asked for. */
 
+import { printable } from "../printable.ts";
 import { jsonLine, type TextStream } from "../reporter.ts";
 import { countText, percentText } from "../units.ts";
 import type { PeerProcess } from "./peer-process.ts";
@@ -32,7 +33,7 @@ export class DemoView {
   /** Something happened. */
   say(event: string, fields: Readonly<Record<string, unknown>>, sentence: string): void {
     this.#erase();
-    this.#out.write(this.#json ? jsonLine(event, fields) : `${sentence}\n`);
+    this.#out.write(this.#json ? jsonLine(event, fields) : `${printable(sentence)}\n`);
   }
 
   /** Shows head and peers again and again, until `stop`. */
