@@ -21,10 +21,12 @@ export const DATUM_BYTES_MAX = 16 * MIB;
 
 /** Bits of a window; 64 Ki bits are 8 KiB a buffermap and neighbour. */
 export const WINDOW_FRAGMENTS_MAX = 65_536;
+export const WINDOW_FRAGMENTS_MIN = 64;
 export const WINDOW_FRAGMENTS_DEFAULT = 8_192;
 /** Small rings stay in the cache: 2 to 8 MiB move 13 to 27 % faster than 64 MiB (measured). */
 export const WINDOW_BYTES_DEFAULT = 8 * MIB;
 export const WINDOW_BYTES_MIN = 64 * KIB;
+export const WINDOW_BYTES_MAX = 0x7fff_ffff;
 /** Live: what is older than this left the window of interest. */
 export const WINDOW_MS_DEFAULT = 10_000;
 
@@ -108,6 +110,8 @@ export const HOLD_MS_DEFAULT = 60_000;
 export const LINGER_MS_DEFAULT = 10_000;
 /** Live: what is later than this behind the newest known index is dropped. */
 export const MAX_LAG_MS_DEFAULT = 10_000;
+/** As the index file has room for. */
+export const LAG_MS_MAX = 0xffff_ffff;
 /** A datum waits at most this long for others to share its fragment. */
 export const MAX_DELAY_MS_DEFAULT = 20;
 

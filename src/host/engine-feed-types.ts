@@ -85,7 +85,9 @@ export interface DataFeedOptions {
   readonly keepMiB?: number;
   /** How long a datum waits for others to share its frame when the link is busy. Default 5. */
   readonly maxDelayMs?: number;
-  /** How long to try for a link, at first and whenever one is lost. Default 60,000. */
+  /**
+   * How long to try for a link, at first and whenever one is lost; Infinity: for ever. Default 60,000.
+   */
   readonly retryMs?: number;
   /** Why the first link is waited for; of those that follow, see the event linkLost. */
   readonly onNote?: OnNote;

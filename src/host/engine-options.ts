@@ -24,6 +24,7 @@ import {
   number,
   object,
   oneOf,
+  patience,
   signal,
   text,
   whole,
@@ -32,6 +33,7 @@ import {
 const WORKERS_MAX = 64;
 const port = whole(0, 65_535);
 const ms = number(0);
+const patienceMs = patience(0);
 const rate = number(limits.RATE_LIMIT_MIN, limits.RATE_LIMIT_MAX);
 
 export const ENGINE_OPTIONS: Kinds<EngineOptions> = {
@@ -55,9 +57,8 @@ export const ENGINE_OPTIONS: Kinds<EngineOptions> = {
 const SERVERS: Kinds<ServerUrls> = { server: text, oms: text, ixs: text };
 
 const node = object<NodeSettings>({
-  // Their ranges are the overlay's to tell.
-  windowFragments: whole(1),
-  windowBytes: whole(1),
+  windowFragments: whole(limits.WINDOW_FRAGMENTS_MIN, limits.WINDOW_FRAGMENTS_MAX),
+  windowBytes: whole(limits.WINDOW_BYTES_MIN, limits.WINDOW_BYTES_MAX),
   windowMs: ms,
   stallMs: ms,
   repairMs: ms,
@@ -83,7 +84,7 @@ export const SOURCE_OPTIONS: Kinds<SourceOptions> = {
   integrity: oneOf("signed", "checksum", "none"),
   delivery: oneOf("complete", "live"),
   substreams: whole(1, limits.SUBSTREAMS_MAX),
-  maxLagMs: ms,
+  maxLagMs: whole(0, limits.LAG_MS_MAX),
   waitPeers: whole(0),
   gatherMs: ms,
   waitMs: ms,
@@ -103,7 +104,7 @@ export const JOIN_OPTIONS: Kinds<JoinOptions> = {
   dataId: text,
   from: oneOf("oldest", "live", "start"),
   consume: flag,
-  waitMs: ms,
+  waitMs: patienceMs,
   onNote: callback,
   virtualIn: text,
   dial: list(text),
@@ -133,7 +134,7 @@ export const FEED_OPTIONS: Kinds<DataFeedOptions> = {
   numbering: whole(0, 0xffff_ffff),
   keepMiB: number(0),
   maxDelayMs: ms,
-  retryMs: ms,
+  retryMs: patienceMs,
   onNote: callback,
   logger,
   signal,

@@ -197,7 +197,7 @@ export interface JoinOptions extends ServerUrls {
    * data(), batches() and fragments() throw USAGE. Default true.
    */
   readonly consume?: boolean;
-  /** How long an unknown title is waited for. Default 60,000. */
+  /** How long an unknown title is waited for; Infinity: for ever. Default 60,000. */
   readonly waitMs?: number;
   /** What is waited for until the overlay is joined. */
   readonly onNote?: OnNote;

@@ -37,7 +37,13 @@ export function oneOf(...values: readonly string[]): Kind {
 }
 
 export function number(low: number, high?: number): Kind {
-  return kind(`a number ${range(low, high)}`, (value) => isWithin(value, low, high));
+  const words = `a ${high === undefined ? "finite " : ""}number ${range(low, high)}`;
+  return kind(words, (value) => Number.isFinite(value) && isWithin(value, low, high));
+}
+
+/** A time that Infinity makes endless. */
+export function patience(low: number): Kind {
+  return kind(`a number ${range(low, undefined)}`, (value) => isWithin(value, low));
 }
 
 export function whole(low: number, high?: number): Kind {

@@ -90,8 +90,8 @@ export function checkSettings(settings: OverlaySettings): void {
   if (settings.integrity === "signed") throw new LocalUsageError("INTEGRITY_UNSUPPORTED");
   within("fragmentBytes", limits.FRAGMENT_BYTES_MIN, limits.FRAGMENT_BYTES_MAX);
   within("substreams", 1, limits.SUBSTREAMS_MAX);
-  within("windowFragments", 64, limits.WINDOW_FRAGMENTS_MAX);
-  within("windowBytes", limits.WINDOW_BYTES_MIN, 0x7fff_ffff);
+  within("windowFragments", limits.WINDOW_FRAGMENTS_MIN, limits.WINDOW_FRAGMENTS_MAX);
+  within("windowBytes", limits.WINDOW_BYTES_MIN, limits.WINDOW_BYTES_MAX);
   within("sessionEpoch", 0, 0xffff_ffff);
 }
 

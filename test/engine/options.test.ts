@@ -70,6 +70,18 @@ describe("options of a session", () => {
     [{ from: "middle" }, /^from is one of "oldest", "live", "start", not "middle"$/],
     [{ fromm: "oldest" }, /^join has no option "fromm"; it has server, oms, ixs, title, /],
     [{ waitMs: "1 s" }, /^waitMs is a number from 0, not "1 s"$/],
+    [
+      { node: { windowBytes: 1 } },
+      /^node.windowBytes is a whole number from 65536 to 2147483647, not 1$/,
+    ],
+    [
+      { node: { windowFragments: 63 } },
+      /^node.windowFragments is a whole number from 64 to 65536,/,
+    ],
+    [
+      { node: { stallMs: Number.POSITIVE_INFINITY } },
+      /^node.stallMs is a finite number from 0, not/,
+    ],
     [{ node: { holdms: 1 } }, /^node has no option "holdms"; it has .*holdMs/],
     [{ dial: [5] }, /^dial\[0\] is a string, not 5$/],
   ])("join: %j is refused", async (options, sentence) => {
@@ -83,10 +95,27 @@ describe("options of a session", () => {
     [{ dataSources: "s" }, /^dataSources is an array, not "s"$/],
     [{ delivery: "fast" }, /^delivery is one of "complete", "live", not "fast"$/],
     [{ virtualPeers: 3 }, /^virtualPeers is an object of count, priority, not 3$/],
+    [
+      { node: { windowBytes: 1 } },
+      /^node.windowBytes is a whole number from 65536 to 2147483647, not 1$/,
+    ],
+    [
+      { maxLagMs: Number.POSITIVE_INFINITY },
+      /^maxLagMs is a whole number from 0 to 4294967295, not/,
+    ],
+    [{ gatherMs: Number.POSITIVE_INFINITY }, /^gatherMs is a finite number from 0, not Infinity$/],
     [{ waitPeers: -1 }, /^waitPeers is a whole number from 0, not -1$/],
   ])("createSource: %j is refused", async (options, sentence) => {
     const rest = { server, title: "other", dataSources: [], ...options };
     expect(await usageOf(() => engine.createSource(given(rest)))).toMatch(sentence);
+  });
+
+  it("are wrong before any server is asked", async () => {
+    const nowhere = { server: "ws://127.0.0.1:1", title: "other", node: { windowBytes: 1 } };
+    const waits = { ...nowhere, waitMs: 60_000 };
+    expect(await usageOf(() => engine.join(waits))).toMatch(/^node.windowBytes is /);
+    const made = () => engine.createSource({ ...waits, dataSources: [{ sourceId: "s" }] });
+    expect(await usageOf(made)).toMatch(/^node.windowBytes is /);
   });
 
   it("are checked where a session ends and where it accepts data sources", async () => {
@@ -94,6 +123,8 @@ describe("options of a session", () => {
     expect(await usageOf(end)).toBe(
       'end has no option "latejoinMs"; it has lateJoinMs, waitForPeers',
     );
+    const late = () => source.end({ lateJoinMs: Number.POSITIVE_INFINITY });
+    expect(await usageOf(late)).toBe("lateJoinMs is a finite number from 0, not Infinity");
     const accept = () => source.acceptDataSources(given({ listen: [{ transport: "udp" }] }));
     expect(await usageOf(accept)).toBe('listen[0].transport is one of "tcp", "ws", not "udp"');
     const fed = () => createFeed(given({ to: "127.0.0.1:1", source: "a" }));
