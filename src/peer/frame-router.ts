@@ -50,9 +50,12 @@ export function openOverlay(neighbour: Neighbour): Overlay | undefined {
   return overlay.hasLeft ? undefined : overlay;
 }
 
+/** Tags kept of overlays left: an engine may go through overlays, or epochs of one, for months. */
+const LEFT_TAGS_MAX = 1_024;
+
 export class FrameRouter {
-  /** Tags of overlays this node has left: what still comes of them is no fault. */
-  readonly leftTags = new Set<string>();
+  /** Tags of the overlays that this node left last: what still comes of them is no fault. */
+  readonly #leftTags = new Set<string>();
   readonly #context: PeerContext;
   readonly #table: LinkTable;
   readonly #outlet: FrameOutlet;
@@ -65,6 +68,17 @@ export class FrameRouter {
     this.#table = table;
     this.#outlet = outlet;
     this.#copyCursor = context.memory.open();
+  }
+
+  /** This node is in the overlay of this tag, maybe again. */
+  opened(tag: Uint8Array): void {
+    this.#leftTags.delete(toHex(tag));
+  }
+
+  left(tag: Uint8Array): void {
+    this.#leftTags.add(toHex(tag));
+    const [oldest] = this.#leftTags;
+    if (this.#leftTags.size > LEFT_TAGS_MAX && oldest !== undefined) this.#leftTags.delete(oldest);
   }
 
   /** Whole frames of one link. */
@@ -275,7 +289,7 @@ export class FrameRouter {
       return undefined;
     }
     const tag = toHex(memory.subarray(at, at + layout.OVERLAY_TAG_BYTES));
-    if (this.leftTags.has(tag) || row.closedTags.has(tag)) return undefined;
+    if (this.#leftTags.has(tag) || row.closedTags.has(tag)) return undefined;
     throw new RemoteProtocolError("WRONG_OVERLAY", { detail: `tag ${tag}` });
   }
 }

@@ -11,7 +11,7 @@ import { LocalUsageError } from "../base/errors.ts";
 import { LINKS_MAX_DEFAULT } from "../base/limits.ts";
 import { type Input, type Job, type JobResult, MachineBase, type Now } from "../base/machine.ts";
 import type { Entropy, Rng } from "../base/rng.ts";
-import { type OverlayId, toHex } from "../base/units.ts";
+import type { OverlayId } from "../base/units.ts";
 import type { EngineMemory } from "../stream/memory.ts";
 import type { PeerCommand, PeerEvent } from "./commands.ts";
 import { type DistanceTo, type PeerContext, type PeerIdentity, zeroCounters } from "./context.ts";
@@ -272,7 +272,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
       },
     });
     this.#overlays.set(overlayId, overlay);
-    this.#router.leftTags.delete(toHex(tag));
+    this.#router.opened(tag);
     this.#dirty.add(overlay);
   }
 
@@ -283,7 +283,7 @@ export class PeerMachine extends MachineBase<PeerCommand, PeerEvent> {
 
   #forget(overlay: Overlay): void {
     if (!this.#overlays.delete(overlay.settings.overlayId)) return;
-    this.#router.leftTags.add(toHex(overlay.tag));
+    this.#router.left(overlay.tag);
     this.#keeper.introductions.left(overlay.settings.overlayId);
   }
 

@@ -5,6 +5,7 @@ import { FRAME_TYPES } from "../../src/base/layout.ts";
 import { LINK_QUEUE_BYTES_MAX } from "../../src/base/limits.ts";
 import { overlayTag } from "../../src/peer/overlay-tag.ts";
 import type { OverlaySettings } from "../../src/peer/settings.ts";
+import { encodeCredit } from "../../src/protocol/r10-binary.ts";
 import { type MsgpackValue, readMsgpack } from "../support/msgpack-reader.ts";
 import {
   Feed,
@@ -404,5 +405,36 @@ describe("the limit on links", () => {
     world.run(() => narrow.openLinks.length === 1, 1_000);
     second.dial(narrow, FIRST);
     world.run(() => linked(narrow, second, FIRST), 1_000);
+  });
+});
+
+describe("overlays that were left", () => {
+  const LEFT = 1_025;
+
+  /** A stranger in the first overlay of a node that went through 1,025 epochs of another. */
+  function leftMany() {
+    const world = new World();
+    const node = world.node();
+    openSource(node, OVERLAY);
+    const stranger = world.stranger(new Keys()).join(node);
+    for (let sessionEpoch = 1; sessionEpoch <= LEFT; sessionEpoch++) {
+      openPeer(node, node, SECOND, { sessionEpoch });
+      node.leave(true, SECOND);
+    }
+    const says = (epoch: number): string | undefined => {
+      stranger.send(encodeCredit(overlayTag(sha256, SECOND, epoch), 5));
+      world.advance(100);
+      return stranger.closed;
+    };
+    return { says };
+  }
+
+  it("are remembered, so that what still comes of them is no fault", () => {
+    const { says } = leftMany();
+    for (const epoch of [2, 3, LEFT]) expect(says(epoch)).toBeUndefined();
+  });
+
+  it("are the newest 1,024 of them", () => {
+    expect(leftMany().says(1)).toBe("LINK_CLOSED");
   });
 });
