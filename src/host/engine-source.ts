@@ -17,6 +17,7 @@ import type {
   WriteMeta,
   WriteResult,
 } from "./engine-types.ts";
+import { Latecomers } from "./latecomers.ts";
 import { Listeners } from "./listeners.ts";
 import { checkLengths, checkOptions, checkPayload, checkText } from "./options.ts";
 import { checkAccept } from "./plaintext.ts";
@@ -28,6 +29,8 @@ export interface SessionOutlet {
   /** Milliseconds from now, monotonic. */
   sleep(ms: number): Promise<void>;
   nowUs(): number;
+  /** Monotonic. */
+  nowMs(): number;
   /** Whether links off loopback are allowed, which nothing encrypts. */
   readonly allowPlaintext: boolean;
   /** Fresh transports for data sources on links of their own. */
@@ -54,7 +57,6 @@ export class SourceHandle implements EngineSource {
   #ended: (() => void)[] = [];
   #hasEnded = false;
   #hurries = false;
-  #membersUp = 0;
   #closed = false;
   #intake: FeedIntake | undefined;
   /** Data sources of this process that have ended. */
@@ -174,25 +176,17 @@ export class SourceHandle implements EngineSource {
     await this.#leave();
   }
 
-  /**
-   * Stays for members that come after END: until none came for `lateJoinMs` and all that are there
-   * have everything, or have made no progress for as long as this node lingers.
-   */
+  /** Stays for members that come after END, and until those have everything or stand still. */
   async #latecomers(lateJoinMs: number): Promise<void> {
-    let stillSinceMs = this.#outlet.nowUs() / 1000;
-    let mark = "";
+    let late: Latecomers | undefined;
     for (;;) {
       const overlay = this.#outlet.overlay(this.overlayId);
       const end = overlay?.endIndex;
       if (overlay === undefined || end === undefined || this.#closed) return;
       if (this.#hurries && overlay.source?.hasData === false) return;
-      const nowMs = this.#outlet.nowUs() / 1000;
-      const behind = overlay.neighbours.filter((n) => !n.lagging && n.ackedTo <= end);
-      const progress = `${this.#membersUp} ${behind.map((n) => n.ackedTo).join(" ")}`;
-      if (progress !== mark) stillSinceMs = nowMs;
-      mark = progress;
-      const waitMs = behind.length === 0 ? lateJoinMs : overlay.settings.lingerMs;
-      if (nowMs - stillSinceMs >= waitMs) return;
+      const nowMs = this.#outlet.nowMs();
+      late ??= new Latecomers(lateJoinMs, overlay.settings.lingerMs, nowMs);
+      if (!late.stays(overlay.neighbours, end, nowMs)) return;
       await this.#outlet.sleep(LATE_LOOK_MS);
     }
   }
@@ -262,7 +256,6 @@ export class SourceHandle implements EngineSource {
         for (const resolve of this.#ended.splice(0)) resolve();
         break;
       case "neighbour":
-        if (event.state === "up") this.#membersUp++;
         this.#listeners.emit("link", event);
         break;
       case "failed":

@@ -141,7 +141,7 @@ export interface DataSource {
 }
 
 export interface EndOptions {
-  /** Stays until nobody new came for so long. Default 0. */
+  /** Stays until nobody new came for so long, at most five times as long in all. Default 0. */
   readonly lateJoinMs?: number;
   /**
    * False: when no datum was ever written, waits only for members that are linked, since there is
@@ -169,7 +169,8 @@ export interface EngineSource {
   ): () => void;
   /**
    * Ends the session: END, then waits until every member in good standing has all or left, and
-   * until nobody new came for `lateJoinMs` (default 0); then
+   * until nobody new came for `lateJoinMs` (default 0). Who came by then and reads is waited for
+   * until it stands still for `lingerMs`, at most 60 times as long in all. Then it
    * removes it at the servers. Rejects with NO_PEERS when something written was held by nobody.
    */
   end(options?: EndOptions): Promise<void>;

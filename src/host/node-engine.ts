@@ -323,6 +323,7 @@ class NodeEngine implements Engine {
       overlay: (overlayId) => this.#machine.overlays.get(overlayId),
       sleep: (ms) => this.#sleep(ms),
       nowUs: () => systemClock.now().wallUs,
+      nowMs: () => systemClock.now().monoMs,
       allowPlaintext: this.#options.allowPlaintext === true,
       feedTransports: () => [
         new TcpTransport(new HeapArena(FEED_LINKS_MAX), { maxInboundLinks: FEED_LINKS_MAX }),

@@ -27,6 +27,7 @@ function beforeTaking() {
       overlay: (overlayId) => peer.machine.overlays.get(overlayId),
       sleep: () => Promise.reject(new Error("no clock")),
       nowUs: () => 0,
+      nowMs: () => 0,
       allowPlaintext: false,
       feedTransports: () => [],
       crashed: (error) => {
