@@ -13,7 +13,7 @@ import type {
   TimestampUs,
 } from "../base/units.ts";
 import type { PeerCounters } from "../peer/context.ts";
-import type { MembersReport } from "../peer/finale.ts";
+import type { MembersReport } from "../peer/finale-types.ts";
 import type { EpochEnd } from "../peer/session/session-types.ts";
 import type { Delivery, Integrity, NodeSettings, StartFrom } from "../peer/settings.ts";
 import type { Traffic } from "../peer/traffic.ts";

@@ -5,13 +5,11 @@
 
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
 import { ROLES, type Role } from "../protocol/common.ts";
-import type { FragmentWindow } from "../stream/window.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
+import type { FinaleStep, FinaleView, MembersReport } from "./finale-types.ts";
 import { IndexRanges } from "./index-ranges.ts";
-import type { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
-import type { OverlaySettings } from "./settings.ts";
 import type { SourceRole } from "./source-role.ts";
 
 /** Members told apart; more than any source waits for. */
@@ -38,41 +36,6 @@ const LINGERS_MAX = 6;
  * nobody else. No longer: by one fragment every nine seconds it would keep others for ever.
  */
 const LINGERS_MOST = 60;
-
-/** How members fared that were linked with this node, each counted once. */
-export interface MembersReport {
-  /** Held everything to END. */
-  readonly complete: number;
-  /** Were gone before that. */
-  readonly left: number;
-  /** Are linked, or were when this node left, and lack something still. */
-  readonly behind: number;
-}
-
-export interface FinaleView {
-  readonly settings: OverlaySettings;
-  readonly window: FragmentWindow;
-  readonly neighbours: readonly Neighbour[];
-  /** Those whose word on what they hold counts. */
-  readonly heard: readonly Neighbour[];
-  readonly source: SourceRole | undefined;
-  readonly consumer: ConsumerRole | undefined;
-  readonly times: KnownTimes;
-}
-
-/**
- * `ended`: a source's members have all; `leave`: a peer has and gave all; `drained`: the source goes
- * on elsewhere, and all that there is of it here was taken.
- */
-export type FinaleStep =
-  | { readonly kind: "ended" }
-  | { readonly kind: "drained" }
-  | { readonly kind: "leave" }
-  | {
-      readonly kind: "failed";
-      readonly code: "NO_PEERS" | "SESSION_LOST";
-      readonly detail: string;
-    };
 
 export class Finale {
   readonly #context: PeerContext;
