@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 import { type Node, settingsOf, World } from "./harness.ts";
 
-const HALF = 400;
+const HALF = 200;
 
 /** Half of the stream is over when newcomers come; what each of all took of the rest. */
 function join(delivery: "live" | "complete", settled: number, newcomers: number) {

@@ -9,7 +9,7 @@ function star(count: number, uploadLimitBytesPerSecond: number) {
   const source = world.node({ uploadLimitBytesPerSecond, memoryMiB: 16 });
   const settings = settingsOf(source.keys.peerId, {
     fragmentBytes: 16_384,
-    windowBytes: 2 * MIB,
+    windowBytes: MIB,
     windowFragments: 1_024,
   });
   source.open("source", settings, { waitPeers: count }).register("s");
@@ -28,8 +28,8 @@ describe("a source peer with little upload", () => {
     "serves all of %d in turn: nobody is found lagging for what it did not get",
     (count, limit) => {
       const { world, source, peers } = star(count, limit);
-      const feed = new Feed(source, 140, () => 16_200);
-      const wholeMs = (count * 140 * 16_384 * 1_000) / limit;
+      const feed = new Feed(source, 80, () => 16_200);
+      const wholeMs = (count * 80 * 16_384 * 1_000) / limit;
       world.run(() => peers.every((peer) => peer.has("ended")), 1.5 * wholeMs);
       const standing = source.eventsOf("neighbour").filter(({ state }) => state === "lagging");
       expect(standing).toEqual([]);
@@ -45,7 +45,7 @@ describe("a source peer with little upload", () => {
     const [idle, ...others] = peers;
     if (idle === undefined) throw new Error("seven");
     idle.takes = false;
-    const feed = new Feed(source, 300, () => 16_200);
+    const feed = new Feed(source, 160, () => 16_200);
     world.run(() => others.every((peer) => peer.has("ended")), 600_000);
     for (const peer of others) expect(received(peer)).toEqual(feed.written);
     const lagging = source.eventsOf("neighbour").filter(({ state }) => state === "lagging");

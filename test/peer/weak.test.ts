@@ -7,7 +7,7 @@ import { Feed, received, settingsOf, World } from "./harness.ts";
 
 const DATUM_BYTES = 8_000;
 const EVERY_MS = 10;
-const COUNT = 1_500;
+const COUNT = 1_000;
 
 /** `strong` peers and one weak one, all linked with each other; the stream is of 800,000 bytes/s. */
 function overlay(
