@@ -13,14 +13,17 @@ describe("what a peer wants of the source peer", () => {
     expect(share.mask(0, NONE, 0)).toBe(ALL);
     expect(share.mask(0b1100, NONE, 10)).toBe(ALL);
     expect(share.mask(0b1100, 2, 20)).toBe(ALL);
+    // Nor when it bears a little less: all are as fast as they can be.
+    expect(share.mask(0b1100, 1.01, 20)).toBe(ALL);
+    expect(share.mask(0b1, 0.6, 20)).toBe(ALL);
     expect(share.mask(0b1100, NONE, 1e9)).toBe(ALL);
   });
 
   it("is so much of that as it bears, from then on", () => {
     const share = new SourceShare(8);
-    expect(share.mask(0b1101_0000, 2, 0)).toBe(0b0101_0000);
-    expect(share.mask(0b0101_0000, NONE, 29_999)).toBe(0b0101_0000);
-    expect(share.mask(0b0101_0000, 0, 29_999)).toBe(0);
+    expect(share.mask(0b1111_0101, 2.9, 0)).toBe(0b0000_0101);
+    expect(share.mask(0b0000_0101, NONE, 29_999)).toBe(0b0000_0101);
+    expect(share.mask(0b0000_0101, 0.9, 29_999)).toBe(0);
     expect(share.mask(0, NONE, 30_000)).toBe(0);
   });
 
@@ -52,7 +55,7 @@ describe("what a peer wants of the source peer", () => {
   it("has 32 substreams at most", () => {
     const share = new SourceShare(32);
     expect(share.mask(0, NONE, 0)).toBe(0xffff_ffff);
-    expect(share.mask(0xc000_0000, 1, 0)).toBe(0x4000_0000);
+    expect(share.mask(0xe000_0000, 1, 0)).toBe(0x2000_0000);
     expect(share.mask(0x8000_0001, 0, 1)).toBe(0);
   });
 });

@@ -153,7 +153,7 @@ export class Grants {
     this.#shedMs = nowMs;
     const capacity = this.#capacity(nowMs);
     if (isFull) this.#bears = capacity;
-    this.#copiesMax = Math.max(1, Math.min(copies(all) - 1, capacity));
+    this.#copiesMax = Math.max(1, Math.min(copies(all) - 1, Math.floor(capacity)));
     const primary = this.#primary();
     const slowestFirst = all.filter((n) => n.pushMask !== 0).sort((a, b) => a.roomMs - b.roomMs);
     while (copies(all) > this.#copiesMax) {
@@ -169,7 +169,7 @@ export class Grants {
     const bytesPerMs = this.#view.bytesPerMs();
     if (bytesPerMs === 0) return Number.POSITIVE_INFINITY;
     const leftPerMs = this.#context.upload.rateBytesPerSecond(nowMs) / SECOND_MS;
-    return Math.floor((this.#substreams * leftPerMs) / bytesPerMs);
+    return (this.#substreams * leftPerMs) / bytesPerMs;
   }
 
   /** Withdraws one substream from `neighbour`: one that is not primary, else the deepest. */

@@ -1,7 +1,7 @@
 /**
  * How many substreams a peer wants of the source peer. That gives each to one neighbour alone, and
  * all others get it from there: what this one can't hand on in time is late for everybody. So it
- * wants all, until its way out was found to bear less than it was given; then only so many, and now
+ * wants all, until its way out was found to bear not half of what it was given; then only so many, and now
  * and then one more, after twice the time if that was too much.
  *
  * It judges itself alone. It never asks for less because of others, nor because of one slow link.
@@ -11,6 +11,11 @@ import type { MonoMs } from "../../base/units.ts";
 import { allSubstreams } from "../settings.ts";
 import { bitCount } from "./grants.ts";
 
+/**
+ * Where all send as fast as they can, ways out are full and bear just what the stream's pace is: who
+ * is found to bear a little less is not weak.
+ */
+const MARGIN = 2;
 /** One more is tried after this, at first and at most. */
 const AGAIN_MS = 30_000;
 const AGAIN_MS_MAX = 480_000;
@@ -31,7 +36,7 @@ export class SourceShare {
   /** What to ask of it, which pushes `given` now; `bears`: as in bears(). */
   mask(given: number, bears: number, nowMs: MonoMs): number {
     const all = allSubstreams(this.#substreams);
-    if (bears < bitCount(given)) this.bears(bears, nowMs);
+    if (bears * MARGIN < bitCount(given)) this.bears(Math.floor(bears), nowMs);
     if (this.#most === Number.POSITIVE_INFINITY) return all;
     if (nowMs - this.#changedMs >= this.#againMs) this.#changeTo(this.#most + 1, nowMs);
     if (this.#most >= this.#substreams) {
