@@ -7,7 +7,7 @@ import { Feed, type Node, received, settingsOf, swarm, World } from "./harness.t
 
 const FIRST = "01".repeat(16);
 const SECOND = "02".repeat(16);
-const SPAN_MS = 20_000;
+const SPAN_MS = 12_000;
 
 interface Scene {
   readonly world: World;
