@@ -1,9 +1,11 @@
 /**
  * How far peers hold what a source peer made, in fragments and in sequence numbers of its sources.
  *
- * Held is a fragment that at least `minHolders` neighbours advertised or moved their start above, or
- * that this node's own rules let go (its window moved on). It never falls: who held a fragment and lost it since does not count
- * back. Read off neighbours' maps a run at a time; nothing is kept per fragment and neighbour.
+ * Held is a fragment that at least `minHolders` neighbours advertised or were done with, or that
+ * this node's own rules let go (its window moved on). Where a neighbour began, which may be the
+ * live edge, says nothing of what lies below: it never had that. Held never falls: who held a
+ * fragment and lost it since does not count back. Read off neighbours' maps a run at a time; nothing
+ * is kept per fragment and neighbour.
  */
 
 import type { FragmentIndex, MonoMs, SequenceNumber } from "../base/units.ts";
@@ -65,7 +67,11 @@ export class HeldWatch {
     for (;;) {
       ends.length = 0;
       for (const neighbour of neighbours) {
-        // Below its start it is done with them: it had them, or has no need of them.
+        // Below its start it is done with them, as far down as where it began.
+        if (neighbour.beganAt > this.#to) {
+          ends.push(this.#to);
+          continue;
+        }
         const from = Math.max(this.#to, neighbour.remoteStart);
         ends.push(window.nextClear(neighbour.have, from, window.highest));
       }

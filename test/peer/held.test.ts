@@ -8,12 +8,14 @@ import { HeldWatch } from "../../src/peer/held.ts";
 import type { Neighbour } from "../../src/peer/neighbour.ts";
 import type { DataSourceEntry } from "../../src/stream/source-table.ts";
 import { FragmentWindow, type WindowMap } from "../../src/stream/window.ts";
+import { received, swarm } from "./harness.ts";
 
 const MADE = 40;
 
 interface Holder {
   readonly have: WindowMap;
   remoteStart: number;
+  beganAt: number;
 }
 
 /** A source peer that made fragments 0 to 39, datum n in fragment n - 1; neighbours by hand. */
@@ -23,7 +25,9 @@ function scene(count: number, minHolders: number) {
   const options = { start: 0, fragments: 64, bytes: 65_536, fragmentBytes: 1_024 };
   const window = new FragmentWindow(memory, options);
   const holders: Holder[] = [];
-  for (let i = 0; i < count; i++) holders.push({ have: window.createMap(), remoteStart: 0 });
+  for (let i = 0; i < count; i++) {
+    holders.push({ have: window.createMap(), remoteStart: 0, beganAt: 0 });
+  }
   const source = { nextSequence: 1 } as DataSourceEntry;
   const watch = new HeldWatch(window, holders as unknown as Neighbour[], minHolders, [source]);
   const cursor = memory.open();
@@ -66,6 +70,37 @@ describe("held", () => {
     window.unmark(holders[0].have, 0, 30);
     holders[0].remoteStart = 30;
     expect(heldTo()).toBe(30);
+  });
+
+  it("is nothing below where a neighbour began, until others held that", () => {
+    const { window, holders, heldTo } = scene(2, 1);
+    const other = holders[1] as Holder;
+    Object.assign(holders[0], { beganAt: 15, remoteStart: 20 });
+    window.mark(holders[0].have, 20, 25);
+    expect(heldTo()).toBe(0);
+    window.mark(other.have, 0, 14);
+    expect(heldTo()).toBe(14);
+    window.mark(other.have, 14, 15);
+    expect(heldTo()).toBe(25);
+  });
+
+  it("is nothing that was there before a member began at the live edge", () => {
+    const { world, source } = swarm(0);
+    source.overlay.source?.watchHeld(source.overlay.neighbours, 1);
+    const write = (): void => {
+      source.write("s", new Uint8Array(3_000));
+      world.advance(50);
+    };
+    for (let i = 0; i < 20; i++) write();
+    const { settings } = source.overlay;
+    const live = world.node().open("peer", settings, { from: "live" }).dial(source);
+    world.advance(1_000);
+    for (let i = 0; i < 20; i++) write();
+    world.run(() => received(live).length === 20, 2_000);
+    const heldTo = (): number => source.overlay.source?.heldSequence("s") ?? 0;
+    expect(heldTo()).toBe(0);
+    world.node().open("peer", settings).dial(source);
+    world.run(() => heldTo() === 40, 5_000);
   });
 
   it("asks for as many holders as were asked for, of any kind", () => {
