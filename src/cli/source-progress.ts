@@ -4,6 +4,9 @@ import type { OverlayReport, RemoteIntake } from "../host/engine-types.ts";
 import type { Progress } from "./reporter.ts";
 import { bytesText, count, countText, dataText, secondsText } from "./units.ts";
 
+/** Shorter silence of a peer is usual. */
+const SILENCE_TOLD_MS = 3_000;
+
 export interface Sent {
   data: number;
   bytes: number;
@@ -95,9 +98,15 @@ function holdSentence(leftMs: number): string {
 export function heldSentence({
   peerId,
   byOthers,
+  silentMs,
 }: NonNullable<OverlayReport["heldBackBy"]>): string {
-  const others = byOthers ? ", which is held back by others" : "";
-  return `held back by peer ${peerId.slice(0, 8)}${others}`;
+  const silence = `${Math.floor(silentMs / 1_000)} s`;
+  const isSilent = silentMs >= SILENCE_TOLD_MS;
+  const who = `held back by peer ${peerId.slice(0, 8)}`;
+  if (!byOthers) return isSilent ? `${who}, silent for ${silence}` : who;
+  // It may have been stopped since.
+  if (isSilent) return `${who}, which was held back by others when it was heard of ${silence} ago`;
+  return `${who}, which is held back by others`;
 }
 
 /** What was read here, and what data sources on other machines brought. */

@@ -335,10 +335,16 @@ export interface OverlayReport {
   readonly holdLeftMs: number | undefined;
   /**
    * Complete: the neighbour that fills this node's window and so sets its pace, how many fragments
-   * it is behind, and whether it says that others hold it back in turn.
+   * it is behind, and for how long nothing was heard of it. `byOthers`: it says that others hold it
+   * back in turn; false once it is silent for longer than any live one (12 s).
    */
   readonly heldBackBy:
-    | { readonly peerId: PeerId; readonly behind: number; readonly byOthers: boolean }
+    | {
+        readonly peerId: PeerId;
+        readonly behind: number;
+        readonly byOthers: boolean;
+        readonly silentMs: number;
+      }
     | undefined;
   readonly neighbours: readonly {
     readonly peerId: PeerId;

@@ -1,6 +1,7 @@
 /** Snapshots of overlays and links for users, status pages and tables. */
 
 import { LocalUsageError } from "../base/errors.ts";
+import type { Neighbour } from "../peer/neighbour.ts";
 import type { Overlay } from "../peer/overlay.ts";
 import type { PeerMachine } from "../peer/peer.ts";
 import { missingFrom } from "../peer/reach.ts";
@@ -41,14 +42,7 @@ export function overlayReport(overlay: Overlay): OverlayReport {
     lagMs: overlay.lagMs(),
     noNewsMs: overlay.finale.noNewsMs,
     holdLeftMs: overlay.finale.holdLeftMs,
-    heldBackBy:
-      heldBackBy === undefined
-        ? undefined
-        : {
-            peerId: heldBackBy.peerId,
-            behind: Math.max(0, window.highest - heldBackBy.ackedTo),
-            byOthers: heldBackBy.heldBack,
-          },
+    heldBackBy: heldBackBy === undefined ? undefined : heldBackReport(overlay, heldBackBy),
     ended: overlay.hasEnded,
     members: overlay.finale.members(),
     neighbours: overlay.neighbours.map((neighbour) => ({
@@ -66,6 +60,20 @@ export function overlayReport(overlay: Overlay): OverlayReport {
       queuedBytes: neighbour.link.queuedBytes,
     })),
     traffic: overlay.traffic(),
+  };
+}
+
+function heldBackReport(
+  overlay: Overlay,
+  neighbour: Neighbour,
+): NonNullable<OverlayReport["heldBackBy"]> {
+  const { isFresh, silentMs } = overlay.silenceOf(neighbour);
+  return {
+    peerId: neighbour.peerId,
+    behind: Math.max(0, overlay.window.highest - neighbour.ackedTo),
+    // One that was stopped can't take back what it said before.
+    byOthers: neighbour.heldBack && isFresh,
+    silentMs: Math.round(silentMs),
   };
 }
 

@@ -128,6 +128,11 @@ export abstract class OverlayParts {
   protected event(event: PeerEvent): void {
     this.context.event(event);
   }
+
+  /** See Retention#silenceOf. */
+  silenceOf(neighbour: Neighbour): ReturnType<Retention["silenceOf"]> {
+    return this.retention.silenceOf(neighbour);
+  }
 }
 
 function livePatienceMs(maxLagMs: number): number {

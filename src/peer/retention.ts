@@ -102,6 +102,12 @@ export class Retention {
     return recent ? neighbours.find((neighbour) => neighbour === this.#holder) : undefined;
   }
 
+  /** Whether what a neighbour said stands still, and for how long nothing was heard of it. */
+  silenceOf({ link }: Neighbour): { readonly isFresh: boolean; readonly silentMs: number } {
+    const silentMs = Math.max(0, this.#context.now.monoMs - link.heardMs);
+    return { isFresh: silentMs < SILENT_MS, silentMs };
+  }
+
   /** Indices between the highest known one and the limit. */
   room(known: FragmentIndex): number {
     return this.#window.limit - Math.max(known, this.#window.highest);

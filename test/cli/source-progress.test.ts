@@ -1,7 +1,12 @@
 /** What a source says while it works: what it waits for, and where its data come from. */
 
 import { describe, expect, it } from "vitest";
-import { AwaitedPeers, broughtSentence, sourceProgress } from "../../src/cli/source-progress.ts";
+import {
+  AwaitedPeers,
+  broughtSentence,
+  heldSentence,
+  sourceProgress,
+} from "../../src/cli/source-progress.ts";
 
 type Report = Parameters<typeof sourceProgress>[0];
 type Intake = NonNullable<Parameters<typeof sourceProgress>[2]>;
@@ -57,6 +62,22 @@ describe("a source that nobody takes its data of", () => {
         "holds what no peer has for 41.2 s more (--hold-ms), then gives up",
     );
     expect(fields.holdLeftMs).toBe(41_230);
+  });
+});
+
+describe("a source whose window waits for a peer", () => {
+  const held = { peerId: "0123456789abcdef", behind: 20, byOthers: false, silentMs: 900 };
+
+  it("says for whom, and for how long that one is silent", () => {
+    const after = "held back by peer 01234567";
+    expect(heldSentence(held)).toBe(after);
+    expect(heldSentence({ ...held, byOthers: true })).toBe(
+      `${after}, which is held back by others`,
+    );
+    expect(heldSentence({ ...held, silentMs: 8_900 })).toBe(`${after}, silent for 8 s`);
+    expect(heldSentence({ ...held, byOthers: true, silentMs: 8_900 })).toBe(
+      `${after}, which was held back by others when it was heard of 8 s ago`,
+    );
   });
 });
 

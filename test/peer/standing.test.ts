@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import { FRAME_TYPES, HAVE_FLAG_HELD_BACK } from "../../src/base/layout.ts";
+import { overlayReport } from "../../src/host/report.ts";
 import type { Neighbour } from "../../src/peer/neighbour.ts";
 import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { Feed, Keys, type Node, received, swarm } from "./harness.ts";
@@ -190,6 +191,21 @@ describe("retention and standing (complete)", () => {
     world.run(() => lagging().length === 2, 10_000);
     expect(world.nowMs - fullMs).toBeGreaterThan(6_500);
     expect(world.nowMs - fullMs).toBeLessThan(9_000);
+  });
+
+  it("(c) who was stopped is not said to be held back by others for ever", () => {
+    const { world, source } = swarm(0, { waitPeers: 1, stallMs: 20_000, holdMs: 60_000 });
+    const waits = world.stranger().join(source);
+    const { tag } = waits;
+    waits.send(encodeBuffermap(tag, 0, 0, new Uint8Array(0)), encodeCredit(tag, 50));
+    waits.send(encodeRanges(FRAME_TYPES.HAVE, tag, 0, [], 0, HAVE_FLAG_HELD_BACK));
+    new Feed(source, 2_000, () => 1_000);
+    world.advance(8_000);
+    const { heldBackBy } = overlayReport(source.overlay);
+    expect(heldBackBy).toMatchObject({ peerId: waits.keys.peerId, byOthers: true });
+    expect(heldBackBy?.silentMs).toBeGreaterThan(7_000);
+    world.advance(5_000);
+    expect(overlayReport(source.overlay).heldBackBy).toMatchObject({ byOthers: false });
   });
 
   it("(c) only who the full window waits for can be lagging, not who stands a little further", () => {
