@@ -212,7 +212,7 @@ async function send(
     "done",
     { ...sent, ...remote, elapsedMs: Math.round(elapsedMs), traffic, members },
     `done: ${brought} in ${secondsText(elapsedMs)}, ` +
-      `${bytesText(traffic.bytesToPeers)} sent; ${membersSentence(members)}`,
+      `${bytesText(traffic.bytesToPeers)} sent; ${membersSentence(members, options.delivery)}`,
   );
   return EXIT.ok;
 }

@@ -81,9 +81,14 @@ function sourcesSentence(sources: ReturnType<RemoteIntake["status"]>["sources"])
   return `${sentence}, ${countText(gone.length)} without a link and not ended (${who})`;
 }
 
-export function membersSentence({ complete, left, behind }: OverlayReport["members"]): string {
+/** Live: who stayed to the end may have gaps, which it alone knows of. */
+export function membersSentence(
+  { complete, left, behind }: OverlayReport["members"],
+  delivery: "complete" | "live",
+): string {
+  const fared = delivery === "live" ? "stayed to the end" : "had everything";
   return (
-    `${count(complete, "peer", "peers")} had everything` +
+    `${count(complete, "peer", "peers")} ${fared}` +
     (left === 0 ? "" : `, ${countText(left)} left before`) +
     (behind === 0 ? "" : `, ${countText(behind)} lagged behind`)
   );

@@ -323,9 +323,9 @@ export interface OverlayReport {
   readonly noNewsMs: number;
   readonly ended: boolean;
   /**
-   * Members that were linked with this node, each once: `complete` advertised everything to END,
-   * `left` were gone before that, `behind` are linked and lack something still. What a member did
-   * with it, only that member knows.
+   * Members that were linked with this node, each once: `complete` advertised everything to END (live:
+   * stayed to END, with or without gaps), `left` were gone before that, `behind` are linked and lack
+   * something still. What a member did with it, only that member knows.
    */
   readonly members: MembersReport;
   /**

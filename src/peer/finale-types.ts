@@ -9,7 +9,7 @@ import type { SourceRole } from "./source-role.ts";
 
 /** How members fared that were linked with this node, each counted once. */
 export interface MembersReport {
-  /** Held everything to END. */
+  /** Held everything to END; live: what was not let go by then, so it may have gaps. */
   readonly complete: number;
   /** Were gone before that. */
   readonly left: number;

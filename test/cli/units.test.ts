@@ -37,9 +37,15 @@ describe("numbers in sentences", () => {
   });
 
   it("a source says how its peers fared", () => {
-    expect(membersSentence({ complete: 1, left: 0, behind: 0 })).toBe("1 peer had everything");
-    expect(membersSentence({ complete: 2, left: 3, behind: 1 })).toBe(
+    const one = { complete: 1, left: 0, behind: 0 };
+    expect(membersSentence(one, "complete")).toBe("1 peer had everything");
+    const several = { complete: 2, left: 3, behind: 1 };
+    expect(membersSentence(several, "complete")).toBe(
       "2 peers had everything, 3 left before, 1 lagged behind",
+    );
+    // Live, they may have gaps of which only they know.
+    expect(membersSentence(several, "live")).toBe(
+      "2 peers stayed to the end, 3 left before, 1 lagged behind",
     );
   });
 
