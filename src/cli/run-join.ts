@@ -34,8 +34,9 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
       detail: '--title is missing: name the session, e.g. --title "harbour sensors"',
     });
   }
-  if (options.relay && options.out !== undefined) {
-    throw new LocalUsageError("USAGE", { detail: "--relay writes nothing: leave --out away" });
+  if (options.relay && (options.out !== undefined || options.format !== "payload")) {
+    const flag = options.out === undefined ? "--format" : "--out";
+    throw new LocalUsageError("USAGE", { detail: `--relay writes nothing: leave ${flag} away` });
   }
   const wanted = wantedText(options);
   const context = await runContext("join", options);

@@ -130,6 +130,12 @@ function refuseWrongFlags(options: SourceOptions): void {
       detail: `${flag} is about data sources on other machines: say where they come in, --accept PORT`,
     });
   }
+  if (!readsInput(options) && (options.format !== "lines" || options.rate !== undefined)) {
+    const flag = options.rate === undefined ? "--format" : "--rate";
+    throw new LocalUsageError("USAGE", {
+      detail: `${flag} is about an input of this process: with --accept say which, --file FILE or --file -`,
+    });
+  }
   if (delivery === "live" && holdMs !== undefined) {
     throw new LocalUsageError("USAGE", {
       detail: "--hold-ms is about --delivery complete: a live session holds nothing for its peers",

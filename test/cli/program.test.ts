@@ -3,7 +3,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LocalUsageError, OperationError } from "../../src/base/errors.ts";
+import type { JoinOptions } from "../../src/cli/join-command.ts";
 import { type Actions, runProgram } from "../../src/cli/program.ts";
+import { runJoin } from "../../src/cli/run-join.ts";
 import { dataIdOf, runSource } from "../../src/cli/run-source.ts";
 import { runStatus } from "../../src/cli/run-status.ts";
 import type { SourceOptions } from "../../src/cli/source-command.ts";
@@ -347,12 +349,24 @@ describe("data sources on other machines", () => {
       ["--delivery live --hold-ms 5", "--hold-ms is about --delivery complete"],
       ["--wait-sources 2", "--wait-sources is about data sources"],
       ["--end owner", "--end is about data sources"],
+      ["--accept 0 --format ndjson", "--format is about an input of this process"],
+      ["--accept 0 --rate 5", "--rate is about an input of this process"],
     ]) {
       const { options } = await run(`source --server ws://127.0.0.1:1 --title t ${flags}`);
       const refused = runSource(options as unknown as SourceOptions);
       await expect(refused).rejects.toMatchObject({
         code: "USAGE",
         detail: expect.stringContaining(said as string),
+      });
+    }
+  });
+
+  it("join --relay refuses what is about an output", async () => {
+    for (const flag of ["--out file", "--format ndjson"]) {
+      const { options } = await run(`join --server ws://127.0.0.1:1 --title t --relay ${flag}`);
+      await expect(runJoin(options as unknown as JoinOptions)).rejects.toMatchObject({
+        code: "USAGE",
+        detail: `--relay writes nothing: leave ${flag.split(" ")[0]} away`,
       });
     }
   });
