@@ -2,7 +2,12 @@
 
 import { describe, expect, it } from "vitest";
 import { seededRng } from "../../src/base/rng.ts";
-import { type DialWish, KNOWN_MAX, KnownMembers } from "../../src/peer/session/known-members.ts";
+import {
+  type DialWish,
+  KNOWN_MAX,
+  KnownMembers,
+  listAgainMs,
+} from "../../src/peer/session/known-members.ts";
 import { type Candidate, ROLES } from "../../src/protocol/common.ts";
 import type { Member } from "../../src/protocol/r5.ts";
 
@@ -54,7 +59,7 @@ function allDead(
     for (let dials = known.toDial(wish(more), atMs); dials.length > 0; ) {
       for (const { peerId, address } of dials) {
         dialled.push({ peerId, atMs });
-        known.failed(address);
+        known.failed(address, "UNREACHABLE");
       }
       dials = known.toDial(wish(more), atMs);
     }
@@ -148,7 +153,7 @@ describe("a member with several candidates", () => {
     for (let i = 0; i < 3; i++) {
       const [dial] = known.toDial(wish(), 1_000);
       hosts.push(dial?.address.host ?? "none");
-      if (dial !== undefined) known.failed(dial.address);
+      if (dial !== undefined) known.failed(dial.address, "UNREACHABLE");
     }
     expect(hosts).toEqual(candidates.map(({ host }) => host));
     expect(known.toDial(wish(), 1_000)).toEqual([]);
@@ -159,9 +164,9 @@ describe("a member with several candidates", () => {
   it("is not touched by another's failure", () => {
     const known = fresh([member(1, { candidates })]);
     known.toDial(wish(), 1_000);
-    known.failed(at("192.0.2.1"));
-    known.failed(at("198.51.100.1", 9));
-    known.failed(at("198.51.100.2"));
+    known.failed(at("192.0.2.1"), "UNREACHABLE");
+    known.failed(at("198.51.100.1", 9), "UNREACHABLE");
+    known.failed(at("198.51.100.2"), "UNREACHABLE");
     expect(known.toDial(wish(), 1_000)).toEqual([]);
   });
 });
@@ -170,7 +175,7 @@ describe("members that come and go", () => {
   it("are known in limits: those go that failed most, then whom the OMS named longest ago", () => {
     const known = fresh(someOf(1, 4));
     const dead = known.toDial(wish({ dial: [idOf(1)] }), 0);
-    for (const { address } of dead) known.failed(address);
+    for (const { address } of dead) known.failed(address, "UNREACHABLE");
     known.learn([SOURCE, ...someOf(100, KNOWN_MAX - 4)], []);
     expect(known.size).toBe(KNOWN_MAX);
     expect(known.has(idOf(1))).toBe(false);
@@ -180,6 +185,24 @@ describe("members that come and go", () => {
     known.learn(someOf(10_000, 1_000), []);
     expect(known.size).toBe(KNOWN_MAX);
     expect(known.has(SOURCE.peerId)).toBe(true);
+  });
+
+  it("are asked for again soon while none of those named is linked, and why is said once", () => {
+    expect(listAgainMs(0, [idOf(1)])).toBe(1_000);
+    expect([listAgainMs(0), listAgainMs(1, [idOf(1)])]).toEqual([2_000, 2_000]);
+    const known = fresh(someOf(2, 3));
+    const alone = wish({ linked: new Set(), dial: [idOf(1)] });
+    const why = (atMs: number): string | undefined => known.whyAlone(alone, atMs);
+    expect([why(0), why(2_400)]).toEqual([undefined, undefined]);
+    expect(why(2_500)).toBe("dial: none of the members named is there");
+    expect(why(60_000)).toBeUndefined();
+    known.whyAlone(wish({ dial: [idOf(1)] }), 61_000);
+    known.learn(someOf(1, 3), []);
+    for (const { address } of known.toDial(alone, 61_000)) known.failed(address, "UNREACHABLE");
+    expect(why(61_000)).toBeUndefined();
+    expect(why(64_000)).toBe("dial: none of the members named could be reached: UNREACHABLE");
+    // Whoever dials anybody is looked after by others.
+    expect(fresh().whyAlone(wish({ linked: new Set() }), 99_000)).toBeUndefined();
   });
 
   it("are dialled in limits, whatever the OMS names: a list at once, then one a second", () => {
@@ -242,7 +265,7 @@ describe("members that come and go", () => {
     const first = known.toDial(wish({ links: 3 }), 0);
     expect(first.length).toBe(2);
     expect(known.toDial(wish({ links: 3 }), 0)).toEqual([]);
-    known.failed(first[0]?.address ?? at("none"));
+    known.failed(first[0]?.address ?? at("none"), "UNREACHABLE");
     const [second, ...more] = known.toDial(wish({ links: 3 }), 0);
     expect(more).toEqual([]);
     expect(first.map(({ peerId }) => peerId)).not.toContain(second?.peerId);

@@ -100,7 +100,7 @@ export class JoiningSession extends SessionBase {
       this.#members.linked(event.peerId);
       this.#metSource ||= event.peerId === this.#sourcePeerId;
     } else if (event.kind === "linkFailed") {
-      this.#members.failed(event.address);
+      this.#members.failed(event.address, event.code);
       this.noteFailure(event);
       this.#metSource ||= event.code === "TOO_MANY_LINKS";
       this.#dialMore();
@@ -443,9 +443,8 @@ export class JoiningSession extends SessionBase {
     this.#successor = undefined;
     this.#metSource = false;
     if (!opened) return;
-    const { sessionId } = this;
-    const to = { overlayId: file.overlayId, sessionEpoch };
-    this.outlet.event({ kind: "sessionRestarted", sessionId, ...to, before });
+    const to = { sessionId: this.sessionId, overlayId: file.overlayId, sessionEpoch };
+    this.outlet.event({ kind: "sessionRestarted", ...to, before });
   }
 
   // ------------------------------------------------------------------------------ members
@@ -457,11 +456,12 @@ export class JoiningSession extends SessionBase {
     const linked = new Set(overlay.neighbours.map((neighbour) => neighbour.peerId));
     const { dial } = this.#options;
     const wish = { linked, links: this.#linksWanted, dial, metSource: this.#metSource };
-    const { overlayId } = overlay.settings;
     for (const { peerId, address } of this.#members.toDial(wish, this.context.now.monoMs)) {
-      this.outlet.command({ kind: "dial", overlayId, address, peerId });
+      this.outlet.command({ kind: "dial", overlayId: overlay.settings.overlayId, address, peerId });
     }
-    this.#listSoon(listAgainMs(linked.size), undefined);
+    const why = this.#members.whyAlone(wish, this.context.now.monoMs);
+    if (why !== undefined) this.note(why);
+    this.#listSoon(listAgainMs(linked.size, dial), undefined);
   }
 
   #listSoon(delayMs: number, holding: number | undefined): void {

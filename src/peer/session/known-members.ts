@@ -41,9 +41,14 @@ const DIALS_PER_SECOND = 1;
 /** With fewer links it asks the OMS for members this often, else more seldom. */
 const LINKS_MIN = 2;
 const LIST_AGAIN_MS = 2_000;
+/** Who may link up with some only has nobody else to wait with. */
+const NAMED_AGAIN_MS = 1_000;
+/** Without a link to any of those for so long, it says why. */
+const NAMED_AWAY_MS = 2_500;
 
-/** When to ask the OMS for members again. */
-export function listAgainMs(links: number): number {
+/** When to ask the OMS for members again; `dial`: only these are dialled, if given. */
+export function listAgainMs(links: number, dial?: readonly PeerId[]): number {
+  if (links === 0 && dial !== undefined) return NAMED_AGAIN_MS;
   return links >= LINKS_MIN ? 5 * LIST_AGAIN_MS : LIST_AGAIN_MS;
 }
 
@@ -64,8 +69,9 @@ interface KnownMember {
   dueMs: MonoMs;
   /** How many candidates were dialled; which is next. */
   next: number;
-  /** Since it was linked last: how often none of its candidates led to a link. */
+  /** Since it was linked last: how often none of its candidates led to a link; why not, last. */
   failures: number;
+  failure: string;
 }
 
 export interface DialWish {
@@ -93,6 +99,8 @@ export class KnownMembers {
   /** Of members dialled, not of bytes. */
   #budget = new TokenBucket(DIALS_PER_SECOND, DIALS_BURST);
   #lists = 0;
+  /** Since when there is no link at all; Infinity: that was said already. */
+  #aloneSinceMs: MonoMs | undefined;
   #sourcePeerId: PeerId = "";
 
   constructor(rng: Rng, ownId: PeerId, distanceTo: DistanceTo) {
@@ -148,7 +156,7 @@ export class KnownMembers {
     const isSource = peerId === this.#sourcePeerId;
     const list = this.#lists;
     const times = { list, dialledMs: never, dueMs: never, next: 0, failures: 0 };
-    this.#members.set(peerId, { peerId, candidates, isSource, ...times });
+    this.#members.set(peerId, { peerId, candidates, isSource, ...times, failure: "" });
   }
 
   #beginAfresh(member: KnownMember): void {
@@ -171,6 +179,7 @@ export class KnownMembers {
 
   /** There is a link to it. */
   linked(peerId: PeerId): void {
+    this.#aloneSinceMs = undefined;
     const member = this.#members.get(peerId);
     if (member === undefined) return;
     this.#underWay.delete(member);
@@ -181,12 +190,13 @@ export class KnownMembers {
    * A link to `address` did not come about: the member whose candidate that was is dialled at its
    * next one at once, until all were tried since it was dialled last.
    */
-  failed(address: Address): void {
+  failed(address: Address, code: string): void {
     for (const member of this.#underWay) {
       const { candidates, next } = member;
       const last = candidates[(next - 1) % candidates.length];
       if (last === undefined || !sameCandidate(last, address)) continue;
       this.#underWay.delete(member);
+      member.failure = code;
       if (next % candidates.length !== 0) member.dueMs = Number.NEGATIVE_INFINITY;
       else this.#allFailed(member);
       return;
@@ -229,6 +239,21 @@ export class KnownMembers {
       this.#underWay.add(member);
     }
     return dials;
+  }
+
+  /** Only some may be dialled, and for some time there is no link: why not, said once. */
+  whyAlone({ linked, dial }: Pick<DialWish, "linked" | "dial">, nowMs: MonoMs): string | undefined {
+    if (linked.size > 0 || dial === undefined) {
+      this.#aloneSinceMs = undefined;
+      return undefined;
+    }
+    this.#aloneSinceMs ??= nowMs;
+    if (nowMs - this.#aloneSinceMs < NAMED_AWAY_MS) return undefined;
+    this.#aloneSinceMs = Number.POSITIVE_INFINITY;
+    const known = dial.flatMap((peerId) => this.#members.get(peerId) ?? []);
+    if (known.length === 0) return "dial: none of the members named is there";
+    const failed = known.find(({ failure }) => failure !== "");
+    return `dial: none of the members named could be reached: ${failed?.failure ?? "no answer yet"}`;
   }
 
   /**

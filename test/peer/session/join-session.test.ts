@@ -206,6 +206,21 @@ describe("a peer's session", () => {
     world.run(() => peer.overlay.neighbours.length === 1, 8_000);
   });
 
+  it("who dials some only says when none is there, and is linked soon after one came", () => {
+    const { world } = scene();
+    opened(world, createSession(world, { waitPeers: 1 }));
+    const relay = world.node();
+    const peer = joinSession(world, 60_000, { dial: [relay.keys.peerId] });
+    world.run(() => peer.has("sessionOpen"));
+    const notes = (): string[] => peer.eventsOf("sessionNote").map(({ text }) => text);
+    world.advance(20_000);
+    expect(notes()).toEqual(["dial: none of the members named is there"]);
+    expect(peer.overlay.neighbours.length).toBe(0);
+    joinSession(world, 60_000, { at: relay, sessionId: 2 });
+    world.run(() => relay.has("sessionOpen"));
+    world.run(() => peer.overlay.neighbours.length === 1, 1_200);
+  });
+
   it("P0.7: data that the source peer gets reach its peers at once", () => {
     const { world } = scene();
     const source = createSession(world);

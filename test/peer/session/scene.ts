@@ -100,6 +100,7 @@ export function joinSession(
     readonly at?: Node;
     readonly sessionId?: number;
     readonly followsRestarts?: boolean;
+    readonly dial?: readonly string[];
   } = {},
 ): Node {
   const node = at ?? world.node();
