@@ -4,9 +4,8 @@
  * off: an END after half of the input would tell peers that they have all.
  */
 
-import { createHash } from "node:crypto";
 import { LocalUsageError, OperationError } from "../base/errors.ts";
-import { DATA_ID_BYTES_MAX, LINKS_MAX_DEFAULT } from "../base/limits.ts";
+import { LINKS_MAX_DEFAULT } from "../base/limits.ts";
 import { formatAddress } from "../base/machine.ts";
 import type { EngineSource, RemoteIntake } from "../host/engine-types.ts";
 import {
@@ -73,7 +72,7 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
                 {
                   sourceId: options.sourceId,
                   contentType: contentTypeOf(options.format),
-                  dataId: options.dataId ?? dataIdOf(title),
+                  ...(options.dataId === undefined ? {} : { dataId: options.dataId }),
                 },
               ]
             : [],
@@ -146,12 +145,6 @@ function refuseWrongFlags(options: SourceOptions): void {
 /** Whether there is a data source of this process: with --accept only when it was asked for. */
 function readsInput({ accept, file }: SourceOptions): boolean {
   return accept === undefined || file !== undefined;
-}
-
-/** Two sessions of different titles never claim the same index file: the title is the data id. */
-export function dataIdOf(title: string): string {
-  if (Buffer.byteLength(title) <= DATA_ID_BYTES_MAX) return title;
-  return createHash("sha256").update(title).digest("hex");
 }
 
 async function send(
@@ -265,7 +258,7 @@ async function openIntake(
     listen: options.accept ?? [],
     end: options.end,
     waitSources: options.waitSources,
-    dataId: options.dataId ?? dataIdOf(session.title),
+    ...(options.dataId === undefined ? {} : { dataId: options.dataId }),
   });
   const addresses = intake.listening.map(formatAddress);
   reporter.note("accepting", { addresses }, `accepting data sources at ${addresses.join(", ")}`);

@@ -27,7 +27,7 @@ export interface AcceptSourcesOptions {
   readonly end?: "last" | "owner";
   /** Under `last`: data sources that must have registered before the last one can end. Default 1. */
   readonly waitSources?: number;
-  /** Data id of data sources that name none. Default "default". */
+  /** Data id of data sources that name none. Default: the session's title, as in createSource. */
   readonly dataId?: string;
   /** Peers that must have advertised a fragment before its data are told as held. Default 1. */
   readonly minHolders?: number;

@@ -16,6 +16,7 @@ import type {
 import type { Overlay } from "../peer/overlay.ts";
 import { TERMINATE_SCOPES } from "../protocol/r11.ts";
 import type { Listening, Transport } from "../transport/transport.ts";
+import { dataIdOf } from "./data-id.ts";
 import type { AcceptSourcesOptions, IntakeEvents, RemoteIntake } from "./engine-feed-types.ts";
 import { JobRunner } from "./job-runner.ts";
 import { Listeners } from "./listeners.ts";
@@ -26,6 +27,7 @@ import { LISTEN_HOST } from "./plaintext.ts";
 export interface IntakeSession {
   readonly sessionId: number;
   readonly overlayId: string;
+  readonly title: string;
   command(command: PeerCommand): void;
   overlay(): Overlay | undefined;
   nowUs(): number;
@@ -223,7 +225,8 @@ export class FeedIntake implements RemoteIntake {
     switch (event.kind) {
       case "register": {
         const { sourceId, contentType, description, held, numbering } = event;
-        const dataId = event.dataId === "" ? (this.#options.dataId ?? "default") : event.dataId;
+        const ownId = this.#options.dataId ?? dataIdOf(this.#session.title);
+        const dataId = event.dataId === "" ? ownId : event.dataId;
         this.#pending.set(sourceId, { contentType, held, numbering });
         this.#remote.add(sourceId);
         this.#session.command({

@@ -120,6 +120,7 @@ export class SourceHandle implements EngineSource {
       {
         sessionId: this.sessionId,
         overlayId: this.overlayId,
+        title: this.title,
         command: (command) => this.#outlet.command(command),
         overlay,
         nowUs: () => this.#outlet.nowUs(),

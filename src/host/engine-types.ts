@@ -112,7 +112,7 @@ export interface SourceOptions extends ServerUrls {
 
 export interface DataSourceOptions {
   readonly sourceId: string;
-  /** Default "default". */
+  /** Default: the session's title (of one above 128 bytes its SHA-256, in hex). */
   readonly dataId?: string;
   readonly contentType?: string;
   readonly description?: string;

@@ -31,6 +31,7 @@ import type { Listening, Transport } from "../transport/transport.ts";
 import { WsClientTransport } from "../transport/ws-client.ts";
 import { WsListenerTransport } from "../transport/ws-listener.ts";
 import { systemClock } from "./clock.ts";
+import { dataIdOf } from "./data-id.ts";
 import { ENGINE_OPTIONS, JOIN_OPTIONS, SOURCE_OPTIONS } from "./engine-options.ts";
 import { PeerHandle } from "./engine-peer.ts";
 import { type SessionOutlet, SourceHandle } from "./engine-source.ts";
@@ -202,7 +203,7 @@ class NodeEngine implements Engine {
       title: options.title,
       dataSources: options.dataSources.map((source) => ({
         sourceId: source.sourceId,
-        dataId: source.dataId ?? "default",
+        dataId: source.dataId ?? dataIdOf(options.title),
         contentType: source.contentType ?? "",
         description: source.description ?? "",
       })),

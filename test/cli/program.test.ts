@@ -6,10 +6,11 @@ import { LocalUsageError, OperationError } from "../../src/base/errors.ts";
 import type { JoinOptions } from "../../src/cli/join-command.ts";
 import { type Actions, runProgram } from "../../src/cli/program.ts";
 import { runJoin } from "../../src/cli/run-join.ts";
-import { dataIdOf, runSource } from "../../src/cli/run-source.ts";
+import { runSource } from "../../src/cli/run-source.ts";
 import { runStatus } from "../../src/cli/run-status.ts";
 import type { SourceOptions } from "../../src/cli/source-command.ts";
 import type { StatusCommandOptions } from "../../src/cli/status-command.ts";
+import { dataIdOf } from "../../src/host/data-id.ts";
 
 class Lines {
   text = "";

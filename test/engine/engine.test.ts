@@ -334,11 +334,12 @@ describe("createEngine", () => {
         const source = await one.createSource({
           server,
           title,
-          dataSources: [{ sourceId: `side${n}`, dataId: title }],
+          // Both have the same: of the two titles each is a data id.
+          dataSources: [{ sourceId: "side" }],
         });
         const peer = await two.join({ server, title });
         const got = collect(peer.data());
-        for (let i = 1; i <= 50; i++) await source.dataSource(`side${n}`).push(Uint8Array.of(n, i));
+        for (let i = 1; i <= 50; i++) await source.dataSource("side").push(Uint8Array.of(n, i));
         await source.end();
         return { n, data: await got };
       }),
