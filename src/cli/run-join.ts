@@ -85,9 +85,16 @@ export async function runJoin(options: JoinOptions): Promise<ExitCode> {
         const detail = `${waited}: not begun yet, over already, or named otherwise`;
         throw new OperationError("UNKNOWN_INDEX", { detail, cause: error });
       }
-      throw error;
+      throw withFlags(error);
     }
   });
+}
+
+/** A title that several sessions have is made plain by flags. */
+export function withFlags(error: unknown): unknown {
+  if (!(error instanceof OperationError) || error.code !== "TITLE_AMBIGUOUS") return error;
+  const detail = `${error.detail ?? ""}: add --source-id or --data-id`;
+  return new OperationError("TITLE_AMBIGUOUS", { detail, cause: error });
 }
 
 /** How the session was named. */

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LocalUsageError, OperationError } from "../../src/base/errors.ts";
 import type { JoinOptions } from "../../src/cli/join-command.ts";
 import { type Actions, runProgram } from "../../src/cli/program.ts";
-import { runJoin } from "../../src/cli/run-join.ts";
+import { runJoin, withFlags } from "../../src/cli/run-join.ts";
 import { runSource } from "../../src/cli/run-source.ts";
 import { runStatus } from "../../src/cli/run-status.ts";
 import type { SourceOptions } from "../../src/cli/source-command.ts";
@@ -370,6 +370,16 @@ describe("data sources on other machines", () => {
         detail: `--relay writes nothing: leave ${flag.split(" ")[0]} away`,
       });
     }
+  });
+
+  it("join names the flags that tell sessions of one title apart", () => {
+    const fault = new OperationError("TITLE_AMBIGUOUS", { detail: "a/b, c/d" });
+    expect(withFlags(fault)).toMatchObject({
+      code: "TITLE_AMBIGUOUS",
+      detail: "a/b, c/d: add --source-id or --data-id",
+    });
+    const other = new OperationError("UNREACHABLE");
+    expect(withFlags(other)).toBe(other);
   });
 
   it("source waits for no more peers than it can be linked to", async () => {
