@@ -19,7 +19,7 @@ export async function runCache(options: CacheOptions): Promise<ExitCode> {
   const cache = await startCacheServer({
     ...urls,
     ...engineOptions(options, context),
-    serviceKey: readServiceKey(options.serviceKeyFile),
+    serviceKey: readServiceKey(options.serviceKeyFile, true),
     label,
     virtualPeers,
     overlaysPerPeer,

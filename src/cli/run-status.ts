@@ -18,7 +18,7 @@ export async function runStatus(options: StatusCommandOptions): Promise<ExitCode
   const client = new StatusClient({
     oms: omsUrl(options),
     ...(options.pams === undefined ? {} : { pams: options.pams }),
-    serviceKey: readServiceKey(options.serviceKeyFile),
+    serviceKey: readServiceKey(options.serviceKeyFile, true),
     peersMax: options.peers,
     order: options.order,
     allowPlaintext: options.allowPlaintext,

@@ -35,9 +35,10 @@ export function newServiceKey(): Uint8Array {
 
 /**
  * Reads the key in `path`: 32 bytes, the caller's. Throws OperationError FILE_NOT_FOUND, or
- * KEY_FILE_UNUSABLE when others may read it or it holds no key.
+ * KEY_FILE_UNUSABLE when others may read it or it holds no key. `isCopy`: of whoever shows the key to a
+ * server, which has it from there: a new one would be of no use.
  */
-export function readServiceKey(path: string): Uint8Array {
+export function readServiceKey(path: string, isCopy = false): Uint8Array {
   let descriptor: number;
   try {
     // A named pipe would hold up the start until somebody writes.
@@ -49,7 +50,7 @@ export function readServiceKey(path: string): Uint8Array {
     });
   }
   try {
-    return keyIn(descriptor, path);
+    return keyIn(descriptor, path, isCopy);
   } finally {
     closeSync(descriptor);
   }
@@ -78,7 +79,7 @@ export function serviceKeyOf(dataDir: string): Uint8Array {
   return readServiceKey(path);
 }
 
-function keyIn(descriptor: number, path: string): Uint8Array {
+function keyIn(descriptor: number, path: string, isCopy: boolean): Uint8Array {
   const unusable = (why: string): OperationError =>
     new OperationError("KEY_FILE_UNUSABLE", { detail: `${path}: ${why}` });
   const stat = fstatSync(descriptor);
@@ -86,20 +87,20 @@ function keyIn(descriptor: number, path: string): Uint8Array {
   // Windows has no such bits; there the rights of the directory count.
   if (process.platform !== "win32" && (stat.mode & OTHERS) !== 0) {
     const mode = (stat.mode & 0o777).toString(8).padStart(3, "0");
-    throw unusable(
-      `others have access (mode ${mode}); if nobody read it, chmod 600 it, else remove it and ` +
-        "start again for a new key",
-    );
+    const cure = isCopy
+      ? "chmod 600 it; if somebody read it, the server needs a new key, to be copied again"
+      : "if nobody read it, chmod 600 it, else remove it and start again for a new key";
+    throw unusable(`others have access (mode ${mode}); ${cure}`);
   }
   const content = Buffer.alloc(FILE_BYTES_MAX + 1);
   const text = content.toString("latin1", 0, readSync(descriptor, content, 0, content.length, 0));
   const digits = /^([0-9a-f]{64})\r?\n?$/i.exec(text)?.[1];
   const key = digits === undefined ? undefined : fromHex(digits.toLowerCase());
   if (key === undefined) {
-    throw unusable(
-      "it does not hold 64 hex digits; copy the key again, or remove it and start again for a new " +
-        "one",
-    );
+    const cure = isCopy
+      ? "copy the server's service.key again"
+      : "copy the key again, or remove it and start again for a new one";
+    throw unusable(`it does not hold 64 hex digits; ${cure}`);
   }
   return key;
 }

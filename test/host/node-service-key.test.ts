@@ -152,6 +152,17 @@ describe("a key file", () => {
     expect(() => readServiceKey(path)).not.toThrow("5e5e");
   });
 
+  it("that is a copy of a server's is to be copied again, not made anew", () => {
+    const readable = keyFile(DIGITS, 0o644);
+    expect(() => readServiceKey(readable, true)).toThrow(/chmod 600 it; .*copied again/);
+    const empty = keyFile("");
+    expect(() => readServiceKey(empty, true)).toThrow("copy the server's service.key again");
+    for (const path of [readable, empty]) {
+      expect(() => readServiceKey(path, true)).not.toThrow("start again");
+      expect(() => readServiceKey(path)).toThrow("start again");
+    }
+  });
+
   it("that is missing or no file is refused", () => {
     const directory = newDirectory();
     const missing = join(directory, "none.key");
