@@ -134,7 +134,7 @@ export function addPeerOptions(command: Command): Command {
     )
     .option("--advertise <host:port,..>", "what other peers are told to dial", hostPorts)
     .option("--max-links <n>", "linked peers at most (default 64)", integer(1, LINKS_MAX_MOST))
-    .option("--upload-limit <rate>", "data sent, bytes a second: 500k, 2M, 1MiB", byteRate)
+    .option("--upload-limit <rate>", "data sent, bytes a second: 500k, 2M, 1Mi, 2MB/s", byteRate)
     .option("--download-limit <rate>", "data received, bytes a second", byteRate)
     .option(
       "--memory-mib <n>",

@@ -70,7 +70,7 @@ const RATE_UNITS: Readonly<Record<string, number>> = {
 export function byteRate(text: string): number {
   const match = /^(\d+(?:\.\d+)?) ?([kK]i?|[MG]i?|)B?(?:\/s)?$/.exec(text);
   if (match === null) {
-    throw new InvalidArgumentError("Give bytes a second, e.g. 500k, 2M or 1MiB.");
+    throw new InvalidArgumentError("Give bytes a second, e.g. 500k, 2M, 1Mi or 2MB/s.");
   }
   const value = Number(match[1]) * (RATE_UNITS[match[2] as string] as number);
   if (!(value >= RATE_LIMIT_MIN && value <= RATE_LIMIT_MAX)) {

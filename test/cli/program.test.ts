@@ -193,7 +193,7 @@ describe("wrong usage is exit 2 with the cure", () => {
     ["sim --minutes 1 --fragments 5", "cannot be used with option '--fragments <n>'"],
     ["join --advertise h:0", "can not be 0"],
     ["source --format xml", "Allowed choices are lines, ndjson, csv, raw, framed."],
-    ["join --upload-limit fast", "Give bytes a second, e.g. 500k, 2M or 1MiB."],
+    ["join --upload-limit fast", "Give bytes a second, e.g. 500k, 2M, 1Mi or 2MB/s."],
     ["join --upload-limit 500kb", "Give bytes a second"],
     ["join --download-limit 2m", "Give bytes a second"],
     ["source --download-limit -1", "Give bytes a second"],
@@ -421,6 +421,13 @@ describe("data sources on other machines", () => {
       detail: "/none/key, the key of --identity: mp2p key /none/key makes one",
     });
     expect((await run("status --help")).out).toContain("until its second");
+  });
+
+  it("limits name every unit that they take", async () => {
+    expect((await run("join --help")).out).toContain("500k, 2M, 1Mi, 2MB/s");
+    expect((await run("join --upload-limit 2MB/s")).options).toMatchObject({
+      uploadLimit: 2_000_000,
+    });
   });
 
   it("--linger-ms tells its default", async () => {
