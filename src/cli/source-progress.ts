@@ -47,7 +47,7 @@ export function sourceProgress(
   const { bytesToPeers } = traffic;
   const waitsFor = awaited.sentence(report);
   const out = [
-    `${bytesText(bytesToPeers)} sent to ${count(neighbours.length, "peer", "peers")}`,
+    `${bytesText(bytesToPeers)} sent${toWhom(report)}`,
     ...(heldBackBy === undefined ? [] : [heldSentence(heldBackBy)]),
     ...(waitsFor === undefined ? [] : [waitsFor]),
     ...(holdLeftMs === undefined ? [] : [holdSentence(holdLeftMs)]),
@@ -68,6 +68,13 @@ export function sourceProgress(
     fields: { ...fields, acceptedData, linkedSources },
     sentence: `${dataText(acceptedData)} accepted, ${sourcesSentence(intake.sources)}, ${out}`,
   };
+}
+
+/** Those that came and left have what was sent. */
+function toWhom({ neighbours, members }: Pick<OverlayReport, "neighbours" | "members">): string {
+  const met = members.complete + members.left + members.behind;
+  if (neighbours.length > 0 || met === 0) return ` to ${count(neighbours.length, "peer", "peers")}`;
+  return `, no peer linked any more (${countText(met)} ${met === 1 ? "was" : "were"})`;
 }
 
 /** Who sends, and who went without an end: the session waits for those. */

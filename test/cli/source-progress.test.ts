@@ -33,7 +33,7 @@ describe("a source that waits for peers", () => {
       new AwaitedPeers(3),
     );
     expect(sentence).toBe(
-      "5 data, 50 B read, 2.0 KiB sent to 0 peers, waits for 2 more peers: " +
+      "5 data, 50 B read, 2.0 KiB sent, no peer linked any more (1 was), waits for 2 more peers: " +
         "1 of 3 linked to this source so far, and peers behind others do not count",
     );
     expect(fields.waitsFor).toContain("2 more peers");
@@ -42,7 +42,7 @@ describe("a source that waits for peers", () => {
   it("says nothing of it once they were there, whether they stayed or not", () => {
     const all = report({ complete: 1, left: 1, behind: 1 });
     expect(sourceProgress(all, sent, undefined, new AwaitedPeers(3)).sentence).toBe(
-      "5 data, 50 B read, 2.0 KiB sent to 0 peers",
+      "5 data, 50 B read, 2.0 KiB sent, no peer linked any more (3 were)",
     );
     const awaited = new AwaitedPeers(2);
     expect(awaited.sentence(report(nobody))).toContain("2 more peers");
