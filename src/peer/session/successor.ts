@@ -155,9 +155,12 @@ function sourcesOf(overlay: Overlay | undefined): AssembledSource[] {
   return [...(overlay?.consumer?.assembler.sources.values() ?? [])];
 }
 
-/** What to tell the user when the neighbour that is the source peer went down with `detail`. */
+/**
+ * What to tell the user when the neighbour that is the source peer went down with `detail`. Its BYE
+ * is the same whether it was stopped, or had ended the session and waited for this peer no more.
+ */
 export function lostText(detail: string): string {
   return detail.startsWith("BYE")
-    ? "the source left before the end of the stream"
+    ? "the source left before the end of the stream, or ended it while this peer lagged behind"
     : "the link to the source is lost: it may come back";
 }

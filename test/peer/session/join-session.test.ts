@@ -1,6 +1,7 @@
 /** A peer's session: what it asks of the servers, when, and what outages do. */
 
 import { describe, expect, it } from "vitest";
+import { lostText } from "../../../src/peer/session/successor.ts";
 import { encodeBuffermap } from "../../../src/protocol/r10-binary.ts";
 import { Feed, type Node, received } from "../harness.ts";
 import { createSession, joinSession, opened, said, scene, TYPES } from "./scene.ts";
@@ -219,6 +220,11 @@ describe("a peer's session", () => {
     joinSession(world, 60_000, { at: relay, sessionId: 2 });
     world.run(() => relay.has("sessionOpen"));
     world.run(() => peer.overlay.neighbours.length === 1, 1_200);
+  });
+
+  it("of a source that says goodbye it tells both what that can mean", () => {
+    expect(lostText("BYE")).toMatch(/left before the end .*, or ended it while this peer lagged/);
+    expect(lostText("LINK_CLOSED")).toBe("the link to the source is lost: it may come back");
   });
 
   it("P0.7: data that the source peer gets reach its peers at once", () => {
