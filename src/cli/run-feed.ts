@@ -17,6 +17,7 @@ import {
 import { fileNumbering } from "../host/node-file-numbering.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import type { FeedOptions } from "./feed-command.ts";
+import { Outage } from "./feed-waits.ts";
 import { requireText } from "./required.ts";
 import { isAbort, type RunContext, runContext, sayingSo, sayOnce } from "./run-kit.ts";
 import { bytesText, countText, dataText, secondsText } from "./units.ts";
@@ -110,12 +111,17 @@ async function send(
     { sourceId, next: source.next },
     `registered as ${sourceId}, the next datum is number ${countText(source.next)}`,
   );
+  const outage = new Outage();
   source.on("registered", ({ next, newSession }) => {
+    outage.over();
     const where = newSession ? "the source peer was started anew" : "linked again";
     reporter.note("linked", { next, newSession }, `${where}, goes on with ${countText(next)}`);
   });
   source.on("linkLost", ({ code, detail, retryInMs }) => {
-    reporter.warn("linkLost", { code, detail, retryInMs }, `no link: ${code} ${detail}`);
+    const sentence = outage.sentence(`${code} ${detail}`, performance.now());
+    // A program that reads along takes each.
+    if (sentence === undefined && !reporter.json) return;
+    reporter.warn("linkLost", { code, detail, retryInMs }, sentence ?? "");
   });
   const stopFollowing = reporter.follow(() => ({
     fields: { ...written, ...positionOf(source) },
