@@ -17,7 +17,7 @@ import {
 import { fileNumbering } from "../host/node-file-numbering.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import type { FeedOptions } from "./feed-command.ts";
-import { Outage } from "./feed-waits.ts";
+import { HeldWait, Outage } from "./feed-waits.ts";
 import { requireText } from "./required.ts";
 import { isAbort, type RunContext, runContext, sayingSo, sayOnce } from "./run-kit.ts";
 import { bytesText, countText, dataText, secondsText } from "./units.ts";
@@ -30,6 +30,9 @@ const NO_SOURCE_PEER: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "MESSAGE_UNKNOWN",
   "VERSION_UNSUPPORTED",
 ]);
+
+/** How often it is looked whether peers hold more. */
+const LOOK_MS = 1_000;
 
 interface Written {
   data: number;
@@ -129,6 +132,11 @@ async function send(
       source.held,
     )} held by peers`,
   }));
+  const heldWait = new HeldWait();
+  const looking = setInterval(() => {
+    const sentence = heldWait.sentence(source, performance.now());
+    if (sentence !== undefined) reporter.note("waiting", positionOf(source), sentence);
+  }, LOOK_MS);
   try {
     let input = openInput({
       input: file ?? process.stdin,
@@ -170,6 +178,7 @@ async function send(
     }
     await source.close();
   } finally {
+    clearInterval(looking);
     stopFollowing();
   }
   const elapsedMs = performance.now() - beganMs;
