@@ -96,6 +96,24 @@ export class Reporter {
     };
   }
 
+  /**
+   * For whoever keeps this thread busy, so that no timer runs: to be called often with what it is to
+   * tell, of which it tells some. `plainMs`: how often where there is no live line.
+   */
+  paced(plainMs: number, nowMs: () => number): (progress: () => Progress) => void {
+    if (this.#options.quiet) return () => undefined;
+    const live = !this.json && this.#error.isTTY === true;
+    const everyMs = live ? LIVE_MS : plainMs;
+    let toldMs = nowMs();
+    return (progress) => {
+      if (nowMs() - toldMs < everyMs) return;
+      toldMs = nowMs();
+      const { fields, sentence } = progress();
+      if (live) this.#live(sentence);
+      else this.#say("progress", fields, sentence);
+    };
+  }
+
   #say(event: string, fields: Fields, sentence: string): void {
     this.#write(event, fields, printable(sentence));
   }

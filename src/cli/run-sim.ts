@@ -6,7 +6,10 @@ import { type LargeOptions, simulate, tableOf } from "../host/node-sim.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { Reporter } from "./reporter.ts";
 import type { SimOptions } from "./sim-command.ts";
-import { count } from "./units.ts";
+import { count, secondsText } from "./units.ts";
+
+/** Where there is no live line, a long run says this often how far it is. */
+const PROGRESS_MS = 10_000;
 
 /** A fragment's share that is not payload is small; a minute of stream is so many fragments. */
 function fragmentsOf(options: SimOptions): number {
@@ -39,6 +42,24 @@ export function largeOptionsOf(options: SimOptions): Partial<LargeOptions> & { s
   };
 }
 
+/** How far a simulation is: of its own time, and of that of this machine. */
+export function simProgress(
+  reporter: Reporter,
+  nowMs: () => number,
+): (virtualMs: number, received: number, peers: number) => void {
+  const beganMs = nowMs();
+  const tell = reporter.paced(PROGRESS_MS, nowMs);
+  return (virtualMs, received, peers) =>
+    tell(() => {
+      const wallMs = Math.round(nowMs() - beganMs);
+      const fragments = count(received, "fragment", "fragments");
+      return {
+        fields: { virtualMs: Math.round(virtualMs), received, peers, wallMs },
+        sentence: `${secondsText(virtualMs)} of virtual time, ${count(peers, "peer", "peers")}, ${fragments} received, ${secondsText(wallMs)} on this machine`,
+      };
+    });
+}
+
 export async function runSim(options: SimOptions): Promise<ExitCode> {
   const { fragmentKib, streamKib } = options;
   if (fragmentKib > streamKib) {
@@ -52,6 +73,7 @@ export async function runSim(options: SimOptions): Promise<ExitCode> {
   const reporter = new Reporter({ command: "sim", json, quiet });
   const { report, wallMs, rssMiB } = simulate({
     options: largeOptionsOf(options),
+    progress: simProgress(reporter, () => performance.now()),
     ...(options.log ? { log: (line) => process.stderr.write(`${line}\n`) } : {}),
   });
   reporter.result(

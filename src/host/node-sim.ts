@@ -19,8 +19,8 @@ export interface SimulationResult {
 export interface SimulationRequest {
   readonly options: Partial<LargeOptions> & { readonly seed: number };
   readonly log?: (line: string) => void;
-  /** About every second of virtual time: how far it is, and how many fragments peers have got. */
-  readonly progress?: (virtualMs: number, received: number) => void;
+  /** About every second of virtual time: how far it is, what peers have got, how many there are. */
+  readonly progress?: (virtualMs: number, received: number, peers: number) => void;
 }
 
 /** Keeps this thread busy until the run is over. */
@@ -33,7 +33,12 @@ export function simulate(request: SimulationRequest): SimulationResult {
     ...(request.log === undefined ? {} : { log: request.log }),
     ...(progress === undefined
       ? {}
-      : { progress: (virtualMs, { meter }) => progress(virtualMs, meter.dataFrames) }),
+      : {
+          progress: (virtualMs, { meter, swarm }) => {
+            const alive = swarm.members.filter(({ node }) => node.alive);
+            progress(virtualMs, meter.dataFrames, Math.max(0, alive.length - 1));
+          },
+        }),
   });
   return {
     report,

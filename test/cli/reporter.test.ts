@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from "vitest";
 import { LocalUsageError, RemoteProtocolError } from "../../src/base/errors.ts";
 import { Reporter } from "../../src/cli/reporter.ts";
+import { simProgress } from "../../src/cli/run-sim.ts";
 
 class Stream {
   text = "";
@@ -110,5 +111,36 @@ describe("a reporter", () => {
     stop();
     expect(error.text).toBe("mp2p join: 7 data, and a sentence that is long\n".repeat(2));
     vi.useRealTimers();
+  });
+});
+
+describe("progress of whoever keeps the thread busy", () => {
+  const told = (options: { json?: boolean; quiet?: boolean; tty?: boolean }, atMs: number[]) => {
+    const { error, reporter: it } = reporter(options);
+    let nowMs = 0;
+    const tell = simProgress(it, () => nowMs);
+    for (const ms of atMs) {
+      nowMs = ms;
+      tell(90_000, 1_234, 40);
+    }
+    return error.text;
+  };
+
+  it("is a line every ten seconds, an event with --json, and a live line on a terminal", () => {
+    const said =
+      "90.0 s of virtual time, 40 peers, 1,234 fragments received, 10.0 s on this machine";
+    expect(told({}, [9_999])).toBe("");
+    expect(told({}, [200, 10_000, 15_000])).toBe(`mp2p join: ${said}\n`);
+    expect(told({}, [10_000, 15_000, 20_000]).split("\n").length).toBe(3);
+    expect(JSON.parse(told({ json: true }, [10_000]))).toEqual({
+      event: "progress",
+      virtualMs: 90_000,
+      received: 1_234,
+      peers: 40,
+      wallMs: 10_000,
+    });
+    expect(told({ tty: true }, [200])).toBe("");
+    expect(told({ tty: true }, [300])).toContain("90.0 s of virtual");
+    expect(told({ quiet: true }, [60_000])).toBe("");
   });
 });
