@@ -7,7 +7,14 @@ import { EXIT, type ExitCode } from "./exit.ts";
 import { sentenceOf } from "./reporter.ts";
 import { isAbort, type RunContext, runContext } from "./run-kit.ts";
 import type { StatusCommandOptions } from "./status-command.ts";
-import { activityText, contributionOf, peerText, roleText, statusText } from "./status-table.ts";
+import {
+  activityText,
+  contributionOf,
+  figuresOf,
+  peerText,
+  roleText,
+  statusText,
+} from "./status-table.ts";
 
 /** Moves to the top of a terminal and clears it. */
 const CLEAR = "\x1b[H\x1b[2J\x1b[3J";
@@ -91,8 +98,7 @@ function tell(
   const { overlayId } = overlay;
   for (const peer of activity?.peers ?? []) {
     const words = { role: roleText(peer.role), activity: activityText(peer.activity) };
-    const contributionPermille = contributionOf(peer);
-    reporter.result("peer", { overlayId, ...peer, ...words, contributionPermille }, "");
+    reporter.result("peer", { overlayId, ...figuresOf(peer), ...words }, "");
   }
 }
 

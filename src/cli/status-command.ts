@@ -34,7 +34,7 @@ they reported last: what they do, how far they lag, what they hold (from..to, an
 are missing), what they take and give a second, and how much they gave for what they took. Then the
 cache servers: how many virtual peers each has, and how many of its places in sessions are taken.
 A peer reports when it joins, then every 10 s (mp2p serve may be told otherwise): until its second
-report it shows no rates, and the links and data it began with.
+report it shows -, with --json null. There null is also spareBytesPerSecond without a limit.
 
 The servers tell it to who shows their service key: service.key in the data directory of mp2p serve,
 which is read from ./mp2p-data unless --service-key-file names it. Copy it (mode 0600) to look from

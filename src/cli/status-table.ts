@@ -69,10 +69,11 @@ function overlayText({ overlay, activity, trouble }: OverlayStatus): string {
 
 function cells(peer: Peer): string[] {
   const { spareBytesPerSecond: spare } = peer;
+  const who = [peer.peerId.slice(0, ID_DIGITS), roleText(peer.role), activityText(peer.activity)];
+  const heard = `${secondsText(peer.silentMs)} ago`;
+  if (peer.isNew) return [...who, ...COLUMNS.slice(who.length, -1).map(() => "-"), heard];
   return [
-    peer.peerId.slice(0, ID_DIGITS),
-    roleText(peer.role),
-    activityText(peer.activity),
+    ...who,
     secondsText(peer.lagMs),
     `${peer.heldStart}..${peer.heldEnd}`,
     countText(peer.missing),
@@ -81,8 +82,19 @@ function cells(peer: Peer): string[] {
     spare >= UNLIMITED ? "no limit" : `${bytesText(spare)}/s`,
     ratioText(contributionOf(peer)),
     String(peer.links),
-    `${secondsText(peer.silentMs)} ago`,
+    heard,
   ];
+}
+
+/** The figures of a peer for programs: null is what it has not told yet, or no limit on its upload. */
+export function figuresOf({ isNew, ...peer }: Peer): Record<string, number | string | null> {
+  const { spareBytesPerSecond: spare } = peer;
+  const contributionPermille = contributionOf(peer);
+  const spareBytesPerSecond = spare >= UNLIMITED ? null : spare;
+  if (!isNew) return { ...peer, contributionPermille, spareBytesPerSecond };
+  const { peerId, role, activity, silentMs } = peer;
+  const none = Object.fromEntries(Object.keys(peer).map((name) => [name, null]));
+  return { ...none, peerId, role, activity, silentMs };
 }
 
 function ratioText(permille: number | null): string {

@@ -22,6 +22,7 @@ import {
   PEER_ORDERS,
   PEER_STATUS,
 } from "../protocol/r1.ts";
+import { REPORT_EVENTS } from "../protocol/r2.ts";
 import type { AnswerOf, Operation } from "../protocol/signalling.ts";
 import { checkPlaintext } from "./plaintext.ts";
 
@@ -42,11 +43,16 @@ export interface StatusOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface PeerActivity extends ActivePeer {
+  /** It has said no more than that it began, if that: its figures are none. */
+  readonly isNew: boolean;
+}
+
 export interface OverlayStatus {
   readonly overlay: AnswerOf<typeof LIST_OVERLAYS>["rows"][number];
   /** By what the PAMS heard last; undefined: no PAMS looks after it, or `trouble`. */
   readonly activity:
-    | { readonly registered: number; readonly peers: readonly ActivePeer[] }
+    | { readonly registered: number; readonly peers: readonly PeerActivity[] }
     | undefined;
   /** Why the PAMS told nothing. */
   readonly trouble: string | undefined;
@@ -155,11 +161,33 @@ export class StatusClient {
     };
     try {
       const { peers, registered } = await this.#ask(pams, PEER_LIST, request);
-      return { overlay, activity: { peers, registered }, trouble: undefined };
+      const told: PeerActivity[] = [];
+      for (const peer of peers) {
+        told.push({ ...peer, isNew: await this.#isNew(pams, request.overlayId, peer) });
+      }
+      return { overlay, activity: { peers: told, registered }, trouble: undefined };
     } catch (error) {
       // One that just began or ended is not known at the PAMS (yet); the others are.
       if (!(error instanceof OperationError)) throw error;
       return { overlay, activity: undefined, trouble: error.message };
+    }
+  }
+
+  /** A list does not say which report was the latest: asked of those that it shows with nothing. */
+  async #isNew(
+    pams: Address,
+    overlayId: string,
+    { peerId, activity, links, heldEnd }: ActivePeer,
+  ): Promise<boolean> {
+    if (activity === ACTIVITIES.any) return true;
+    if (links > 0 || heldEnd > 0) return false;
+    try {
+      const { reports } = await this.#ask(pams, PEER_STATUS, { overlayId, peerId, ask: false });
+      return reports[0]?.event === REPORT_EVENTS.started;
+    } catch (error) {
+      // It left meanwhile.
+      if (error instanceof OperationError && error.code.startsWith("UNKNOWN_")) return false;
+      throw error;
     }
   }
 

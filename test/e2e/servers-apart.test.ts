@@ -91,7 +91,8 @@ describe("mp2p status", () => {
         .map((line) => JSON.parse(line) as Record<string, unknown>);
     const peer = () =>
       lines().findLast(
-        ({ event, role, heldEnd }) => event === "peer" && role === "peer" && heldEnd !== 0,
+        ({ event, role, heldEnd }) =>
+          event === "peer" && role === "peer" && Number(heldEnd ?? 0) !== 0,
       );
     const sender = () =>
       lines().findLast(({ event, role }) => event === "peer" && role === "source");
