@@ -169,6 +169,8 @@ export class PeerHandle implements EnginePeer {
   observe(event: PeerEvent): void {
     switch (event.kind) {
       case "readable":
+        // The session may have opened its overlay anew.
+        this.#reports.follow(this.#outlet.overlay(event.overlayId));
         this.#wakeUp();
         break;
       case "started":

@@ -80,6 +80,8 @@ export class Finale {
   #brokeMs: MonoMs = Number.NEGATIVE_INFINITY;
   #lostSinceMs: MonoMs | undefined;
   #lingerBeganMs: MonoMs | undefined;
+  /** Since when it would go on elsewhere, but for who reads here. */
+  #readSinceMs: MonoMs | undefined;
   /** When one of those that a node waits for while it lingers came, or went on. */
   #lingerSinceMs: MonoMs = 0;
   /** Neighbours when this node had all; when one of these went on. */
@@ -410,11 +412,16 @@ export class Finale {
   /** Whether a neighbour still lacks what is held here, and goes on: it may have nobody else. */
   #isReadStill(): boolean {
     const { settings, window, neighbours } = this.#view;
+    if (settings.delivery === "live") return false;
     const nowMs = this.#context.now.monoMs;
-    this.#lingerBeganMs ??= nowMs;
+    if (this.#readSinceMs === undefined) {
+      this.#readSinceMs = nowMs;
+      this.#lingerFirst.clear();
+      for (const { peerId } of neighbours) addSome(this.#lingerFirst, peerId);
+    }
     let lacks = false;
     for (const neighbour of neighbours) {
-      if (neighbour.lagging) continue;
+      if (neighbour.lagging || !this.#lingerFirst.has(neighbour.peerId)) continue;
       const { have } = neighbour;
       const from = Math.max(window.start, neighbour.updateAcked(nowMs));
       const first = window.nextDifference(window.heldMap, have, have, from, window.highest);
@@ -423,8 +430,8 @@ export class Finale {
       this.#lingerFor(neighbour);
     }
     const { lingerMs } = settings;
-    const goesOn = nowMs - Math.max(this.#lingerBeganMs, this.#lingerSinceMs) < lingerMs;
-    return lacks && goesOn && nowMs - this.#lingerBeganMs < LINGERS_MOST * lingerMs;
+    const goesOn = nowMs - Math.max(this.#readSinceMs, this.#lingerSinceMs) < lingerMs;
+    return lacks && goesOn && nowMs - this.#readSinceMs < LINGERS_MOST * lingerMs;
   }
 
   /** Begins to wait anew when this one is new, or further than it was. */

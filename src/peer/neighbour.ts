@@ -37,6 +37,8 @@ export class Neighbour {
   /** Whether it advertised something that the maps had no room for: to be asked again. */
   clipped = false;
   remoteStart: FragmentIndex = 0;
+  /** This node is the source peer: nothing exists that it does not have. */
+  isAtSource = false;
   /** What lies below it never had over this link: it took nothing yet, or here that was freed. */
   beganAt: FragmentIndex = 0;
   /** One past the highest index it advertised. */
@@ -278,6 +280,8 @@ export class Neighbour {
 
   startMoved(start: FragmentIndex): void {
     if (start <= this.remoteStart) return;
+    // There is no such place: it was told a wrong one, and is done with nothing below it.
+    if (this.isAtSource && start > this.#window.highest) return;
     this.remoteStart = start;
     // Who takes DATA gives credit: until then a start says where it begins, not what it is done with.
     if (this.creditLimit === 0) this.beganAt = start;

@@ -134,7 +134,8 @@ export abstract class SessionBase {
   protected openAnew(why: string): void {
     const command = this.#opened;
     const { overlayId } = this;
-    if (command === undefined || overlayId === undefined) return;
+    if (command === undefined || overlayId === undefined || this.isOver) return;
+    if (this.outlet.overlay(overlayId)?.consumer?.gotNothing !== true) return;
     this.note(why);
     this.leaveOverlay(true);
     // A consumer that waits asked the one before.
