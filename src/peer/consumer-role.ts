@@ -64,7 +64,6 @@ export class ConsumerRole {
   /** The start has moved, and that is to be told. */
   #startsLater = false;
   #neededMs: MonoMs = Number.NEGATIVE_INFINITY;
-  #leavesOut = false;
 
   /** `from` undefined: as the delivery has it, the oldest (complete) or the live edge. */
   constructor(
@@ -89,12 +88,6 @@ export class ConsumerRole {
 
   get started(): boolean {
     return this.#started;
-  }
-  /** Whether some of the stream was left out since this was asked last, for want of download. */
-  takeLeavesOut(): boolean {
-    const leavesOut = this.#leavesOut;
-    this.#leavesOut = false;
-    return leavesOut;
   }
   /** It chose where to start, and there was nothing for the consumer yet. */
   get gotNothing(): boolean {
@@ -375,14 +368,14 @@ export class ConsumerRole {
   }
 
   /**
-   * All below is late. Who may download less than the stream is would take all that comes at the last
+   * All below is late. Who has used up what it may download would take all that comes at the last
    * moment, and most of it after that: it leaves out some, and is in time again.
    */
   #lateTo(head: FragmentIndex): FragmentIndex {
     const { now, download } = this.#context;
     const late = this.#times.knownBefore(this.#lateMs, now.monoMs);
-    if (late <= head || !download.isLimited) return late;
-    this.#leavesOut = true;
+    const isShort = download.share(now.monoMs) < this.#settings.fragmentBytes;
+    if (late <= head || !isShort) return late;
     return this.#times.knownBefore(this.#lateMs * LEFT_OUT_PART, now.monoMs);
   }
 

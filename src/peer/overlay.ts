@@ -104,6 +104,7 @@ export class Overlay extends OverlayParts {
     const neighbour = new Neighbour(this, this.window, picker, link, peerId, role, nowMs);
     // A new link alone is no better standing.
     neighbour.lagging = this.retention.wasLagging(peerId);
+    neighbour.isAtSource = this.source !== undefined;
     this.neighbours.push(neighbour);
     this.puller?.add(neighbour);
     this.finale.memberCame(neighbour);
@@ -382,7 +383,8 @@ export class Overlay extends OverlayParts {
       this.times.sample(this.known, this.context.now.monoMs);
     }
     if (this.consumer?.started === true && !this.consumer.ended) {
-      this.puller?.sample(Math.min(this.known, this.window.limit, this.pace.limit));
+      const { known } = this;
+      this.puller?.sample(Math.min(known, this.window.limit, this.pace.limit), known);
       if (this.consumer.wakesForScan()) {
         this.event({ kind: "readable", overlayId: this.settings.overlayId });
       }
@@ -408,7 +410,6 @@ export class Overlay extends OverlayParts {
 
   #seek(): void {
     if (this.consumer?.started !== true || this.consumer.ended) return;
-    if (this.consumer.takeLeavesOut()) this.partners.lagsBehind();
     const to = Math.min(knownTo(this.window, this.neighbours), this.window.limit);
     this.partners.seek(this.neighbours, to);
   }

@@ -24,6 +24,7 @@ import type { PeerContext } from "./context.ts";
 import { KnownTimes } from "./known-times.ts";
 import type { Neighbour } from "./neighbour.ts";
 import { PushBounds, SOURCE_GRACE_MS } from "./push-bounds.ts";
+import { droppedTo } from "./reach.ts";
 import { substreamOf } from "./settings.ts";
 import { nextRun } from "./substreams.ts";
 import type { Supplier } from "./supplier.ts";
@@ -36,8 +37,9 @@ import { Suppliers } from "./suppliers.ts";
 const SOURCE_SEARCH_MS = 40;
 /** Fragments of which a search sees who else holds them; the next one goes on behind them. */
 const SOURCE_LOOKS_MAX = 1_024;
-/** What members hold and had no room for in this time, or half the patience, it is asked for, too. */
+/** It is asked, too, for a few that members had no room for in this time or half the patience. */
 const SOURCE_LATE_MS = 3_000;
+const SOURCE_LATE_AT_ONCE = 4;
 /** So many fragments that are left are asked for one by one, and not supplier by supplier. */
 const FEW = 8;
 /** Fragments that one supplier is given before the next best is looked for. */
@@ -92,6 +94,8 @@ export class Puller {
   /** Where the last search stopped; 0: it looked at all. */
   #sourceSearchedTo: FragmentIndex = 0;
   readonly #sourceLateMs: number;
+  /** All below was there when this node began. */
+  #oldTo: FragmentIndex | undefined;
   #due = false;
 
   constructor(
@@ -176,9 +180,10 @@ export class Puller {
     this.#suppliers.of(neighbour)?.busy(retryAfterMs, this.#context.now.monoMs);
   }
 
-  /** Notes how far the stream was known at this time, as far as it has room here. */
-  sample(known: FragmentIndex): void {
-    this.times.sample(known, this.#context.now.monoMs);
+  /** Notes that the stream is known to reach to `known`, of which all below `room` has room here. */
+  sample(room: FragmentIndex, known: FragmentIndex = room): void {
+    this.#oldTo ??= known;
+    this.times.sample(room, this.#context.now.monoMs);
   }
 
   /** What lies below the window's `start` is waited for no more. */
@@ -306,8 +311,7 @@ export class Puller {
 
   /** Whether anybody may be asked for anything below `to`. */
   #isAnythingLeft(to: FragmentIndex): boolean {
-    const { picker } = this;
-    return picker.candidates > 0 && picker.nextCandidate(this.#window.start, to) < to;
+    return this.picker.candidates > 0 && this.picker.nextCandidate(this.#window.start, to) < to;
   }
 
   #askMember(supplier: Supplier, index: FragmentIndex, view: PullView, nowMs: MonoMs): void {
@@ -367,13 +371,15 @@ export class Puller {
       index = next(index + 1);
     }
     this.#sourceSearchedTo = looks > SOURCE_LOOKS_MAX ? index : 0;
-    // Members were asked first: for what is left those that hold it have no room.
-    const lateTo = Math.min(end, this.times.knownBefore(this.#sourceLateMs, nowMs));
-    index = this.picker.nextCandidate(window.start, lateTo);
-    for (; index < lateTo && room > 0; index = this.picker.nextCandidate(index + 1, lateTo)) {
+    // What came since it began and is left, members hold that have no room: they were asked first.
+    const late = this.times.knownBefore(this.#sourceLateMs, nowMs);
+    const lateTo = Math.min(end, view.head + URGENT_FRAGMENTS, late);
+    index = this.picker.nextCandidate(Math.max(window.start, this.#oldTo ?? 0), lateTo);
+    let few = Math.min(room, SOURCE_LATE_AT_ONCE - source.requestsInFlight);
+    for (; index < lateTo && few > 0; index = this.picker.nextCandidate(index + 1, lateTo)) {
       if (!source.mayBeAskedFor(index)) continue;
       this.#ask(supplier, index, nowMs);
-      room--;
+      few--;
     }
     if (room > 0) this.#sourceSearchMs = nowMs + SOURCE_SEARCH_MS;
   }
@@ -488,11 +494,4 @@ function without(
   is: (each: Neighbour) => boolean,
 ): readonly Neighbour[] {
   return all.some(is) ? all.filter((each) => !is(each)) : all;
-}
-
-/** Below it no member among `neighbours` has anything any more. */
-function droppedTo(neighbours: readonly Neighbour[]): FragmentIndex {
-  let to = Number.POSITIVE_INFINITY;
-  for (const { isSource, remoteStart } of neighbours) if (!isSource) to = Math.min(to, remoteStart);
-  return to;
 }

@@ -94,3 +94,10 @@ export function missingFrom(
   const first = Math.max(window.start, from);
   return Math.max(0, known - first - window.countHeld(first));
 }
+
+/** Below it no member among `neighbours` has anything any more. */
+export function droppedTo(neighbours: readonly Neighbour[]): FragmentIndex {
+  let to = Number.POSITIVE_INFINITY;
+  for (const { isSource, remoteStart } of neighbours) if (!isSource) to = Math.min(to, remoteStart);
+  return to;
+}

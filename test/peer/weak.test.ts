@@ -99,3 +99,55 @@ describe("one with a quarter of the stream's rate as its download (live)", () =>
     },
   );
 });
+
+describe("a download limit that bears the stream", () => {
+  it("leaves nothing out, though all uplinks stopped for a while (live)", () => {
+    const limits = { downloadLimitBytesPerSecond: 8_000_000 };
+    const { world, source, others, weak } = overlay("live", 3, limits, 3_000);
+    const links = [...others, weak].flatMap((node) =>
+      node.openLinks.map((id) => [node, id] as const),
+    );
+    const write = (count: number): void => {
+      for (let i = 0; i < count; i++) {
+        source.write("s", new Uint8Array(DATUM_BYTES));
+        world.advance(EVERY_MS);
+      }
+    };
+    write(300);
+    for (const [node, id] of links) node.stall(id, true);
+    write(600);
+    for (const [node, id] of links) node.stall(id, false);
+    write(1_500);
+    const before = weak.taken.length;
+    write(500);
+    expect(weak.taken.length - before).toBeGreaterThan(490);
+    expect(weak.taken.length).toBeGreaterThan(0.95 * (others[0]?.taken.length ?? 0));
+  });
+});
+
+describe("one with little upload between the source peer and another", () => {
+  it("gets all of the stream all the same", () => {
+    const world = new World();
+    const source = world.node({ memoryMiB: 64 });
+    const settings = settingsOf(source.keys.peerId, {
+      delivery: "live",
+      fragmentBytes: 16_384,
+      windowBytes: 8 * MIB,
+      windowFragments: 8_192,
+      maxLagMs: 3_000,
+    });
+    source.open("source", settings, { waitPeers: 1 }).register("s");
+    const weak = world
+      .node({ memoryMiB: 32, uploadLimitBytesPerSecond: 40_000 })
+      .open("peer", settings)
+      .dial(source);
+    const last = world.node({ memoryMiB: 32 }).open("peer", settings).dial(weak);
+    world.run(() => weak.overlay.neighbours.length === 2);
+    world.advance(500);
+    feed(world, source, COUNT);
+    world.run(() => weak.has("ended"), 30_000);
+    expect(weak.eventsOf("gap")).toEqual([]);
+    expect(weak.taken.length).toBeGreaterThan(COUNT - 20);
+    expect(last.taken.length).toBeGreaterThan(20);
+  });
+});

@@ -56,7 +56,7 @@ export class Grants {
   readonly #substreams: number;
   readonly #view: GrantView;
   /** Breaks ties among substreams of equal depth, differently on each node. */
-  readonly #salt: number;
+  readonly salt: number;
   #copiesMax: number;
   #shedMs: MonoMs = 0;
   #exchangedMs: MonoMs = Number.NEGATIVE_INFINITY;
@@ -68,7 +68,7 @@ export class Grants {
     this.#tag = tag;
     this.#substreams = substreams;
     this.#view = view;
-    this.#salt = context.rng.below(substreams);
+    this.salt = context.rng.below(substreams);
     this.#copiesMax = Math.ceil(COPIES_FIRST * substreams);
     this.#calmSinceMs = context.now.monoMs;
   }
@@ -191,7 +191,7 @@ export class Grants {
     for (let s = 0; s < this.#substreams; s++) {
       if (this.#view.partner(s) !== undefined && this.#view.depth(s) + 1 < DEPTH_MAX) fed.push(s);
     }
-    const tie = (s: number): number => (s + this.#salt) % this.#substreams;
+    const tie = (s: number): number => (s + this.salt) % this.#substreams;
     return fed.sort((a, b) => this.#view.depth(a) - this.#view.depth(b) || tie(a) - tie(b));
   }
 

@@ -114,9 +114,9 @@ export class Partners {
         return intervalMs > 0 ? window.heldBytes / Math.max(1, window.heldCount) / intervalMs : 0;
       },
     };
-    this.#ofSource = new SourceShare(substreams);
     this.#shares = isSource ? new Shares(context, window, substreams) : undefined;
     this.#grants = isSource ? undefined : new Grants(context, tag, substreams, view);
+    this.#ofSource = new SourceShare(substreams, this.#grants?.salt ?? 0);
   }
 
   get partners(): readonly (Neighbour | undefined)[] {
@@ -307,11 +307,6 @@ export class Partners {
     );
   }
 
-  /** This node can't take all of the stream, and hands on less: others are to have it first. */
-  lagsBehind(): void {
-    this.#ofSource.bears(0, this.#context.now.monoMs);
-  }
-
   /** Asks for the substreams that nobody pushes. Called now and then, and when something changed. */
   seek(all: readonly Neighbour[], known: FragmentIndex): void {
     if (this.#grants === undefined) return;
@@ -319,6 +314,8 @@ export class Partners {
     this.#keepFeasible(all);
     this.#dropBad(all, known);
     const source = all.find((neighbour) => neighbour.isSource && neighbour.mapKnown);
+    // What it gave up nobody else hands on: then it is its business all the same.
+    if (this.lacks) this.#ofSource.wantsAll(nowMs);
     const ofSource = this.#ofSource.mask(source?.pullMask ?? 0, this.#grants.takeBears(), nowMs);
     if (source !== undefined && source.askedMask !== ofSource) {
       this.#askOfSource(source, ofSource);
