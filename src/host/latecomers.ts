@@ -4,11 +4,7 @@
  */
 
 import type { FragmentIndex, MonoMs, PeerId } from "../base/units.ts";
-
-/** How often at most the wait for further members begins anew. */
-const GATHERINGS_MAX = 5;
-/** Who goes on is waited for so many times lingerMs at most. */
-const LINGERS_MOST = 60;
+import { GATHERINGS_MAX, LINGERS_MOST } from "../peer/finale-types.ts";
 
 export interface LateReader {
   readonly peerId: PeerId;

@@ -7,6 +7,15 @@ import type { Neighbour } from "./neighbour.ts";
 import type { OverlaySettings } from "./settings.ts";
 import type { SourceRole } from "./source-role.ts";
 
+/** How often at most the wait for further members begins anew, whoever keeps coming. */
+export const GATHERINGS_MAX = 5;
+
+/**
+ * Who steadily goes on is waited for so many times lingerMs at most: a slow reader behind a relay has
+ * nobody else. No longer: by one fragment every nine seconds it would keep others for ever.
+ */
+export const LINGERS_MOST = 60;
+
 /** How members fared that were linked with this node, each counted once. */
 export interface MembersReport {
   /** Held everything to END; live: what was not let go by then, so it may have gaps. */

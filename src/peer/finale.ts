@@ -8,6 +8,7 @@ import { ROLES, type Role } from "../protocol/common.ts";
 import type { ConsumerRole } from "./consumer-role.ts";
 import type { PeerContext } from "./context.ts";
 import type { FinaleStep, FinaleView, MembersReport } from "./finale-types.ts";
+import { GATHERINGS_MAX, LINGERS_MOST } from "./finale-types.ts";
 import { IndexRanges } from "./index-ranges.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { SourceRole } from "./source-role.ts";
@@ -26,16 +27,9 @@ const NEWS_MS = 1_000;
 const READERS_MS = 1_000;
 /** Whoever hung on a member that left comes here within this. */
 const COME_OVER_MS = 2_000;
-/** How often at most the wait for further members begins anew, whoever keeps coming. */
-const GATHERINGS_MAX = 5;
 
-/** A finished peer stays so many times lingerMs at most for whoever came since, ... */
+/** A finished peer stays so many times lingerMs at most for whoever came since. */
 const LINGERS_MAX = 6;
-/**
- * ... and so many for a neighbour of before that steadily goes on: a slow reader behind a relay has
- * nobody else. No longer: by one fragment every nine seconds it would keep others for ever.
- */
-const LINGERS_MOST = 60;
 
 export class Finale {
   readonly #context: PeerContext;
