@@ -1,4 +1,4 @@
-/** What the options of an engine, its sessions and its feeds may be. */
+/** What the options of an engine, its sessions, its feeds and of a cache server may be. */
 
 import * as limits from "../base/limits.ts";
 import type { NodeSettings } from "../peer/settings.ts";
@@ -13,6 +13,7 @@ import type {
   ServerUrls,
   SourceOptions,
 } from "./engine-types.ts";
+import type { CacheServerOptions } from "./node-cache-types.ts";
 import {
   bytes,
   callback,
@@ -136,6 +137,29 @@ export const FEED_OPTIONS: Kinds<DataFeedOptions> = {
   maxDelayMs: ms,
   retryMs: patienceMs,
   onNote: callback,
+  logger,
+  signal,
+};
+
+const { memoryMiB, workers, allowPlaintext, identitySeed, maxLinks, listen, advertise } =
+  ENGINE_OPTIONS;
+
+export const CACHE_OPTIONS: Kinds<CacheServerOptions> = {
+  ...SERVERS,
+  serviceKey: needed(bytes),
+  label: text,
+  virtualPeers: whole(1, limits.VIRTUAL_PEERS_MAX),
+  overlaysPerPeer: whole(1, limits.OVERLAYS_PER_VIRTUAL_PEER_MAX),
+  memoryMiB,
+  workers,
+  allowPlaintext,
+  identitySeed,
+  maxLinks,
+  listen,
+  advertise,
+  uploadLimitBytesPerSecond: rate,
+  downloadLimitBytesPerSecond: rate,
+  node,
   logger,
   signal,
 };

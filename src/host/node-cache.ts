@@ -11,10 +11,8 @@ import { LocalUsageError, OperationError } from "../base/errors.ts";
 import {
   MEMORY_MIB_DEFAULT,
   OVERLAYS_PER_VIRTUAL_PEER_DEFAULT,
-  OVERLAYS_PER_VIRTUAL_PEER_MAX,
   RATE_LIMIT_MIN,
   VIRTUAL_PEERS_DEFAULT,
-  VIRTUAL_PEERS_MAX,
   WINDOW_BYTES_DEFAULT,
 } from "../base/limits.ts";
 import type { Address } from "../base/machine.ts";
@@ -28,6 +26,7 @@ import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
 import { LoopbackOnly } from "../transport/loopback-only.ts";
 import type { Transport } from "../transport/transport.ts";
 import { WsClientTransport } from "../transport/ws-client.ts";
+import { CACHE_OPTIONS } from "./engine-options.ts";
 import { JobRunner } from "./job-runner.ts";
 import { Listeners } from "./listeners.ts";
 import { MachineHost } from "./machine-host.ts";
@@ -45,6 +44,7 @@ import {
   systemEntropy,
   verifySignature,
 } from "./node-identity.ts";
+import { checkOptions } from "./options.ts";
 import { checkPlaintext } from "./plaintext.ts";
 import { serverAddresses } from "./server-urls.ts";
 import { VirtualPeer } from "./virtual-peer.ts";
@@ -64,7 +64,8 @@ const SEED_DOMAIN = "mp2p-virtual-peer-1";
  * has its offer. Errors: USAGE, PLAINTEXT_REFUSED, ADDRESS_IN_USE, ADDRESS_UNAVAILABLE, ABORTED.
  */
 export async function startCacheServer(options: CacheServerOptions): Promise<RunningCacheServer> {
-  checkOptions(options);
+  checkOptions("startCacheServer", options, CACHE_OPTIONS);
+  checkTogether(options);
   const { oms } = serverAddresses(options);
   checkPlaintext(options.allowPlaintext, [["the server at", oms.host]]);
   const server = new NodeCacheServer(options, oms);
@@ -77,17 +78,12 @@ export async function startCacheServer(options: CacheServerOptions): Promise<Run
   return server;
 }
 
-function checkOptions(options: CacheServerOptions): void {
+/** What is well by itself and does not go together. */
+function checkTogether(options: CacheServerOptions): void {
   const { virtualPeers = VIRTUAL_PEERS_DEFAULT, serviceKey } = options;
   const { overlaysPerPeer = OVERLAYS_PER_VIRTUAL_PEER_DEFAULT, memoryMiB = MEMORY_MIB_DEFAULT } =
     options;
   const usage = (detail: string) => new LocalUsageError("USAGE", { detail });
-  const within = (name: string, value: number, most: number): void => {
-    if (Number.isInteger(value) && value >= 1 && value <= most) return;
-    throw usage(`${name} is a whole number from 1 to ${most}`);
-  };
-  within("virtualPeers", virtualPeers, VIRTUAL_PEERS_MAX);
-  within("overlaysPerPeer", overlaysPerPeer, OVERLAYS_PER_VIRTUAL_PEER_MAX);
   if (virtualPeers * overlaysPerPeer > ASSIGNMENTS_MAX) {
     throw usage(
       `virtual peers times overlays of each are at most ${ASSIGNMENTS_MAX}, not ${virtualPeers * overlaysPerPeer}`,

@@ -1,6 +1,7 @@
-/** Options of startServers, what is checked of them, and the service key that they lead to. */
+/** Options of startServers, what they may be, and the service key that they lead to. */
 
 import { LocalUsageError } from "../base/errors.ts";
+import { OVERLAY_VIRTUAL_PEERS_MAX, PRIORITY_MAX } from "../base/limits.ts";
 import { parseAddress } from "../base/machine.ts";
 import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
 import type { ServerName } from "../servers/multiplexer.ts";
@@ -8,6 +9,17 @@ import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
 import type { WsBackend } from "../transport/ws-server/ws-server.ts";
 import type { Logger } from "./engine-types.ts";
 import { newServiceKey, SERVICE_KEY_BYTES, serviceKeyOf } from "./node-service-key.ts";
+import {
+  bytes,
+  checkOptions,
+  flag,
+  type Kinds,
+  list,
+  logger,
+  oneOf,
+  text,
+  whole,
+} from "./options.ts";
 import { checkPlaintext } from "./plaintext.ts";
 
 export const SERVER_HOST = "127.0.0.1";
@@ -53,14 +65,33 @@ export interface ServersOptions {
   readonly reportIntervalMs?: number;
 }
 
+/** As the protocol carries them. */
+const durationMs = whole(1, 0xffff_ffff);
+const port = whole(0, 65_535);
+
+const SERVERS_OPTIONS: Kinds<ServersOptions> = {
+  roles: list(oneOf(...ALL_ROLES)),
+  host: text,
+  allowPlaintext: flag,
+  port,
+  adminPort: port,
+  dataDir: text,
+  pamsUrl: text,
+  ixsUrl: text,
+  serviceKey: bytes,
+  backend: oneOf("uws", "ws"),
+  logger,
+  refreshMs: durationMs,
+  memberLeaseMs: durationMs,
+  virtualPeersMax: whole(0, OVERLAY_VIRTUAL_PEERS_MAX),
+  priorityMax: whole(0, PRIORITY_MAX),
+  reportIntervalMs: durationMs,
+};
+
 /** Throws LocalUsageError USAGE or PLAINTEXT_REFUSED. */
 export function checkedOptions(options: ServersOptions): { readonly roles: readonly ServerName[] } {
+  checkOptions("startServers", options, SERVERS_OPTIONS);
   const roles = options.roles ?? ALL_ROLES;
-  for (const role of roles) {
-    if (!ALL_ROLES.includes(role)) {
-      throw new LocalUsageError("USAGE", { detail: `no role ${role}: ${ALL_ROLES.join(", ")}` });
-    }
-  }
   if (roles.length === 0) throw new LocalUsageError("USAGE", { detail: "name at least one role" });
   const elsewhere = (role: "pams" | "ixs", url: string | undefined): [string, string][] => {
     if (url === undefined) return [];

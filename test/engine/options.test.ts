@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DataFeed, Engine, EngineSource } from "../../src/index.ts";
 import { createEngine, createFeed, Mp2pError } from "../../src/index.ts";
-import { type RunningServers, startServers } from "../../src/server.ts";
+import { type RunningServers, startCacheServer, startServers } from "../../src/server.ts";
 
 let servers: RunningServers;
 let engine: Engine;
@@ -153,5 +153,35 @@ describe("what is written", () => {
     const typed = () => source.dataSource("s").push(Uint8Array.of(1), given({ contentType: 5 }));
     expect(await usageOf(typed)).toBe("contentType is a string, not 5");
     expect(await usageOf(() => source.registerDataSource(given(undefined)))).toContain("sourceId");
+  });
+});
+
+describe("options of servers", () => {
+  it.each([
+    [
+      { reportInterval: 5 },
+      /^startServers has no option "reportInterval"; it has .*reportIntervalMs/,
+    ],
+    [{ roles: ["unis"] }, /^roles\[0\] is one of "oms", "ixs", "pams", not "unis"$/],
+    [{ roles: "oms" }, /^roles is an array, not "oms"$/],
+    [{ port: "7900" }, /^port is a whole number from 0 to 65535, not "7900"$/],
+    [{ refreshMs: 0 }, /^refreshMs is a whole number from 1 to 4294967295, not 0$/],
+    [{ priorityMax: 8 }, /^priorityMax is a whole number from 0 to 7, not 8$/],
+    [{ backend: "http" }, /^backend is one of "uws", "ws", not "http"$/],
+    [{ serviceKey: "secret" }, /^serviceKey is a Uint8Array, not "secret"$/],
+  ])("startServers: %j is refused", async (options, sentence) => {
+    expect(await usageOf(() => startServers(given({ port: 0, ...options })))).toMatch(sentence);
+  });
+
+  it.each([
+    [{ virtualPeer: 2 }, /^startCacheServer has no option "virtualPeer"; it has .*virtualPeers/],
+    [{ serviceKey: undefined }, /^serviceKey is a Uint8Array, not undefined$/],
+    [{ virtualPeers: 0 }, /^virtualPeers is a whole number from 1 to 64, not 0$/],
+    [{ overlaysPerPeer: 1.5 }, /^overlaysPerPeer is a whole number from 1 to 64, not 1.5$/],
+    [{ label: 7 }, /^label is a string, not 7$/],
+    [{ node: { holdms: 1 } }, /^node has no option "holdms"; it has .*holdMs/],
+  ])("startCacheServer: %j is refused", async (options, sentence) => {
+    const rest = { server, serviceKey: new Uint8Array(32), ...options };
+    expect(await usageOf(() => startCacheServer(given(rest)))).toMatch(sentence);
   });
 });
