@@ -41,6 +41,8 @@ export class Neighbour {
   isAtSource = false;
   /** What lies below it never had over this link: it took nothing yet, or here that was freed. */
   beganAt: FragmentIndex = 0;
+  /** Where it began over links that it had before; infinite: it had none. */
+  beganBefore: FragmentIndex = Number.POSITIVE_INFINITY;
   /** One past the highest index it advertised. */
   remoteHighest: FragmentIndex = 0;
   /** When it advertised something last. */
@@ -196,15 +198,19 @@ export class Neighbour {
 
   /** Its whole buffermap, in place of what was known; the bits lie in `memory`. */
   buffermap(memory: Uint8Array, header: BuffermapHeader): void {
+    const end = endOfBuffermap(memory, header);
+    // Who comes with nothing begins anew, as a process that was started again.
+    if (!this.mapKnown && end <= header.start) this.beganBefore = Number.POSITIVE_INFINITY;
     this.startMoved(header.start);
     if (this.#picker === undefined) this.#window.replaceFromWire(this.have, header, memory);
     else this.#picker.replaceFromWire(this.have, header, memory);
     // A start never falls: what lies below the one it declared before, it can't send.
     if (header.start < this.remoteStart) this.#unmark(this.#window.origin, this.remoteStart);
-    const end = endOfBuffermap(memory, header);
     if (end > this.remoteHighest) this.remoteHighest = end;
     this.clipped = end > this.#window.mapEnd;
-    if (!this.mapKnown) this.beganAt = Math.max(this.beganAt, this.#window.start);
+    if (!this.mapKnown) {
+      this.beganAt = Math.min(this.beganBefore, Math.max(this.beganAt, this.#window.start));
+    }
     this.mapKnown = true;
   }
 
@@ -284,7 +290,7 @@ export class Neighbour {
     if (this.isAtSource && start > this.#window.highest) return;
     this.remoteStart = start;
     // Who takes DATA gives credit: until then a start says where it begins, not what it is done with.
-    if (this.creditLimit === 0) this.beganAt = start;
+    if (this.creditLimit === 0) this.beganAt = Math.min(this.beganBefore, start);
     if (start > this.remoteHighest) this.remoteHighest = start;
     // What it dropped it can't send any more.
     this.#unmark(this.#window.origin, start);

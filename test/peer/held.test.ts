@@ -1,16 +1,19 @@
 /** How far others hold what a source peer made: what counts as held. */
 
 import { describe, expect, it } from "vitest";
+import { FRAME_TYPES } from "../../src/base/layout.ts";
 import { seededRng } from "../../src/base/rng.ts";
 import { EngineMemory } from "../../src/kernel/engine-memory.ts";
 import { createJsKernel } from "../../src/kernel/js-kernel.ts";
 import { HeldWatch } from "../../src/peer/held.ts";
 import type { Neighbour } from "../../src/peer/neighbour.ts";
+import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import type { DataSourceEntry } from "../../src/stream/source-table.ts";
 import { FragmentWindow, type WindowMap } from "../../src/stream/window.ts";
-import { received, swarm } from "./harness.ts";
+import { Keys, received, swarm } from "./harness.ts";
 
 const MADE = 40;
+const KEYS = new Keys();
 
 interface Holder {
   readonly have: WindowMap;
@@ -101,6 +104,42 @@ describe("held", () => {
     expect(heldTo()).toBe(0);
     world.node().open("peer", settings).dial(source);
     world.run(() => heldTo() === 40, 5_000);
+  });
+
+  it("goes on with a member that comes again over a new link, unless it has nothing any more", () => {
+    for (const holds of [5, 0]) {
+      const { world, source } = swarm(0);
+      source.overlay.source?.watchHeld(source.overlay.neighbours, 1);
+      for (let i = 0; i < 40; i++) {
+        source.write("s", new Uint8Array(3_000));
+        world.advance(50);
+      }
+      const end = source.overlay.window.highest;
+      const member = () => {
+        const stranger = world.stranger(KEYS).join(source);
+        const say = (...frames: Uint8Array[]): void => {
+          stranger.send(...frames);
+          world.advance(100);
+        };
+        return { stranger, say, tag: stranger.tag };
+      };
+      const none = new Uint8Array(0);
+      const first = member();
+      first.say(encodeBuffermap(first.tag, 0, 0, none), encodeCredit(first.tag, 1_000));
+      first.say(encodeRanges(FRAME_TYPES.HAVE, first.tag, 0, [0, 10]));
+      const heldTo = (): number => source.overlay.source?.heldSequence("s") ?? 0;
+      const before = heldTo();
+      expect(before).toBeGreaterThan(0);
+      first.stranger.close();
+      world.advance(500);
+      // What it freed meanwhile it had taken: what it says of the first 15 is its start alone.
+      const again = member();
+      again.say(encodeBuffermap(again.tag, 15, holds, none), encodeCredit(again.tag, 1_000));
+      if (holds === 0) expect(heldTo()).toBe(before);
+      else expect(heldTo()).toBeGreaterThan(before);
+      again.say(encodeRanges(FRAME_TYPES.HAVE, again.tag, 15, [15, end - 15]));
+      expect(heldTo()).toBe(holds === 0 ? before : 40);
+    }
   });
 
   it("asks for as many holders as were asked for, of any kind", () => {

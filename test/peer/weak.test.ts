@@ -113,15 +113,14 @@ describe("a download limit that bears the stream", () => {
         world.advance(EVERY_MS);
       }
     };
-    write(300);
+    write(20);
     for (const [node, id] of links) node.stall(id, true);
-    write(600);
-    for (const [node, id] of links) node.stall(id, false);
-    write(1_500);
-    const before = weak.taken.length;
     write(500);
-    expect(weak.taken.length - before).toBeGreaterThan(490);
-    expect(weak.taken.length).toBeGreaterThan(0.95 * (others[0]?.taken.length ?? 0));
+    for (const [node, id] of links) node.stall(id, false);
+    write(300);
+    // Some is late for all. One that left out what was in time lacks thirty more.
+    const least = Math.min(...others.map((node) => node.taken.length));
+    expect(weak.taken.length).toBeGreaterThan(least - 10);
   });
 });
 
