@@ -1,6 +1,7 @@
 /** Virtual time, links with a latency, and whose turn it is. */
 
 import type { Address, LinkId } from "../../../src/base/machine.ts";
+import { EventHeap } from "../../../src/sim/event-heap.ts";
 import { Messages } from "../messages.ts";
 import { Keys } from "./keys.ts";
 import { Node, type NodeOptions } from "./node.ts";
@@ -34,8 +35,7 @@ export class World {
   readonly nodes: Node[] = [];
   readonly servers: Timed[] = [];
   readonly messages = new Messages(this);
-  readonly #events: { readonly atMs: number; readonly serial: number; readonly run: () => void }[] =
-    [];
+  readonly #events = new EventHeap();
   readonly #wires = new Map<string, Wire>();
   #serial = 0;
 
@@ -51,7 +51,7 @@ export class World {
   }
 
   after(delayMs: number, run: () => void): void {
-    this.#events.push({ atMs: this.nowMs + delayMs, serial: this.#serial++, run });
+    this.#events.push(this.nowMs + delayMs, run);
   }
 
   connect(a: End, b: End, remoteOfA: Address, remoteOfB: Address): Wire {
@@ -83,27 +83,20 @@ export class World {
   }
 
   #step(endMs: number): boolean {
-    let first = 0;
-    for (let i = 1; i < this.#events.length; i++) {
-      const [event, best] = [this.#events[i], this.#events[first]];
-      if (event === undefined || best === undefined) continue;
-      if (event.atMs < best.atMs || (event.atMs === best.atMs && event.serial < best.serial))
-        first = i;
-    }
-    const event = this.#events[first];
     let node: Timed | undefined;
-    for (const each of [...this.nodes, ...this.servers]) {
-      if (each.isAlive && each.deadlineMs < (node?.deadlineMs ?? Number.POSITIVE_INFINITY))
+    let nodeMs = Number.POSITIVE_INFINITY;
+    for (const timed of [this.nodes, this.servers]) {
+      for (const each of timed) {
+        if (!each.isAlive || each.deadlineMs >= nodeMs) continue;
         node = each;
+        nodeMs = each.deadlineMs;
+      }
     }
-    const nodeMs = node?.deadlineMs ?? Number.POSITIVE_INFINITY;
-    const eventMs = event?.atMs ?? Number.POSITIVE_INFINITY;
+    const eventMs = this.#events.earliestMs;
     if (Math.min(nodeMs, eventMs) > endMs) return false;
     this.nowMs = Math.max(this.nowMs, Math.min(nodeMs, eventMs));
-    if (event !== undefined && eventMs <= nodeMs) {
-      this.#events.splice(first, 1);
-      event.run();
-    } else node?.input({ kind: "timeout" });
+    if (this.#events.size > 0 && eventMs <= nodeMs) this.#events.pop()();
+    else node?.input({ kind: "timeout" });
     return true;
   }
 }
