@@ -126,6 +126,7 @@ function hunt(seeds: readonly number[] = SEEDS): string | undefined {
       driver: peerDriver,
       overrides: { healMs: 60_000 },
       invariantsEverySteps: INVARIANTS_EVERY,
+      isEnough: ({ length }) => length > 0,
     });
     const [first] = report.violations;
     if (first !== undefined) return `seed ${seed}, ${first.checker}: ${first.message}`;

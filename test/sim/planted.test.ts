@@ -8,15 +8,17 @@ import { peerDriver } from "./peer-driver.ts";
 import { PLANTED_BUGS, type PlantedBug } from "./planted.ts";
 import { simulate } from "./run.ts";
 
-const SEEDS_MAX = 12;
+/** Those that find most come first. */
+const SEEDS = [1, 4, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12];
 
-/** The first seed that finds `bug`, and by which checkers. */
+/** A seed that finds `bug`, and by which checkers. */
 function hunt(bug: PlantedBug): { seed: number; checkers: Set<string> } | undefined {
-  for (let seed = 1; seed <= SEEDS_MAX; seed++) {
+  for (const seed of SEEDS) {
     const report = simulate({
       seed,
       driver: peerDriver,
       overrides: { healMs: 60_000 },
+      isEnough: (violations) => violations.some(({ checker }) => bug.foundBy.includes(checker)),
       prepare: ({ swarm }) => {
         swarm.wrap = (member, machine) => bug.plant(member, machine, swarm);
       },
@@ -32,7 +34,7 @@ describe("planted bugs", () => {
     "$name: found",
     (bug) => {
       const found = hunt(bug);
-      expect(found, `${bug.name} stays hidden for ${SEEDS_MAX} seeds`).toBeDefined();
+      expect(found, `${bug.name} stays hidden for ${SEEDS.length} seeds`).toBeDefined();
       // A bug of another is no reason to fall over; one's own memory changed under one's feet is.
       const mayThrow = bug.foundBy.includes("machine-throws");
       expect(mayThrow || found?.checkers.has("machine-throws") === false).toBe(true);

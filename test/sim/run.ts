@@ -61,6 +61,8 @@ export interface SimulateOptions {
   /** The machine has no credit (toys): that checker stays out. */
   readonly withoutCredit?: boolean;
   readonly log?: (line: string) => void;
+  /** Whether what was found is enough: the run ends there, and what is due by its end is not. */
+  readonly isEnough?: (violations: readonly Violation[]) => boolean;
   /** Called when all is set up, before the first event. */
   readonly prepare?: (run: Run) => void;
 }
@@ -206,8 +208,10 @@ export function simulate(request: SimulateOptions): Report {
   }
   swarm.observe(new StandingChecker(facts, faults));
   faults.start();
-  world.run(options.faults.faultMs);
-  world.run(options.faults.faultMs + options.healMs, () => completeness.done);
+  const isEnough = (): boolean => request.isEnough?.(world.violations) === true;
+  if (!world.run(options.faults.faultMs, isEnough)) {
+    world.run(options.faults.faultMs + options.healMs, () => completeness.done || isEnough());
+  }
   network.observers.end();
   for (const { driver } of swarm.members) driver.finished?.();
   for (const kind of Object.keys(faults.hits)) coverage.fault(kind);
