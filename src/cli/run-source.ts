@@ -110,7 +110,7 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
 
 /** Throws USAGE for what was asked for and would do nothing, or could never come about. */
 function refuseWrongFlags(options: SourceOptions): void {
-  const { accept, end, waitSources, delivery, holdMs, priority, virtualPeers } = options;
+  const { accept, end, waitSources, delivery, holdMs, maxLagMs, priority, virtualPeers } = options;
   const { waitPeers = 0, maxLinks = LINKS_MAX_DEFAULT } = options;
   // Behind a virtual peer there may be more than this source is linked to.
   if (waitPeers > maxLinks && (virtualPeers ?? 0) === 0) {
@@ -138,6 +138,11 @@ function refuseWrongFlags(options: SourceOptions): void {
   if (delivery === "live" && holdMs !== undefined) {
     throw new LocalUsageError("USAGE", {
       detail: "--hold-ms is about --delivery complete: a live session holds nothing for its peers",
+    });
+  }
+  if (delivery === "complete" && maxLagMs !== undefined) {
+    throw new LocalUsageError("USAGE", {
+      detail: "--max-lag-ms is about --delivery live: in complete nothing is dropped for its age",
     });
   }
 }

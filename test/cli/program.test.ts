@@ -348,6 +348,7 @@ describe("data sources on other machines", () => {
   it("source refuses flags that would do nothing, before it does anything", async () => {
     for (const [flags, said] of [
       ["--delivery live --hold-ms 5", "--hold-ms is about --delivery complete"],
+      ["--max-lag-ms 5", "--max-lag-ms is about --delivery live"],
       ["--wait-sources 2", "--wait-sources is about data sources"],
       ["--end owner", "--end is about data sources"],
       ["--accept 0 --format ndjson", "--format is about an input of this process"],
