@@ -286,11 +286,11 @@ export class Neighbour {
 
   startMoved(start: FragmentIndex): void {
     if (start <= this.remoteStart) return;
+    // Who takes DATA gives credit: until then a start says where it begins, not what it is done with.
+    if (this.creditLimit === 0) this.beganAt = Math.min(this.beganBefore, start);
     // There is no such place: it was told a wrong one, and is done with nothing below it.
     if (this.isAtSource && start > this.#window.highest) return;
     this.remoteStart = start;
-    // Who takes DATA gives credit: until then a start says where it begins, not what it is done with.
-    if (this.creditLimit === 0) this.beganAt = Math.min(this.beganBefore, start);
     if (start > this.remoteHighest) this.remoteHighest = start;
     // What it dropped it can't send any more.
     this.#unmark(this.#window.origin, start);

@@ -142,6 +142,30 @@ describe("held", () => {
     }
   });
 
+  it("is nothing that was made before a member could take it, wherever it was told to begin", () => {
+    const { world, source } = swarm(0);
+    source.overlay.source?.watchHeld(source.overlay.neighbours, 1);
+    const write = (count: number): void => {
+      for (let i = 0; i < count; i++) {
+        source.write("s", new Uint8Array(300));
+        world.advance(50);
+      }
+    };
+    write(20);
+    // Whoever told it of the stream told it of a place 30 fragments beyond its end.
+    const peer = world.node().open("peer", source.overlay.settings);
+    const liar = world.stranger(KEYS).join(peer);
+    liar.send(encodeBuffermap(liar.tag, 50, 1, new Uint8Array(0)));
+    world.run(() => peer.has("started"));
+    peer.dial(source);
+    world.run(() => source.overlay.neighbours.length === 1);
+    liar.close();
+    write(80);
+    world.advance(1_000);
+    expect(received(peer)).toHaveLength(50);
+    expect(source.overlay.source?.heldSequence("s")).toBe(0);
+  });
+
   it("asks for as many holders as were asked for, of any kind", () => {
     const { window, holders, heldTo } = scene(3, 2);
     window.mark(holders[0].have, 0, 20);
