@@ -374,8 +374,7 @@ export class ConsumerRole {
   #lateTo(head: FragmentIndex): FragmentIndex {
     const { now, download } = this.#context;
     const late = this.#times.knownBefore(this.#lateMs, now.monoMs);
-    const isShort = download.share(now.monoMs) < this.#settings.fragmentBytes;
-    if (late <= head || !isShort) return late;
+    if (late <= head || !download.isUsedUp(this.#settings.fragmentBytes, now.monoMs)) return late;
     return this.#times.knownBefore(this.#lateMs * LEFT_OUT_PART, now.monoMs);
   }
 

@@ -54,6 +54,13 @@ export class Download {
     return this.#bucket.tokens(nowMs) / Math.max(1, this.#takers.size);
   }
 
+  /** Whether not even a fragment may come, or half of what one overlay can ever have under way. */
+  isUsedUp(fragmentBytes: number, nowMs: MonoMs): boolean {
+    if (this.#bucket === undefined) return false;
+    const most = this.#bucket.burstBytes / Math.max(1, this.#takers.size);
+    return this.share(nowMs) < Math.min(fragmentBytes, most / 2);
+  }
+
   arrived(bytes: number, nowMs: MonoMs): void {
     this.#bucket?.take(bytes, nowMs);
   }
