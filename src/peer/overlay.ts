@@ -383,8 +383,7 @@ export class Overlay extends OverlayParts {
       this.times.sample(this.known, this.context.now.monoMs);
     }
     if (this.consumer?.started === true && !this.consumer.ended) {
-      const { known } = this;
-      this.puller?.sample(Math.min(known, this.window.limit, this.pace.limit), known);
+      this.puller?.sample(Math.min(this.known, this.window.limit, this.pace.limit));
       if (this.consumer.wakesForScan()) {
         this.event({ kind: "readable", overlayId: this.settings.overlayId });
       }

@@ -37,9 +37,8 @@ import { Suppliers } from "./suppliers.ts";
 const SOURCE_SEARCH_MS = 40;
 /** Fragments of which a search sees who else holds them; the next one goes on behind them. */
 const SOURCE_LOOKS_MAX = 1_024;
-/** It is asked, too, for a few that members had no room for in this time or half the patience. */
+/** What members hold and had no room for in this time, or half the patience, it is asked for, too. */
 const SOURCE_LATE_MS = 3_000;
-const SOURCE_LATE_AT_ONCE = 4;
 /** So many fragments that are left are asked for one by one, and not supplier by supplier. */
 const FEW = 8;
 /** Fragments that one supplier is given before the next best is looked for. */
@@ -94,8 +93,6 @@ export class Puller {
   /** Where the last search stopped; 0: it looked at all. */
   #sourceSearchedTo: FragmentIndex = 0;
   readonly #sourceLateMs: number;
-  /** All below was there when this node began. */
-  #oldTo: FragmentIndex | undefined;
   #due = false;
 
   constructor(
@@ -180,10 +177,9 @@ export class Puller {
     this.#suppliers.of(neighbour)?.busy(retryAfterMs, this.#context.now.monoMs);
   }
 
-  /** Notes that the stream is known to reach to `known`, of which all below `room` has room here. */
-  sample(room: FragmentIndex, known: FragmentIndex = room): void {
-    this.#oldTo ??= known;
-    this.times.sample(room, this.#context.now.monoMs);
+  /** Notes how far the stream was known at this time, as far as it has room here. */
+  sample(known: FragmentIndex): void {
+    this.times.sample(known, this.#context.now.monoMs);
   }
 
   /** What lies below the window's `start` is waited for no more. */
@@ -371,15 +367,13 @@ export class Puller {
       index = next(index + 1);
     }
     this.#sourceSearchedTo = looks > SOURCE_LOOKS_MAX ? index : 0;
-    // What came since it began and is left, members hold that have no room: they were asked first.
-    const late = this.times.knownBefore(this.#sourceLateMs, nowMs);
-    const lateTo = Math.min(end, view.head + URGENT_FRAGMENTS, late);
-    index = this.picker.nextCandidate(Math.max(window.start, this.#oldTo ?? 0), lateTo);
-    let few = Math.min(room, SOURCE_LATE_AT_ONCE - source.requestsInFlight);
-    for (; index < lateTo && few > 0; index = this.picker.nextCandidate(index + 1, lateTo)) {
+    // Members were asked first: for what is left those that hold it have no room.
+    const lateTo = Math.min(end, this.times.knownBefore(this.#sourceLateMs, nowMs));
+    index = this.picker.nextCandidate(window.start, lateTo);
+    for (; index < lateTo && room > 0; index = this.picker.nextCandidate(index + 1, lateTo)) {
       if (!source.mayBeAskedFor(index)) continue;
       this.#ask(supplier, index, nowMs);
-      few--;
+      room--;
     }
     if (room > 0) this.#sourceSearchMs = nowMs + SOURCE_SEARCH_MS;
   }

@@ -34,6 +34,8 @@ const REFUSALS_DOUBTFUL = 8;
 const REFUSED_MS = 5_000;
 /** Who says BUSY is let be at least so long. */
 const BUSY_MS_MIN = 50;
+/** It may say a longer time: it is asked again all the same, and found out if it always declines. */
+const BUSY_MS_MAX = 5_000;
 /** Without an answer for longer than a dead link stands (LINK_DEAD_MS), it holds nothing. */
 const MUTE_MS = 30_000;
 
@@ -202,7 +204,7 @@ export class Supplier {
 
   /** It said BUSY: nothing is asked of it for so long. */
   busy(retryAfterMs: number, nowMs: MonoMs): void {
-    const untilMs = nowMs + Math.max(BUSY_MS_MIN, retryAfterMs);
+    const untilMs = nowMs + Math.min(BUSY_MS_MAX, Math.max(BUSY_MS_MIN, retryAfterMs));
     this.#notBeforeMs = Math.max(this.#notBeforeMs, untilMs);
   }
 

@@ -45,22 +45,20 @@ describe("what a peer wants of the source peer", () => {
     expect(bitCount(share.mask(0, NONE, 615_000))).toBe(1);
   });
 
-  it("is all where nobody else hands on what it gave up, and for long", () => {
-    const share = new SourceShare(8, 0);
-    share.wantsAll(0);
-    expect(share.mask(0b11, 0, 1)).toBe(0);
-    share.wantsAll(3_000);
-    expect(share.mask(0, NONE, 3_000)).toBe(ALL);
-    expect(share.mask(0b11, 0, 482_999)).toBe(ALL);
-    expect(share.mask(0b11, 0, 483_000)).toBe(0);
-  });
-
   it("keeps what the source peer pushes when more are added", () => {
     const share = new SourceShare(8, 0);
     expect(share.mask(0b1110_0000, 1, 0)).toBe(0b0010_0000);
     const more = share.mask(0b0010_0000, NONE, 15_000);
     expect(more & 0b0010_0000).toBe(0b0010_0000);
     expect(bitCount(more)).toBe(2);
+  });
+
+  it("keeps of what the source peer pushes now, whatever it kept before", () => {
+    const share = new SourceShare(8, 0);
+    expect(share.mask(0b0001_1111, 2, 0)).toBe(0b0000_0011);
+    for (const nowMs of [15_000, 30_000]) share.mask(0b11, NONE, nowMs);
+    expect(share.mask(0b1111, NONE, 45_000)).toBe(ALL);
+    expect(share.mask(0b1111_1000, 2, 46_000)).toBe(0b0001_1000);
   });
 
   it("has 32 substreams at most", () => {

@@ -77,6 +77,13 @@ describe("supplier", () => {
     expect(blind.room(0)).toBe(0);
   });
 
+  it("asks one that would be let be for an hour again after five seconds", () => {
+    const busy = supplier();
+    busy.busy(3_600_000, 0);
+    expect(busy.room(4_999)).toBe(0);
+    expect(busy.room(5_000)).toBeGreaterThan(0);
+  });
+
   it("is doubtful once it refused many requests for long, and mute after longer, until it sends", () => {
     const one = supplier();
     for (let nowMs = 0; nowMs < 5_000; nowMs += 100) {

@@ -3,18 +3,19 @@
 import { describe, expect, it } from "vitest";
 import { MIB } from "../../src/base/units.ts";
 import type { Delivery } from "../../src/peer/settings.ts";
-import { Feed, received, settingsOf, World } from "./harness.ts";
+import { Feed, type Node, received, settingsOf, World } from "./harness.ts";
 
 const DATUM_BYTES = 8_000;
 const EVERY_MS = 10;
 const COUNT = 1_000;
 
-/** `strong` peers and one weak one, all linked with each other; the stream is of 800,000 bytes/s. */
+/** `strong` peers and `count` weak ones, all linked with each other; the stream: 800,000 bytes/s. */
 function overlay(
   delivery: Delivery,
   strong: number,
   limits: Record<string, number>,
   maxLagMs = 10_000,
+  count = 1,
 ) {
   const world = new World();
   const source = world.node({ memoryMiB: 64 });
@@ -25,17 +26,18 @@ function overlay(
     windowFragments: 8_192,
     maxLagMs,
   });
-  source.open("source", settings, { waitPeers: strong + 1 }).register("s");
-  const nodes = [...Array(strong).fill({}), limits].map((each) =>
+  source.open("source", settings, { waitPeers: strong + count }).register("s");
+  const nodes = [...Array(strong).fill({}), ...Array(count).fill(limits)].map((each) =>
     world
       .node({ memoryMiB: 32, ...each })
       .open("peer", settings)
       .dial(source),
   );
   for (const [i, node] of nodes.entries()) for (const other of nodes.slice(i + 1)) node.dial(other);
-  world.run(() => source.overlay.neighbours.length === strong + 1);
+  world.run(() => source.overlay.neighbours.length === nodes.length);
   world.advance(500);
-  return { world, source, others: nodes.slice(0, -1), weak: nodes[strong] as (typeof nodes)[0] };
+  const weak = nodes.slice(strong);
+  return { world, source, others: nodes.slice(0, strong), weak: weak[0] as Node, allWeak: weak };
 }
 
 function feed(world: World, source: ReturnType<World["node"]>, count: number): void {
@@ -74,6 +76,42 @@ describe("one with a twentieth of the stream's rate as its upload", () => {
       expect(node.eventsOf("gap")).toEqual([]);
       expect(node.taken.length).toBeGreaterThan(COUNT - 20);
     }
+  });
+});
+
+describe("several with a twentieth of the stream's rate as their upload around one of plenty", () => {
+  it.each([2, 3])("all get what is there, and most of it from that one (live, %d)", (count) => {
+    const limits = { uploadLimitBytesPerSecond: 40_000 };
+    const { world, source, others, allWeak } = overlay("live", 1, limits, 3_000, count);
+    feed(world, source, COUNT);
+    const all = [...others, ...allWeak];
+    world.run(() => all.every((node) => node.has("ended")), 30_000);
+    expect(others[0]?.eventsOf("gap")).toEqual([]);
+    for (const node of all) expect(node.taken.length).toBeGreaterThan(0.99 * COUNT);
+    const { bytesToPeers } = source.overlay.traffic();
+    expect(bytesToPeers).toBeLessThan(1.4 * COUNT * DATUM_BYTES);
+  });
+});
+
+describe("a newcomer among such members", () => {
+  it.each([1, 3])("gets what was there before it of the source peer (%d of them)", (count) => {
+    const limits = { uploadLimitBytesPerSecond: 40_000 };
+    const { world, source, allWeak } = overlay("complete", 0, limits, 10_000, count);
+    const before = 300;
+    for (let i = 0; i < before; i++) {
+      source.write("s", new Uint8Array(DATUM_BYTES));
+      world.advance(40);
+    }
+    const newcomer = world.node({ memoryMiB: 32 }).open("peer", source.overlay.settings);
+    for (const node of [source, ...allWeak]) newcomer.dial(node);
+    let refused = 0;
+    const write = (): void => {
+      if (source.write("s", new Uint8Array(DATUM_BYTES)).accepted === 0) refused++;
+      world.advance(40);
+    };
+    for (let i = 0; i < 250 && newcomer.taken.length < before; i++) write();
+    expect(newcomer.taken.length).toBeGreaterThanOrEqual(before);
+    expect(refused).toBe(0);
   });
 });
 

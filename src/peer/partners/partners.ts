@@ -314,8 +314,6 @@ export class Partners {
     this.#keepFeasible(all);
     this.#dropBad(all, known);
     const source = all.find((neighbour) => neighbour.isSource && neighbour.mapKnown);
-    // What it gave up nobody else hands on: then it is its business all the same.
-    if (this.lacks) this.#ofSource.wantsAll(nowMs);
     const ofSource = this.#ofSource.mask(source?.pullMask ?? 0, this.#grants.takeBears(), nowMs);
     if (source !== undefined && source.askedMask !== ofSource) {
       this.#askOfSource(source, ofSource);

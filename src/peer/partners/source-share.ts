@@ -4,7 +4,8 @@
  * wants all, until its way out was found to bear not half of what it was given; then only so many,
  * and twice as many after a while, that being longer each time it was too much.
  *
- * What nobody else hands on either it wants all the same, and then for long.
+ * It judges itself alone, and never by what it lacks: others need time to take over what it gives up,
+ * and what nobody hands on it can still ask the source peer for.
  */
 
 import type { MonoMs } from "../../base/units.ts";
@@ -30,8 +31,6 @@ export class SourceShare {
   #mask = 0;
   #againMs = AGAIN_MS;
   #changedMs: MonoMs = 0;
-  /** All are wanted until then, whatever it bears. */
-  #allUntilMs: MonoMs = Number.NEGATIVE_INFINITY;
 
   /** `salt`: from 0 to below `substreams`. */
   constructor(substreams: number, salt: number) {
@@ -61,17 +60,12 @@ export class SourceShare {
     return this.#mask;
   }
 
-  /** Of what it does not want nobody else hands some on. */
-  wantsAll(nowMs: MonoMs): void {
-    if (this.#most === Number.POSITIVE_INFINITY) return;
-    this.#most = Number.POSITIVE_INFINITY;
-    this.#allUntilMs = nowMs + AGAIN_MS_MAX;
-  }
-
   #shrink(most: number, nowMs: MonoMs): void {
-    if (most >= this.#most || nowMs < this.#allUntilMs) return;
+    if (most >= this.#most) return;
     const isAgain = this.#most < Number.POSITIVE_INFINITY;
     this.#againMs = isAgain ? Math.min(2 * this.#againMs, AGAIN_MS_MAX) : AGAIN_MS;
+    // Which of them were wanted before counts for nothing: it keeps of those that it is given now.
+    this.#mask = 0;
     this.#changeTo(most, nowMs);
   }
 
