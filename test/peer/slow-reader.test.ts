@@ -1,7 +1,7 @@
 /** A chain whose last reads slowly, so that windows before it are full, when the source peer is gone. */
 
 import { describe, expect, it } from "vitest";
-import { Feed, type Node, received, swarm } from "./harness.ts";
+import { Feed, type Node, received, settingsOf, swarm, World } from "./harness.ts";
 
 const READS_MS = 1_500;
 
@@ -19,6 +19,20 @@ function chain(ends: boolean) {
     return done();
   };
   return { world, source, first, middle, last, feed, reads };
+}
+
+/** The source peer started over: each goes on there once it has no more to do here. */
+function startedOver(nodes: readonly Node[]): () => void {
+  const overlayId = nodes[0]?.overlayId ?? "";
+  for (const node of nodes) {
+    node.command({ kind: "overlayEnded", overlayId, startedOver: true, movesOn: true });
+  }
+  return () => {
+    for (const node of nodes) {
+      if (!node.has("drained") || !node.machine.overlays.has(overlayId)) continue;
+      node.command({ kind: "leaveOverlay", overlayId, announced: true, movesOn: true });
+    }
+  };
 }
 
 describe("a peer with a full window", () => {
@@ -44,21 +58,39 @@ describe("a peer with a full window", () => {
     expect(middle.overlay.window.highest).toBeLessThan(held);
     source.crash();
     world.advance(1_000);
-    const { overlayId } = last;
-    for (const node of [first, middle, last]) {
-      node.command({ kind: "overlayEnded", overlayId, startedOver: true, movesOn: true });
-    }
-    const goesOn = (node: Node): void => {
-      if (!node.has("drained") || !node.machine.overlays.has(overlayId)) return;
-      node.command({ kind: "leaveOverlay", overlayId, announced: true, movesOn: true });
-    };
+    const goOn = startedOver([first, middle, last]);
     const all = reads(400, () => {
-      for (const node of [first, middle, last]) goesOn(node);
+      goOn();
       return last.has("drained");
     });
     expect(all).toBe(true);
     expect(first.taken).toHaveLength(held);
     expect(middle.taken).toHaveLength(held);
     expect(last.taken).toHaveLength(held);
+  });
+});
+
+describe("a live peer that goes on to where the source started over", () => {
+  it("waits for nobody who has less download than it is sent", () => {
+    const world = new World();
+    const source = world.node();
+    const settings = settingsOf(source.keys.peerId, { delivery: "live", maxLagMs: 60_000 });
+    source.open("source", settings, { waitPeers: 1 }).register("s");
+    const first = world.node().open("peer", settings).dial(source);
+    const slow = world.node({ downloadLimitBytesPerSecond: 8_000 }).open("peer", settings);
+    slow.dial(first);
+    world.run(() => first.overlay.neighbours.length === 2);
+    world.advance(500);
+    for (let i = 0; i < 60; i++) {
+      source.write("s", new Uint8Array(4_000));
+      world.advance(50);
+    }
+    world.run(() => first.taken.length === 60);
+    source.crash();
+    world.advance(1_000);
+    startedOver([first]);
+    world.run(() => first.has("drained"), 3_000);
+    expect(slow.taken.length).toBeLessThan(50);
+    expect(slow.has("gap")).toBe(false);
   });
 });

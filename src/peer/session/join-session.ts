@@ -104,7 +104,7 @@ export class JoiningSession extends SessionBase {
       this.noteFailure(event);
       this.#metSource ||= event.code === "TOO_MANY_LINKS";
       this.#dialMore();
-    } else if (event.kind === "misled" && !this.#leaving) {
+    } else if (event.kind === "misled") {
       this.openAnew("the first neighbours named a place where nothing is: starting again");
       this.#listSoon(0, undefined);
     } else if (event.kind === "drained") this.#moveOn();

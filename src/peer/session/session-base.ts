@@ -135,7 +135,7 @@ export abstract class SessionBase {
     const command = this.#opened;
     const { overlayId } = this;
     if (command === undefined || overlayId === undefined || this.isOver) return;
-    if (this.outlet.overlay(overlayId)?.consumer?.gotNothing !== true) return;
+    if (this.outlet.overlay(overlayId)?.hasLeft !== false) return;
     this.note(why);
     this.leaveOverlay(true);
     // A consumer that waits asked the one before.
