@@ -369,7 +369,7 @@ export class Puller {
     this.#sourceSearchedTo = looks > SOURCE_LOOKS_MAX ? index : 0;
     // Members were asked first: for what is left those that hold it have no room.
     const lateTo = Math.min(end, this.times.knownBefore(this.#sourceLateMs, nowMs));
-    index = this.picker.nextCandidate(window.start, lateTo);
+    index = this.picker.nextCandidate(Math.max(window.start, source.remoteStart), lateTo);
     for (; index < lateTo && room > 0; index = this.picker.nextCandidate(index + 1, lateTo)) {
       if (!source.mayBeAskedFor(index)) continue;
       this.#ask(supplier, index, nowMs);
