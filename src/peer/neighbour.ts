@@ -225,6 +225,14 @@ export class Neighbour {
     else this.#picker.advertised(this.have, from, end);
   }
 
+  /**
+   * Fragment `index` came from it: it has it, though it may not have said so yet. Where the cursor has
+   * passed it is not pushed.
+   */
+  sentUs(index: FragmentIndex): void {
+    if (index < this.pushCursor) this.#window.mark(this.sent, index, index + 1);
+  }
+
   /** Withdraws [first, first + count): what of it was passed over for being held is pushed again. */
   withdrew(first: FragmentIndex, count: number): void {
     this.#unmark(first, first + count);

@@ -482,9 +482,8 @@ export class Overlay extends OverlayParts {
     bytes: number,
     from: Neighbour | undefined,
   ): void {
-    const { window } = this;
-    window.store(index, offset, bytes);
-    const flags = window.kernel.view.getUint16(offset + layout.DATA_FLAGS, true);
+    this.window.store(index, offset, bytes);
+    const flags = this.window.kernel.view.getUint16(offset + layout.DATA_FLAGS, true);
     const isEnd = (flags & layout.DATA_FLAG_END) !== 0;
     if (isEnd) {
       this.finale.endKnown(index);
@@ -494,6 +493,7 @@ export class Overlay extends OverlayParts {
     for (const neighbour of this.neighbours) {
       if (neighbour !== from) reconsider(neighbour, index);
     }
+    from?.sentUs(index);
     this.#pumpAll = true;
   }
 }

@@ -10,8 +10,8 @@ import {
   encodePing,
   encodeRanges,
 } from "../../src/protocol/r10-binary.ts";
-import { buildFragment, type RecordPlan } from "../kernel/fragment-builder.ts";
-import { crc32c } from "../support/crc32c.ts";
+import type { RecordPlan } from "../kernel/fragment-builder.ts";
+import { dataFrame as data, sealed } from "./data-frame.ts";
 import {
   Feed,
   Keys,
@@ -26,16 +26,6 @@ import {
 const NO_BITS = new Uint8Array(0);
 const LAST_INDEX = 2 ** 53 - 2;
 
-/** A DATA frame of the overlay with a right checksum. */
-function data(stranger: Stranger, index: number, plans: readonly RecordPlan[]): Uint8Array {
-  const frame = buildFragment(plans, index, 1);
-  frame.set(stranger.tag, 16);
-  return sealed(frame);
-}
-function sealed(frame: Uint8Array): Uint8Array {
-  new DataView(frame.buffer).setUint32(8, crc32c(frame.subarray(12)), true);
-  return frame;
-}
 const records = (payloadBytes = 10): readonly RecordPlan[] => [
   { kind: "source", number: 0, id: "s", contentType: "", base: 1, timestamp: 1 },
   { kind: "datum", number: 0, bytes: payloadBytes, delta: 0 },

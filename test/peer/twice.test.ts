@@ -5,6 +5,7 @@ import { FRAME_TYPES } from "../../src/base/layout.ts";
 import { ACCEPT, encodeFrame, PARTNER } from "../../src/protocol/r10.ts";
 import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { type MsgpackValue, readMsgpack } from "../support/msgpack-reader.ts";
+import { dataFrame } from "./data-frame.ts";
 import { readRangesOf } from "./frames.ts";
 import { type Node, type SeenFrame, type Stranger, settingsOf, World } from "./harness.ts";
 
@@ -59,6 +60,25 @@ describe("a peer", () => {
     expect([...askedOf(pusher), ...askedOf(other)]).toEqual([]);
     world.advance(150);
     expect(askedOf(other)).toEqual([0, 1, 2]);
+  });
+
+  it("pushes nothing back to who sent it, though it did not advertise that yet", () => {
+    const { world, node, pusher, other } = scene();
+    pusher.send(accept(pusher, ALL, 0, ALL));
+    other.send(encodeFrame(PARTNER, { tag: other.tag, mask: ALL, from: 0 }));
+    world.advance(100);
+    const records = [
+      { kind: "source", number: 0, id: "s", contentType: "", base: 1, timestamp: 1 },
+      { kind: "datum", number: 0, bytes: 10, delta: 0 },
+    ] as const;
+    pusher.send(dataFrame(pusher, 40, records));
+    world.advance(100);
+    // Behind what was pushed to it already.
+    other.send(dataFrame(other, 3, records));
+    world.advance(100);
+    expect(node.overlay.window.holds(3)).toBe(true);
+    node.overlay.checkInvariants();
+    expect(other.of(FRAME_TYPES.DATA).map(({ bytes }) => indexOf(bytes))).toEqual([40]);
   });
 
   it("asks elsewhere at once when that member says no", () => {

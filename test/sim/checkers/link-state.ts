@@ -22,7 +22,8 @@ const COUNT_MAX = 4096;
 
 class LinkTruth {
   readonly sent = new Set<number>();
-  readonly cancelled = new Set<number>();
+  /** What it took back, or sent itself: that need not be pushed to it. */
+  readonly needless = new Set<number>();
   advertised = new Set<number>();
   /** Of that what lay inside the maps when it came: it can't have been clipped. */
   inside = new Set<number>();
@@ -32,7 +33,7 @@ class LinkTruth {
 
   /** What lies below is looked at no more. */
   prune(origin: number): void {
-    for (const set of [this.sent, this.cancelled, this.advertised, this.inside]) {
+    for (const set of [this.sent, this.needless, this.advertised, this.inside]) {
       for (const index of set) if (index < origin) set.delete(index);
     }
   }
@@ -113,8 +114,8 @@ export class LinkStateChecker implements SwarmObserver {
         truth.inside.delete(index);
       });
     } else if (type === TYPE.CANCEL) {
-      each(ranges(memory, at, bytes), (index) => truth.cancelled.add(index));
-    }
+      each(ranges(memory, at, bytes), (index) => truth.needless.add(index));
+    } else if (type === TYPE.DATA) truth.needless.add(dataIndex(memory, at));
   }
 
   #beliefs(node: NodePort) {
@@ -149,7 +150,7 @@ function differs(
     const wasSent = truth.sent.has(index);
     const isSent = belief.sent(index);
     if (wasSent && !isSent) return `fragment ${index} was sent, and is not noted`;
-    if (isSent && !wasSent && !truth.cancelled.has(index)) {
+    if (isSent && !wasSent && !truth.needless.has(index)) {
       return `fragment ${index} is noted as sent, and was not`;
     }
     const isNoted = belief.advertised(index);
