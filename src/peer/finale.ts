@@ -55,8 +55,8 @@ export class Finale {
   readonly #readersServed = new Set<PeerId>();
   /** Lost some when they went, or lacked some when this node left. */
   readonly #membersBehind = new Set<PeerId>();
-  /** Where those began that went and were not left behind: what they freed since, they held. */
-  readonly #membersBegan = new Map<PeerId, FragmentIndex>();
+  /** What those held that went, from where they began on without a hole. */
+  readonly #membersHeld = new Map<PeerId, readonly [FragmentIndex, FragmentIndex]>();
   /** Live: since when as many members as it was told to wait for were there; it had its audience. */
   #audienceSinceMs: MonoMs | undefined;
   #audience = false;
@@ -186,7 +186,8 @@ export class Finale {
   }
 
   memberCame(neighbour: Neighbour): void {
-    neighbour.beganBefore = this.#membersBegan.get(neighbour.peerId) ?? Number.POSITIVE_INFINITY;
+    const before = this.#membersHeld.get(neighbour.peerId);
+    if (before !== undefined) neighbour.heldBefore = before;
     if (neighbour.role !== ROLES.peer || this.#membersSeen.size >= MEMBERS_COUNTED) return;
     if (this.#membersSeen.has(neighbour.peerId)) return;
     this.#membersSeen.add(neighbour.peerId);
@@ -203,7 +204,6 @@ export class Finale {
   memberWent(neighbour: Neighbour, leaving: boolean): void {
     const saidBye = neighbour === this.#leaver;
     this.#leaver = undefined;
-    this.#rememberStart(neighbour);
     if (neighbour.role === ROLES.virtual) {
       // It stayed until whoever read there had all, and says who is left before it goes.
       if (neighbour.readers > 0 && this.#hasAll(neighbour)) {
@@ -307,13 +307,8 @@ export class Finale {
     // Nobody holds what is not made yet.
     const to = Math.min(neighbour.updateAcked(this.#context.now.monoMs), window.highest);
     this.#held.add(neighbour.beganAt, to);
-  }
-
-  #rememberStart({ peerId, mapKnown, lostSome, beganAt }: Neighbour): void {
-    if (lostSome) this.#membersBegan.delete(peerId);
-    if (this.#view.source === undefined || !mapKnown || lostSome) return;
-    if (this.#membersBegan.size < MEMBERS_COUNTED || this.#membersBegan.has(peerId)) {
-      this.#membersBegan.set(peerId, beganAt);
+    if (this.#membersHeld.size < MEMBERS_COUNTED || this.#membersHeld.has(neighbour.peerId)) {
+      this.#membersHeld.set(neighbour.peerId, [neighbour.beganAt, to]);
     }
   }
 

@@ -41,8 +41,8 @@ export class Neighbour {
   isAtSource = false;
   /** What lies below it never had over this link: it took nothing yet, or here that was freed. */
   beganAt: FragmentIndex = 0;
-  /** Where it began over links that it had before; infinite: it had none. */
-  beganBefore: FragmentIndex = Number.POSITIVE_INFINITY;
+  /** Over links that it had before it held all of this: where it began, and one past the last. */
+  heldBefore: readonly [from: FragmentIndex, to: FragmentIndex] = [0, -1];
   /** One past the highest index it advertised. */
   remoteHighest: FragmentIndex = 0;
   /** When it advertised something last. */
@@ -198,19 +198,15 @@ export class Neighbour {
 
   /** Its whole buffermap, in place of what was known; the bits lie in `memory`. */
   buffermap(memory: Uint8Array, header: BuffermapHeader): void {
-    const end = endOfBuffermap(memory, header);
-    // Who comes with nothing begins anew, as a process that was started again.
-    if (!this.mapKnown && end <= header.start) this.beganBefore = Number.POSITIVE_INFINITY;
     this.startMoved(header.start);
     if (this.#picker === undefined) this.#window.replaceFromWire(this.have, header, memory);
     else this.#picker.replaceFromWire(this.have, header, memory);
     // A start never falls: what lies below the one it declared before, it can't send.
     if (header.start < this.remoteStart) this.#unmark(this.#window.origin, this.remoteStart);
+    const end = endOfBuffermap(memory, header);
     if (end > this.remoteHighest) this.remoteHighest = end;
     this.clipped = end > this.#window.mapEnd;
-    if (!this.mapKnown) {
-      this.beganAt = Math.min(this.beganBefore, Math.max(this.beganAt, this.#window.start));
-    }
+    if (!this.mapKnown) this.#begins(Math.max(this.beganAt, this.#window.start));
     this.mapKnown = true;
   }
 
@@ -295,13 +291,22 @@ export class Neighbour {
   startMoved(start: FragmentIndex): void {
     if (start <= this.remoteStart) return;
     // Who takes DATA gives credit: until then a start says where it begins, not what it is done with.
-    if (this.creditLimit === 0) this.beganAt = Math.min(this.beganBefore, start);
+    if (this.creditLimit === 0) this.#begins(start);
     // There is no such place: it was told a wrong one, and is done with nothing below it.
     if (this.isAtSource && start > this.#window.highest) return;
     this.remoteStart = start;
     if (start > this.remoteHighest) this.remoteHighest = start;
     // What it dropped it can't send any more.
     this.#unmark(this.#window.origin, start);
+  }
+
+  /**
+   * One that comes again where it was goes on; one that begins further on may be another process with
+   * the same key, which never had what lies between.
+   */
+  #begins(start: FragmentIndex): void {
+    const [from, to] = this.heldBefore;
+    this.beganAt = start <= to ? Math.min(from, start) : start;
   }
 
   holds(index: FragmentIndex): boolean {

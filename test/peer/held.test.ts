@@ -106,40 +106,85 @@ describe("held", () => {
     world.run(() => heldTo() === 40, 5_000);
   });
 
-  it("goes on with a member that comes again over a new link, unless it has nothing any more", () => {
-    for (const holds of [5, 0]) {
+  describe("of a member that comes again over a new link", () => {
+    const NONE = new Uint8Array(0);
+
+    /** A source of 40 fragments, and members by hand. */
+    function played(minHolders: number) {
       const { world, source } = swarm(0);
-      source.overlay.source?.watchHeld(source.overlay.neighbours, 1);
-      for (let i = 0; i < 40; i++) {
+      source.overlay.source?.watchHeld(source.overlay.neighbours, minHolders);
+      for (let i = 0; i < MADE; i++) {
         source.write("s", new Uint8Array(3_000));
         world.advance(50);
       }
-      const end = source.overlay.window.highest;
-      const member = () => {
-        const stranger = world.stranger(KEYS).join(source);
-        const say = (...frames: Uint8Array[]): void => {
-          stranger.send(...frames);
+      const member = (keys: Keys) => {
+        const stranger = world.stranger(keys).join(source);
+        const { tag } = stranger;
+        const say = (frame: Uint8Array): void => {
+          stranger.send(frame);
           world.advance(100);
         };
-        return { stranger, say, tag: stranger.tag };
+        return {
+          begins: (start: number, run: number) => say(encodeBuffermap(tag, start, run, NONE)),
+          takes: () => say(encodeCredit(tag, 1_000)),
+          holds: (start: number, to: number) =>
+            say(encodeRanges(FRAME_TYPES.HAVE, tag, start, [start, to - start])),
+          goes: () => {
+            stranger.close();
+            world.advance(500);
+          },
+        };
       };
-      const none = new Uint8Array(0);
-      const first = member();
-      first.say(encodeBuffermap(first.tag, 0, 0, none), encodeCredit(first.tag, 1_000));
-      first.say(encodeRanges(FRAME_TYPES.HAVE, first.tag, 0, [0, 10]));
       const heldTo = (): number => source.overlay.source?.heldSequence("s") ?? 0;
-      const before = heldTo();
-      expect(before).toBeGreaterThan(0);
-      first.stranger.close();
-      world.advance(500);
-      // What it freed meanwhile it had taken: what it says of the first 15 is its start alone.
-      const again = member();
-      again.say(encodeBuffermap(again.tag, 15, holds, none), encodeCredit(again.tag, 1_000));
-      if (holds === 0) expect(heldTo()).toBe(before);
-      else expect(heldTo()).toBeGreaterThan(before);
-      again.say(encodeRanges(FRAME_TYPES.HAVE, again.tag, 15, [15, end - 15]));
-      expect(heldTo()).toBe(holds === 0 ? before : 40);
+      return { member, heldTo };
     }
+
+    it("is what it held before, and on from there: what it freed since it had", () => {
+      const { member, heldTo } = played(2);
+      const other = member(new Keys());
+      other.begins(0, 0);
+      other.takes();
+      other.holds(0, 5);
+      const first = member(KEYS);
+      first.begins(0, 0);
+      first.takes();
+      first.holds(0, 20);
+      expect(heldTo()).toBe(5);
+      first.goes();
+      const again = member(KEYS);
+      again.begins(15, 10);
+      again.takes();
+      other.holds(0, 30);
+      expect(heldTo()).toBe(25);
+    });
+
+    it("is nothing of what lies between, which another process with its key never had", () => {
+      const { member, heldTo } = played(1);
+      const first = member(KEYS);
+      first.begins(0, 0);
+      first.takes();
+      first.holds(0, 10);
+      const before = heldTo();
+      expect(before).toBe(10);
+      first.goes();
+      const again = member(KEYS);
+      again.begins(25, 5);
+      again.takes();
+      again.holds(25, 40);
+      expect(heldTo()).toBe(before);
+    });
+
+    it("is nothing of what it would have had, had it begun over the link before", () => {
+      const { member, heldTo } = played(1);
+      const first = member(KEYS);
+      first.begins(0, 0);
+      first.goes();
+      const again = member(KEYS);
+      again.begins(25, 5);
+      again.takes();
+      again.holds(25, 40);
+      expect(heldTo()).toBe(0);
+    });
   });
 
   it("is nothing that was made before a member could take it, wherever it was told to begin", () => {
