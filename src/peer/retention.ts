@@ -10,7 +10,8 @@
  * counts, and is told what is gone. Who says that it is held back by others is given twice the time:
  * only the neighbours of the one that stands still shall find it lagging. Who is declined what it
  * asks for, for want of upload, stands still through no fault of its own: its time begins when it is
- * first sent what it needs next, or after six times as long. It counts again once it has caught up with the window.
+ * first sent what it needs next, or after six times as long. It counts again once it has caught up
+ * with the window.
  *
  * Live: what has been known for `windowMs` leaves the window, and what is old makes room for what is
  * new, whoever still lacks it.

@@ -36,8 +36,6 @@ export class World {
   readonly servers: Timed[] = [];
   readonly messages = new Messages(this);
   readonly #events = new EventHeap();
-  readonly #wires = new Map<string, Wire>();
-  #serial = 0;
 
   /** `keys`: those of a node that crashed, which starts over as this one. */
   node(options: NodeOptions = {}): Node {
@@ -56,7 +54,6 @@ export class World {
 
   connect(a: End, b: End, remoteOfA: Address, remoteOfB: Address): Wire {
     const wire = { a, b, open: true };
-    this.#wires.set(`${this.#serial++}`, wire);
     this.after(1, () => {
       b.up("inbound", remoteOfB);
       a.up("outbound", remoteOfA);
