@@ -18,11 +18,10 @@ import {
 import type { Address } from "../base/machine.ts";
 import { seededRng } from "../base/rng.ts";
 import { MIB } from "../base/units.ts";
-import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
 import { ASSIGNMENTS_MAX } from "../protocol/r8.ts";
 import { type CsCommand, type CsEvent, type CsSnapshot, createCs } from "../servers/cs.ts";
 import type { ServerCommand, ServerEvent } from "../servers/server-types.ts";
-import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
+import { serviceKeyFault } from "../servers/service-key.ts";
 import { LoopbackOnly } from "../transport/loopback-only.ts";
 import type { Transport } from "../transport/transport.ts";
 import { WsClientTransport } from "../transport/ws-client.ts";
@@ -103,9 +102,8 @@ function checkTogether(options: CacheServerOptions): void {
       );
     }
   }
-  if (serviceKey.length < SERVICE_KEY_BYTES_MIN || serviceKey.length > SERVICE_KEY_BYTES_MAX) {
-    throw usage(`a service key has ${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`);
-  }
+  const keyFault = serviceKeyFault(serviceKey);
+  if (keyFault !== undefined) throw usage(keyFault);
   const last = (options.listen?.port ?? 0) + virtualPeers - 1;
   if (last > 65_535) throw usage(`virtual peers would listen up to port ${last}`);
 }

@@ -23,7 +23,7 @@ import { fromHex, toHex } from "../base/units.ts";
 import { systemEntropy } from "./node-identity.ts";
 
 export const SERVICE_KEY_FILE = "service.key";
-export const SERVICE_KEY_BYTES = 32;
+const SERVICE_KEY_BYTES = 32;
 const OWNER_ONLY = 0o600;
 const OTHERS = 0o077;
 /** The digits and a line end; more is another file. */

@@ -3,12 +3,11 @@
 import { LocalUsageError } from "../base/errors.ts";
 import { OVERLAY_VIRTUAL_PEERS_MAX, PRIORITY_MAX } from "../base/limits.ts";
 import { parseAddress } from "../base/machine.ts";
-import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
 import type { ServerName } from "../servers/multiplexer.ts";
-import { SERVICE_KEY_BYTES_MIN } from "../servers/service-key.ts";
+import { serviceKeyFault } from "../servers/service-key.ts";
 import type { WsBackend } from "../transport/ws-server/ws-server.ts";
 import type { Logger } from "./engine-types.ts";
-import { newServiceKey, SERVICE_KEY_BYTES, serviceKeyOf } from "./node-service-key.ts";
+import { newServiceKey, serviceKeyOf } from "./node-service-key.ts";
 import {
   bytes,
   checkOptions,
@@ -112,11 +111,8 @@ export function checkedOptions(options: ServersOptions): { readonly roles: reado
     ...elsewhere("pams", options.pamsUrl),
     ...elsewhere("ixs", options.ixsUrl),
   ]);
-  const keyBytes = options.serviceKey?.length ?? SERVICE_KEY_BYTES;
-  if (keyBytes < SERVICE_KEY_BYTES_MIN || keyBytes > SERVICE_KEY_BYTES_MAX) {
-    const range = `${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`;
-    throw new LocalUsageError("USAGE", { detail: `a service key has ${range}, not ${keyBytes}` });
-  }
+  const keyFault = options.serviceKey && serviceKeyFault(options.serviceKey);
+  if (keyFault !== undefined) throw new LocalUsageError("USAGE", { detail: keyFault });
   return { roles };
 }
 

@@ -7,15 +7,18 @@ import { assert } from "../base/assert.ts";
 import { SERVICE_KEY_BYTES_MAX } from "../protocol/common.ts";
 
 /** Below 128 bits a key could be guessed. */
-export const SERVICE_KEY_BYTES_MIN = 16;
+const SERVICE_KEY_BYTES_MIN = 16;
+
+/** What is wrong with a key that was given, in words; undefined: nothing. */
+export function serviceKeyFault({ length }: Uint8Array): string | undefined {
+  if (length >= SERVICE_KEY_BYTES_MIN && length <= SERVICE_KEY_BYTES_MAX) return undefined;
+  return `a service key has ${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes, not ${length}`;
+}
 
 /** For options: undefined = no key. Asserts the length. */
 export function checkedServiceKey(key: Uint8Array | undefined): Uint8Array | undefined {
-  assert(
-    key === undefined ||
-      (key.length >= SERVICE_KEY_BYTES_MIN && key.length <= SERVICE_KEY_BYTES_MAX),
-    `a service key has ${SERVICE_KEY_BYTES_MIN} to ${SERVICE_KEY_BYTES_MAX} bytes`,
-  );
+  const fault = key && serviceKeyFault(key);
+  assert(fault === undefined, fault ?? "");
   return key;
 }
 
