@@ -490,10 +490,11 @@ export class Overlay extends OverlayParts {
       this.consumer?.endStored(index);
     }
     this.advertiser.stored(index, from, isEnd);
+    // Whoever sent it may be gone since.
     for (const neighbour of this.neighbours) {
-      if (neighbour !== from) reconsider(neighbour, index);
+      if (neighbour === from) neighbour.sentUs(index);
+      else reconsider(neighbour, index);
     }
-    from?.sentUs(index);
     this.#pumpAll = true;
   }
 }

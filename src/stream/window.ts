@@ -38,7 +38,8 @@ export interface WindowOptions {
 
 /** A bit map whose bit i - origin says something of fragment i. */
 export class WindowMap {
-  readonly words: MemoryOffset;
+  /** Below 0: given back; others may have the memory by now. */
+  words: MemoryOffset;
   constructor(words: MemoryOffset) {
     this.words = words;
   }
@@ -152,7 +153,9 @@ export class FragmentWindow implements SegmentOwner {
   }
 
   releaseMap(map: WindowMap): void {
-    if (this.#maps.delete(map)) this.memory.free(map.words);
+    if (!this.#maps.delete(map)) return;
+    this.memory.free(map.words);
+    map.words = -1;
   }
 
   /** Has `follower` told from here on; undefined = nobody. There is one at a time. */
@@ -176,12 +179,14 @@ export class FragmentWindow implements SegmentOwner {
   mark(map: WindowMap, from: FragmentIndex, to: FragmentIndex): void {
     const low = Math.max(from, this.#origin);
     const high = Math.min(to, this.mapEnd);
+    assert(map.words >= 0, "a map that was given back is not written");
     if (low < high) this.kernel.bitsSet(map.words, low - this.#origin, high - this.#origin);
   }
 
   unmark(map: WindowMap, from: FragmentIndex, to: FragmentIndex): void {
     const low = Math.max(from, this.#origin);
     const high = Math.min(to, this.mapEnd);
+    assert(map.words >= 0, "a map that was given back is not written");
     if (low < high) this.kernel.bitsClear(map.words, low - this.#origin, high - this.#origin);
   }
 

@@ -11,6 +11,10 @@ import { type Node, type SeenFrame, type Stranger, settingsOf, World } from "./h
 
 const ALL = 0xff;
 const NO_BITS = new Uint8Array(0);
+const RECORDS = [
+  { kind: "source", number: 0, id: "s", contentType: "", base: 1, timestamp: 1 },
+  { kind: "datum", number: 0, bytes: 10, delta: 0 },
+] as const;
 
 const indicesOf = (frames: readonly SeenFrame[]): number[] =>
   frames
@@ -52,6 +56,18 @@ function scene(): Scene {
   return { world, node, pusher, other };
 }
 
+/** All is pushed on from one to the other, up to fragment 40, and nothing before that is there. */
+function passingOn(): Scene {
+  const its = scene();
+  const { world, pusher, other } = its;
+  pusher.send(accept(pusher, ALL, 0, ALL));
+  other.send(encodeFrame(PARTNER, { tag: other.tag, mask: ALL, from: 0 }));
+  world.advance(100);
+  pusher.send(dataFrame(pusher, 40, RECORDS));
+  world.advance(100);
+  return its;
+}
+
 describe("a peer", () => {
   it("leaves to a member that it just asked to push what is new, for half a second", () => {
     const { world, pusher, other } = scene();
@@ -63,22 +79,27 @@ describe("a peer", () => {
   });
 
   it("pushes nothing back to who sent it, though it did not advertise that yet", () => {
-    const { world, node, pusher, other } = scene();
-    pusher.send(accept(pusher, ALL, 0, ALL));
-    other.send(encodeFrame(PARTNER, { tag: other.tag, mask: ALL, from: 0 }));
-    world.advance(100);
-    const records = [
-      { kind: "source", number: 0, id: "s", contentType: "", base: 1, timestamp: 1 },
-      { kind: "datum", number: 0, bytes: 10, delta: 0 },
-    ] as const;
-    pusher.send(dataFrame(pusher, 40, records));
-    world.advance(100);
+    const { world, node, other } = passingOn();
     // Behind what was pushed to it already.
-    other.send(dataFrame(other, 3, records));
+    other.send(dataFrame(other, 3, RECORDS));
     world.advance(100);
     expect(node.overlay.window.holds(3)).toBe(true);
     node.overlay.checkInvariants();
     expect(other.of(FRAME_TYPES.DATA).map(({ bytes }) => indexOf(bytes))).toEqual([40]);
+  });
+
+  it("takes what came from one that is gone by the time it is verified", () => {
+    const { world, node, pusher, other } = passingOn();
+    node.holdJobs = true;
+    other.send(dataFrame(other, 3, RECORDS));
+    world.advance(100);
+    other.close();
+    world.advance(100);
+    expect(node.overlay.neighbours.map(({ peerId }) => peerId)).toEqual([pusher.keys.peerId]);
+    node.releaseJobs();
+    world.advance(10);
+    expect(node.overlay.window.holds(3)).toBe(true);
+    node.overlay.checkInvariants();
   });
 
   it("asks elsewhere at once when that member says no", () => {

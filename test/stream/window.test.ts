@@ -123,6 +123,9 @@ describe("FragmentWindow", () => {
     expect(window.nextClear(a, 100, 200)).toBe(140);
     window.releaseMap(a);
     window.releaseMap(a);
+    // Somebody else may have its memory by now.
+    expect(() => window.mark(a, 100, 101)).toThrow("given back");
+    expect(() => window.unmark(a, 100, 101)).toThrow("given back");
   });
 
   it("reads a buffermap as far as the maps go, from its own memory and from others", () => {
