@@ -208,6 +208,21 @@ export class Advertiser {
   }
 
   /**
+   * A link came up: the buffermap, and credit when this node takes DATA, which it had without a gap
+   * from `hadFrom` on (undefined: it takes none yet). The source peer is told of that first when its
+   * window has moved on: to it the start before CREDIT is where a member began, and what a member had
+   * from there on, over whatever links, is held.
+   */
+  cameUp(neighbour: Neighbour, hadFrom: FragmentIndex | undefined): void {
+    if (neighbour.isSource && hadFrom !== undefined && hadFrom < this.#window.start) {
+      neighbour.link.transmit(encodeBuffermap(this.#tag, hadFrom, 0, new Uint8Array(0)));
+      this.grant(neighbour, true);
+    }
+    this.buffermap(neighbour);
+    if (hadFrom !== undefined) this.grant(neighbour, true);
+  }
+
+  /**
    * The whole buffermap. A newcomer that does not know where to start declares 0: neighbours keep
    * what they hold for it until it says more. A map costs work and bytes that asking does not: who
    * asks more than REFRESHES_PER_SECOND_MAX is told one when the second is over.

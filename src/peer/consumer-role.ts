@@ -61,6 +61,7 @@ export class ConsumerRole {
   #edgeIndex: FragmentIndex = 0;
   /** Something was there for the consumer, whether it took it or not. */
   #couldTake = false;
+  #hadFrom: FragmentIndex = 0;
   /** The start has moved, and that is to be told. */
   #startsLater = false;
   #neededMs: MonoMs = Number.NEGATIVE_INFINITY;
@@ -96,6 +97,10 @@ export class ConsumerRole {
   /** Everything below was taken by the consumer. */
   get consumedTo(): FragmentIndex {
     return this.#assembler.head;
+  }
+  /** From there on it had all without a gap: where it began, or one past the last gap. */
+  get hadFrom(): FragmentIndex {
+    return this.#hadFrom;
   }
   /** Whether END was taken. */
   get ended(): boolean {
@@ -180,6 +185,7 @@ export class ConsumerRole {
 
   start(index: FragmentIndex): void {
     this.#started = true;
+    this.#hadFrom = this.#window.start;
     this.#startIndex = index;
     this.#assembler.startAt(index);
   }
@@ -307,6 +313,7 @@ export class ConsumerRole {
       this.#startsLater = true;
     }
     this.#assembler.skipTo(next);
+    this.#hadFrom = next;
   }
 
   /**

@@ -55,8 +55,6 @@ export class Finale {
   readonly #readersServed = new Set<PeerId>();
   /** Lost some when they went, or lacked some when this node left. */
   readonly #membersBehind = new Set<PeerId>();
-  /** What those held that went, from where they began on without a hole. */
-  readonly #membersHeld = new Map<PeerId, readonly [FragmentIndex, FragmentIndex]>();
   /** Live: since when as many members as it was told to wait for were there; it had its audience. */
   #audienceSinceMs: MonoMs | undefined;
   #audience = false;
@@ -186,8 +184,6 @@ export class Finale {
   }
 
   memberCame(neighbour: Neighbour): void {
-    const before = this.#membersHeld.get(neighbour.peerId);
-    if (before !== undefined) neighbour.heldBefore = before;
     if (neighbour.role !== ROLES.peer || this.#membersSeen.size >= MEMBERS_COUNTED) return;
     if (this.#membersSeen.has(neighbour.peerId)) return;
     this.#membersSeen.add(neighbour.peerId);
@@ -307,9 +303,6 @@ export class Finale {
     // Nobody holds what is not made yet.
     const to = Math.min(neighbour.updateAcked(this.#context.now.monoMs), window.highest);
     this.#held.add(neighbour.beganAt, to);
-    if (this.#membersHeld.size < MEMBERS_COUNTED || this.#membersHeld.has(neighbour.peerId)) {
-      this.#membersHeld.set(neighbour.peerId, [neighbour.beganAt, to]);
-    }
   }
 
   /** How long a source that nobody takes its data of holds them still; undefined: it need not. */

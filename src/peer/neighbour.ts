@@ -39,10 +39,8 @@ export class Neighbour {
   remoteStart: FragmentIndex = 0;
   /** This node is the source peer: nothing exists that it does not have. */
   isAtSource = false;
-  /** What lies below it never had over this link: it took nothing yet, or here that was freed. */
+  /** What lies below it never had, as it says, or it was freed here before it came. */
   beganAt: FragmentIndex = 0;
-  /** Over links that it had before it held all of this: where it began, and one past the last. */
-  heldBefore: readonly [from: FragmentIndex, to: FragmentIndex] = [0, -1];
   /** One past the highest index it advertised. */
   remoteHighest: FragmentIndex = 0;
   /** When it advertised something last. */
@@ -206,7 +204,7 @@ export class Neighbour {
     const end = endOfBuffermap(memory, header);
     if (end > this.remoteHighest) this.remoteHighest = end;
     this.clipped = end > this.#window.mapEnd;
-    if (!this.mapKnown) this.#begins(Math.max(this.beganAt, this.#window.start));
+    if (!this.mapKnown) this.beganAt = Math.max(this.beganAt, this.#window.start);
     this.mapKnown = true;
   }
 
@@ -291,22 +289,13 @@ export class Neighbour {
   startMoved(start: FragmentIndex): void {
     if (start <= this.remoteStart) return;
     // Who takes DATA gives credit: until then a start says where it begins, not what it is done with.
-    if (this.creditLimit === 0) this.#begins(start);
+    if (this.creditLimit === 0) this.beganAt = start;
     // There is no such place: it was told a wrong one, and is done with nothing below it.
     if (this.isAtSource && start > this.#window.highest) return;
     this.remoteStart = start;
     if (start > this.remoteHighest) this.remoteHighest = start;
     // What it dropped it can't send any more.
     this.#unmark(this.#window.origin, start);
-  }
-
-  /**
-   * One that comes again where it was goes on; one that begins further on may be another process with
-   * the same key, which never had what lies between.
-   */
-  #begins(start: FragmentIndex): void {
-    const [from, to] = this.heldBefore;
-    this.beganAt = start <= to ? Math.min(from, start) : start;
   }
 
   holds(index: FragmentIndex): boolean {

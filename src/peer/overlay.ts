@@ -108,8 +108,7 @@ export class Overlay extends OverlayParts {
     this.neighbours.push(neighbour);
     this.puller?.add(neighbour);
     this.finale.memberCame(neighbour);
-    this.advertiser.buffermap(neighbour);
-    if (this.#takes) this.advertiser.grant(neighbour, true);
+    this.advertiser.cameUp(neighbour, this.#takes ? this.consumer?.hadFrom : undefined);
     this.event({
       kind: "neighbour",
       overlayId: this.settings.overlayId,

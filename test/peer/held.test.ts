@@ -1,13 +1,12 @@
 /** How far others hold what a source peer made: what counts as held. */
 
 import { describe, expect, it } from "vitest";
-import { FRAME_TYPES } from "../../src/base/layout.ts";
 import { seededRng } from "../../src/base/rng.ts";
 import { EngineMemory } from "../../src/kernel/engine-memory.ts";
 import { createJsKernel } from "../../src/kernel/js-kernel.ts";
 import { HeldWatch } from "../../src/peer/held.ts";
 import type { Neighbour } from "../../src/peer/neighbour.ts";
-import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
+import { encodeBuffermap } from "../../src/protocol/r10-binary.ts";
 import type { DataSourceEntry } from "../../src/stream/source-table.ts";
 import { FragmentWindow, type WindowMap } from "../../src/stream/window.ts";
 import { Keys, received, swarm } from "./harness.ts";
@@ -104,87 +103,6 @@ describe("held", () => {
     expect(heldTo()).toBe(0);
     world.node().open("peer", settings).dial(source);
     world.run(() => heldTo() === 40, 5_000);
-  });
-
-  describe("of a member that comes again over a new link", () => {
-    const NONE = new Uint8Array(0);
-
-    /** A source of 40 fragments, and members by hand. */
-    function played(minHolders: number) {
-      const { world, source } = swarm(0);
-      source.overlay.source?.watchHeld(source.overlay.neighbours, minHolders);
-      for (let i = 0; i < MADE; i++) {
-        source.write("s", new Uint8Array(3_000));
-        world.advance(50);
-      }
-      const member = (keys: Keys) => {
-        const stranger = world.stranger(keys).join(source);
-        const { tag } = stranger;
-        const say = (frame: Uint8Array): void => {
-          stranger.send(frame);
-          world.advance(100);
-        };
-        return {
-          begins: (start: number, run: number) => say(encodeBuffermap(tag, start, run, NONE)),
-          takes: () => say(encodeCredit(tag, 1_000)),
-          holds: (start: number, to: number) =>
-            say(encodeRanges(FRAME_TYPES.HAVE, tag, start, [start, to - start])),
-          goes: () => {
-            stranger.close();
-            world.advance(500);
-          },
-        };
-      };
-      const heldTo = (): number => source.overlay.source?.heldSequence("s") ?? 0;
-      return { member, heldTo };
-    }
-
-    it("is what it held before, and on from there: what it freed since it had", () => {
-      const { member, heldTo } = played(2);
-      const other = member(new Keys());
-      other.begins(0, 0);
-      other.takes();
-      other.holds(0, 5);
-      const first = member(KEYS);
-      first.begins(0, 0);
-      first.takes();
-      first.holds(0, 20);
-      expect(heldTo()).toBe(5);
-      first.goes();
-      const again = member(KEYS);
-      again.begins(15, 10);
-      again.takes();
-      other.holds(0, 30);
-      expect(heldTo()).toBe(25);
-    });
-
-    it("is nothing of what lies between, which another process with its key never had", () => {
-      const { member, heldTo } = played(1);
-      const first = member(KEYS);
-      first.begins(0, 0);
-      first.takes();
-      first.holds(0, 10);
-      const before = heldTo();
-      expect(before).toBe(10);
-      first.goes();
-      const again = member(KEYS);
-      again.begins(25, 5);
-      again.takes();
-      again.holds(25, 40);
-      expect(heldTo()).toBe(before);
-    });
-
-    it("is nothing of what it would have had, had it begun over the link before", () => {
-      const { member, heldTo } = played(1);
-      const first = member(KEYS);
-      first.begins(0, 0);
-      first.goes();
-      const again = member(KEYS);
-      again.begins(25, 5);
-      again.takes();
-      again.holds(25, 40);
-      expect(heldTo()).toBe(0);
-    });
   });
 
   it("is nothing that was made before a member could take it, wherever it was told to begin", () => {

@@ -252,6 +252,11 @@ export class Node implements Messenger {
     }
   }
 
+  /** Its links are reset, and both ends live on. */
+  loseLinks(): void {
+    for (const linkId of this.openLinks) this.#close(linkId);
+  }
+
   /** What this node transmits on a link stays in its queue (`stalled`), or flows again. */
   stall(linkId: LinkId, stalled: boolean): void {
     const end = this.#ends.get(linkId);
