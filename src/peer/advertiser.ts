@@ -210,12 +210,15 @@ export class Advertiser {
   /**
    * A link came up: the buffermap, and credit when this node takes DATA, which it had without a gap
    * from `hadFrom` on (undefined: it takes none yet). The source peer is told of that first when its
-   * window has moved on: to it the start before CREDIT is where a member began, and what a member had
-   * from there on, over whatever links, is held.
+   * window starts elsewhere: to it the last start before CREDIT is where a member began, and what a
+   * member had from there on, over whatever links, is held.
    */
   cameUp(neighbour: Neighbour, hadFrom: FragmentIndex | undefined): void {
-    if (neighbour.isSource && hadFrom !== undefined && hadFrom < this.#window.start) {
-      neighbour.link.transmit(encodeBuffermap(this.#tag, hadFrom, 0, new Uint8Array(0)));
+    const { start } = this.#window;
+    if (neighbour.isSource && hadFrom !== undefined && hadFrom !== start) {
+      this.#tell(neighbour, [], hadFrom);
+      // No other start before CREDIT; the buffermap tells it.
+      neighbour.haveToldStart = start;
       this.grant(neighbour, true);
     }
     this.buffermap(neighbour);
@@ -307,9 +310,8 @@ export class Advertiser {
     }
   }
 
-  #tell(neighbour: Neighbour, ranges: number[]): void {
+  #tell(neighbour: Neighbour, ranges: number[], start = this.#window.start): void {
     const { HAVE } = FRAME_TYPES;
-    const { start } = this.#window;
     neighbour.haveToldStart = start;
     const pairs = ranges.length / 2;
     neighbour.link.transmit(encodeRanges(HAVE, this.#tag, start, ranges, pairs, this.#flags));

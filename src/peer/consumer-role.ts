@@ -98,9 +98,13 @@ export class ConsumerRole {
   get consumedTo(): FragmentIndex {
     return this.#assembler.head;
   }
-  /** From there on it had all without a gap: where it began, or one past the last gap. */
+  /**
+   * From there on it had all without a gap: where it began, or one past the last gap. Live: a gap that
+   * its window has not passed yet is no other than those that it will have over any link.
+   */
   get hadFrom(): FragmentIndex {
-    return this.#hadFrom;
+    const live = this.#settings.delivery === "live";
+    return live ? Math.min(this.#hadFrom, this.#window.start) : this.#hadFrom;
   }
   /** Whether END was taken. */
   get ended(): boolean {
@@ -235,6 +239,7 @@ export class ConsumerRole {
   /** A peer that only forwards is done with a fragment as soon as it is there. */
   forward(): PeerEvent[] {
     if (!this.#forwards || !this.#started || this.#endTaken) return [];
+    if (this.#window.start > this.#assembler.head) this.#hadFrom = this.#window.start;
     if (this.#assembler instanceof FragmentCursor) this.#assembler.forward();
     return this.#report();
   }
@@ -280,9 +285,10 @@ export class ConsumerRole {
       this.#watchOrphan(missing, neighbours);
       this.#seekHolders(missing, reliable, events);
     }
-    if (this.#settings.delivery !== "live") this.#assembler.skipTo(this.#window.start);
+    const live = this.#settings.delivery === "live";
+    if (!live && this.#window.start > head) this.#skipTo(this.#window.start);
     // Who does not take hears of what it lost when it takes again: of all of it at once.
-    else if (this.#hungry) while (this.#passLate());
+    if (live && this.#hungry) while (this.#passLate());
     if (this.lacksNext && !mayCome.again) {
       const nowMs = this.#context.now.monoMs;
       const from = this.#assembler.head;
@@ -312,17 +318,24 @@ export class ConsumerRole {
       this.#assembler.startAt(later);
       this.#startsLater = true;
     }
-    this.#assembler.skipTo(next);
-    this.#hadFrom = next;
+    this.#skipTo(next);
+  }
+
+  #skipTo(index: FragmentIndex): void {
+    this.#assembler.skipTo(index);
+    this.#hadFrom = index;
   }
 
   /**
    * Complete: whether all `neighbours` wait for fragment `index`, too. It may be slow on its way to
-   * one of them; the first that gives it up gives all of them leave to.
+   * one of them; the first that gives it up gives all of them leave to. What the source peer holds
+   * that just came may be about to be told.
    */
   #isWaitedFor(index: FragmentIndex, neighbours: readonly Neighbour[]): boolean {
     if (this.#settings.delivery === "live" || neighbours.length === 0) return false;
-    return neighbours.every(({ mapKnown, remoteStart }) => mapKnown && remoteStart <= index);
+    return neighbours.every(({ isSource, mapKnown, remoteStart }) =>
+      mapKnown ? remoteStart <= index : isSource,
+    );
   }
 
   readonly #sourceOf = (row: number) => this.#assembler.sourceOf(row);

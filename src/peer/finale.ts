@@ -233,7 +233,8 @@ export class Finale {
     const { settings, neighbours, times } = this.#view;
     const wentMs = this.#aloneSinceMs;
     if (settings.delivery !== "complete" || !this.#sourceWent) return false;
-    if (neighbours.some((neighbour) => neighbour.isSource)) return false;
+    // What it holds may be on its way.
+    if (neighbours.some((neighbour) => neighbour.isSource && neighbour.mapKnown)) return false;
     if (this.#sessionOver) return this.#movesOn;
     const nowMs = this.#context.now.monoMs;
     const noNewsMs = nowMs - Math.max(wentMs, times.latestMs);
@@ -325,6 +326,8 @@ export class Finale {
       !neighbours.some((neighbour) => this.#listens(neighbour)) &&
       (this.#membersCompleted.size === 0 || !this.#isMet());
     const isHolding = alone && waiting && !this.#hasEnded && !this.#isVoid(source);
+    // What was freed members had, though none that is remembered may have had all of it.
+    this.#held.add(0, window.start);
     const isHeld = source.hasData && source.dataTo <= this.#held.to && this.#isMet();
     this.#holdSinceMs = isHolding && !isHeld ? (this.#holdSinceMs ?? nowMs) : undefined;
     this.#heldSinceMs = isHolding && isHeld ? (this.#heldSinceMs ?? nowMs) : undefined;

@@ -320,6 +320,8 @@ export class Neighbour {
   }
 
   close(): void {
+    // Who came in its place keeps it, and must not keep all those before.
+    this.tookOver.length = 0;
     this.#unmark(this.#window.origin, this.#window.mapEnd);
     this.link.closeLane(this.lane);
     this.#window.releaseMap(this.have);

@@ -99,6 +99,12 @@ export abstract class OverlayParts {
     return this.puller?.withoutMute(this.neighbours) ?? this.neighbours;
   }
 
+  /** Links to others come up, or one to the source peer did, and what it holds is still to be told. */
+  protected get isOpening(): boolean {
+    const isDue = ({ isSource, mapKnown }: Neighbour): boolean => isSource && !mapKnown;
+    return this.options.opening() || this.neighbours.some(isDue);
+  }
+
   #makeSource(): SourceRole {
     const { settings, window, tag, context } = this;
     const { overlayId } = settings;

@@ -397,7 +397,7 @@ export class Overlay extends OverlayParts {
     if (this.consumer !== undefined) {
       const { heard } = this;
       const reliable = this.puller?.withoutDoubtful(heard) ?? heard;
-      const mayCome = { opening: this.options.opening(), again: this.finale.sourceMayReturn };
+      const mayCome = { opening: this.isOpening, again: this.finale.sourceMayReturn };
       for (const event of this.consumer.repair(heard, reliable, confirmed, mayCome))
         this.event(event);
     }
@@ -440,7 +440,7 @@ export class Overlay extends OverlayParts {
     const { overlayId } = this.settings;
     if (consumer.started) return;
     const edge = this.reach.confirmedTo(this.neighbours, 0);
-    const start = consumer.chooseStart(this.neighbours, this.options.opening(), edge);
+    const start = consumer.chooseStart(this.neighbours, this.isOpening, edge);
     if (start === undefined) {
       this.#deadlines.set("start", this.context.now.monoMs + TICK_MS);
       return;

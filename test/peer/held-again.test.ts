@@ -1,25 +1,32 @@
 /** How far others hold what a source peer made, when a member comes again over a new link. */
 
 import { describe, expect, it } from "vitest";
-import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { FRAME_TYPES, HAVE_READERS_SHIFT } from "../../src/base/layout.ts";
+import { ROLES, type Role } from "../../src/protocol/common.ts";
 import { encodeBuffermap, encodeCredit, encodeRanges } from "../../src/protocol/r10-binary.ts";
-import { Keys, type Node, received, swarm } from "./harness.ts";
+import { Keys, type Node, received, settingsOf, swarm, World } from "./harness.ts";
 
 const NONE = new Uint8Array(0);
 const MADE = 40;
-const SMALL = { windowBytes: 256 * 1024 };
+const ONE_READER = 1 << HAVE_READERS_SHIFT;
+/** A limited one tells its start before it gives credit. */
+const LIMITS = [{}, { downloadLimitBytesPerSecond: 20_000_000 }];
 const KEYS = new Keys();
 
-/** A source of 40 fragments, and members by hand. */
-function played(minHolders: number) {
+/** A source of `made` fragments, and members by hand. */
+function played(minHolders: number, made = MADE) {
   const { world, source } = swarm(0);
   source.overlay.source?.watchHeld(source.overlay.neighbours, minHolders);
-  for (let i = 0; i < MADE; i++) {
-    source.write("s", new Uint8Array(3_000));
-    world.advance(50);
-  }
-  const member = (keys: Keys) => {
-    const stranger = world.stranger(keys).join(source);
+  const write = (count: number): void => {
+    for (let i = 0; i < count; i++) {
+      source.write("s", new Uint8Array(3_000));
+      world.advance(50);
+    }
+  };
+  write(made);
+  const member = (keys: Keys, role: Role = ROLES.peer) => {
+    const stranger = world.stranger(keys).join(source, role);
+    const flags = role === ROLES.virtual ? ONE_READER : 0;
     const { tag } = stranger;
     const say = (...frames: Uint8Array[]): void => {
       stranger.send(...frames);
@@ -31,7 +38,7 @@ function played(minHolders: number) {
       begins: (at: number, start = at, to = start) =>
         say(map(at, 0), encodeCredit(tag, 1_000), map(start, to - start)),
       holds: (start: number, to: number) =>
-        say(encodeRanges(FRAME_TYPES.HAVE, tag, start, [start, to - start])),
+        say(encodeRanges(FRAME_TYPES.HAVE, tag, start, [start, to - start], 1, flags)),
       goes: () => {
         stranger.close();
         world.advance(500);
@@ -39,12 +46,19 @@ function played(minHolders: number) {
     };
   };
   const heldTo = (): number => source.overlay.source?.heldSequence("s") ?? 0;
-  return { member, heldTo };
+  return { world, source, member, write, heldTo };
 }
 
 /** A source and members that are real. */
-function real(members: number, minHolders: number, latencyMs: number) {
-  const { world, source, peers } = swarm(members, SMALL);
+function real(members: number, minHolders: number, latencyMs: number, options = {}) {
+  const world = new World();
+  const source = world.node();
+  const settings = settingsOf(source.keys.peerId, { windowBytes: 256 * 1024 });
+  source.open("source", settings, { waitPeers: members }).register("s");
+  const peers = Array.from({ length: members }, () => world.node(options).open("peer", settings));
+  for (const [i, peer] of peers.entries()) {
+    for (const other of [source, ...peers.slice(0, i)]) peer.dial(other);
+  }
   source.overlay.source?.watchHeld(source.overlay.neighbours, minHolders);
   world.run(() => peers.every((peer) => peer.has("started")));
   for (const node of [source, ...peers]) node.latencyMs = latencyMs;
@@ -102,8 +116,8 @@ describe("held, when a member comes again", () => {
     expect(heldTo()).toBe(0);
   });
 
-  it("stands nowhere when its window moved on while its last word was under way", () => {
-    const { world, source, peers, write, heldTo, written } = real(1, 1, 80);
+  it.each(LIMITS)("stands nowhere when its window moved on before its last word came, %o", (of) => {
+    const { world, source, peers, write, heldTo, written } = real(1, 1, 80, of);
     const [peer] = peers as [Node];
     const acked = (): number => source.overlay.neighbours[0]?.ackedTo ?? 0;
     const isAhead = (): boolean => peer.overlay.window.start > acked() + 4;
@@ -122,8 +136,8 @@ describe("held, when a member comes again", () => {
     expect(source.has("ended")).toBe(true);
   });
 
-  it("stands nowhere when others fed it while its link to the source was down", () => {
-    const { world, source, peers, write, heldTo, written } = real(2, 2, 10);
+  it.each(LIMITS)("stands nowhere when others fed it while its link was down, %o", (of) => {
+    const { world, source, peers, write, heldTo, written } = real(2, 2, 10, of);
     const [, other] = peers as [Node, Node];
     world.advance(2_000);
     const linked = (): number => source.overlay.neighbours.length;
@@ -140,7 +154,8 @@ describe("held, when a member comes again", () => {
     expect(received(other)).toHaveLength(written());
   });
 
-  it("is nothing of what it gave up before it came to the source", () => {
+  /** A peer that took from one that has only what comes from fragment 30 on. */
+  function misserved() {
     const { world, source } = swarm(0);
     source.overlay.source?.watchHeld(source.overlay.neighbours, 1);
     for (let i = 0; i < MADE; i++) {
@@ -149,18 +164,121 @@ describe("held, when a member comes again", () => {
     }
     const peer = world.node().open("peer", source.overlay.settings);
     const member = world.stranger(KEYS).join(peer);
-    const have = (start: number) =>
-      encodeRanges(FRAME_TYPES.HAVE, member.tag, start, [30, MADE - 30]);
-    member.send(encodeBuffermap(member.tag, 0, 0, NONE), have(0));
+    const haveFrom = (start: number): void => {
+      member.send(encodeRanges(FRAME_TYPES.HAVE, member.tag, start, [30, MADE - 30]));
+    };
+    member.send(encodeBuffermap(member.tag, 0, 0, NONE));
+    haveFrom(0);
     world.run(() => peer.overlay.consumer?.started === true, 5_000);
+    const heldTo = (): number => source.overlay.source?.heldSequence("s") ?? 0;
+    return { world, source, peer, haveFrom, heldTo };
+  }
+
+  it("is nothing of what it gave up before it came, its window being past that", () => {
+    const { world, source, peer, haveFrom, heldTo } = misserved();
     // Nobody holds what lies before, and nobody waits for it.
-    member.send(have(30));
+    haveFrom(30);
     world.run(() => peer.overlay.consumer?.consumedTo === 30, 30_000);
     world.run(() => peer.overlay.window.start === 30, 30_000);
     peer.dial(source);
     world.run(() => received(peer).length === 10, 10_000);
     world.advance(1_000);
     expect(source.overlay.neighbours[0]?.ackedTo).toBe(MADE);
-    expect(source.overlay.source?.heldSequence("s")).toBe(0);
+    expect(heldTo()).toBe(0);
+  });
+
+  it("is nothing of what it gave up before it came, its window standing at that", () => {
+    const { world, source, peer, haveFrom, heldTo } = misserved();
+    world.run(() => peer.overlay.consumer?.consumedTo === 30, 30_000);
+    expect(peer.overlay.window.start).toBe(0);
+    peer.dial(source);
+    world.run(() => peer.overlay.neighbours.length === 2, 10_000);
+    haveFrom(30);
+    world.run(() => source.overlay.neighbours[0]?.ackedTo === MADE, 10_000);
+    world.advance(1_000);
+    expect(heldTo()).toBe(0);
+  });
+
+  it.each([
+    [10, 14_000, 0],
+    [300, 14_000, 0],
+    [300, 4_600, 30],
+  ])("is had by one whose source comes %i ms away after %i ms, before it gave up", (...of) => {
+    const [latency, waited, start] = of;
+    const { world, source, peer, haveFrom, heldTo } = misserved();
+    haveFrom(start);
+    world.advance(waited);
+    expect(peer.overlay.consumer?.consumedTo).toBe(0);
+    source.latencyMs = latency;
+    peer.dial(source);
+    world.run(() => heldTo() === MADE, 10_000);
+    expect(received(peer)).toHaveLength(MADE);
+    expect(peer.counters.gaps).toBe(0);
+  });
+
+  it("is had by one whose source comes back with what others passed over, 300 ms away", () => {
+    const { world, source, peers, write, heldTo, written } = real(1, 1, 2);
+    const [peer] = peers as [Node];
+    for (let i = 0; i < MADE; i++) write();
+    peer.loseLinks();
+    world.advance(200);
+    for (let i = 0; i < 10; i++) write();
+    const end = source.overlay.window.highest;
+    const member = world.stranger(KEYS).join(peer);
+    const latest = encodeRanges(FRAME_TYPES.HAVE, member.tag, 0, [end - 5, 5]);
+    member.send(encodeBuffermap(member.tag, 0, 0, NONE), latest);
+    world.advance(20_000);
+    source.latencyMs = 300;
+    peer.dial(source);
+    world.run(() => heldTo() === written(), 10_000);
+    expect(received(peer)).toHaveLength(written());
+    expect(peer.counters.gaps).toBe(0);
+  });
+
+  it("is nothing of what a relay let go that never came", () => {
+    const world = new World();
+    const settings = settingsOf(world.stranger().keys.peerId, { delivery: "live" });
+    const relay = world.node().open("peer", settings, { consume: false, from: "oldest" });
+    const member = world.stranger(KEYS).join(relay);
+    const have = (first: number, count: number): void => {
+      member.send(encodeRanges(FRAME_TYPES.HAVE, member.tag, 0, [first, count]));
+    };
+    member.send(encodeBuffermap(member.tag, 0, 20, NONE));
+    world.run(() => relay.overlay.consumer?.started === true, 5_000);
+    const { start } = relay.overlay.window;
+    for (let i = 20; i < 80; i++) {
+      have(i, 1);
+      world.advance(500);
+    }
+    expect(relay.overlay.window.start).toBeGreaterThan(start + 10);
+    expect(relay.overlay.consumer?.hadFrom).toBe(relay.overlay.window.start);
+  });
+
+  it("is no less at the end where a virtual peer had it meanwhile", () => {
+    const { world, source, member, write, heldTo } = played(1, 0);
+    const first = member(KEYS);
+    const virtual = member(new Keys(), ROLES.virtual);
+    first.begins(0);
+    virtual.begins(0);
+    write(20);
+    first.holds(0, 20);
+    virtual.holds(0, 20);
+    first.goes();
+    for (let to = 40; to <= 200; to += 20) {
+      write(20);
+      virtual.holds(0, to);
+      world.advance(300);
+    }
+    expect(source.overlay.window.start).toBeGreaterThan(20);
+    const again = member(KEYS);
+    again.begins(0, 190, 200);
+    expect(heldTo()).toBe(200);
+    again.goes();
+    world.advance(1_500);
+    virtual.goes();
+    source.end();
+    world.advance(75_000);
+    expect(source.eventsOf("failed")).toEqual([]);
+    expect(source.has("ended")).toBe(true);
   });
 });

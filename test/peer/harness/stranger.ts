@@ -3,6 +3,7 @@
 import * as layout from "../../../src/base/layout.ts";
 import type { LinkId } from "../../../src/base/machine.ts";
 import { overlayTag } from "../../../src/peer/peer.ts";
+import { ROLES, type Role } from "../../../src/protocol/common.ts";
 import * as r10 from "../../../src/protocol/r10.ts";
 import { type Keys, LATENCY_MS, OVERLAY, sha256 } from "./keys.ts";
 import type { Node } from "./node.ts";
@@ -95,7 +96,7 @@ export class Stranger {
   }
 
   /** Connects and proves its identity. */
-  join(node: Node, role: 0 | 1 = 1): this {
+  join(node: Node, role: Role = ROLES.peer): this {
     this.connect(node);
     this.send(this.hello(0, { role }));
     this.#world.run(() => this.seen(layout.FRAME_TYPES.HELLO));
