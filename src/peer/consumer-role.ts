@@ -196,7 +196,7 @@ export class ConsumerRole {
 
   /** END is here: who began past it came when all was over, and begins with it. */
   endStored(index: FragmentIndex): void {
-    if (!this.#started || this.#endTaken || index >= this.#assembler.head) return;
+    if (this.#endTaken || !this.gotNothing || index >= this.#assembler.head) return;
     this.#startIndex = index;
     this.#assembler.startAt(index);
   }
@@ -296,8 +296,12 @@ export class ConsumerRole {
       // Who was named as another holder gets the time that a handshake may take to show it.
       const openingMs = mayCome.opening ? HANDSHAKE_TIMEOUT_MS : 0;
       if (nowMs - this.#orphanSinceMs >= repairs * this.#settings.repairMs + openingMs) {
-        this.#giveUp(from, this.#nextAvailable(from, neighbours, known));
-        this.#orphan = -1;
+        // The newest index stays wanted: nothing waits behind it, and it may be END.
+        const next = Math.min(this.#nextAvailable(from, neighbours, known), known - 1);
+        if (next > from) {
+          this.#giveUp(from, next);
+          this.#orphan = -1;
+        }
       }
     }
     events.push(...this.#report());

@@ -204,7 +204,7 @@ export class Finale {
       // It stayed until whoever read there had all, and says who is left before it goes.
       if (neighbour.readers > 0 && this.#hasAll(neighbour)) {
         addSome(this.#membersCompleted, neighbour.peerId);
-      }
+      } else if (neighbour.readers > 0) this.#brokeMs = this.#context.now.monoMs;
       return;
     }
     if (neighbour.role === ROLES.peer) {
@@ -219,7 +219,7 @@ export class Finale {
     if (neighbour.lostSome || wasShort) addSome(this.#membersBehind, neighbour.peerId);
     else if (this.#hasAll(neighbour)) addSome(this.#membersCompleted, neighbour.peerId);
     else if (leaving) addSome(this.#membersBehind, neighbour.peerId);
-    if (neighbour.isSource) {
+    if (neighbour.isSource && neighbour.mapKnown) {
       this.#aloneSinceMs = this.#context.now.monoMs;
       this.#sourceWent = true;
     }

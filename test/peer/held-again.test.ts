@@ -33,12 +33,15 @@ function played(minHolders: number, made = MADE) {
       world.advance(100);
     };
     const map = (start: number, run: number) => encodeBuffermap(tag, start, run, NONE);
+    const has = (start: number, to: number) => {
+      const ranges = start < to ? [start, to - start] : [];
+      return encodeRanges(FRAME_TYPES.HAVE, tag, start, ranges, ranges.length / 2, flags);
+    };
     return {
       /** As it says before it takes anything; then it is at `start`, and holds [start, to). */
       begins: (at: number, start = at, to = start) =>
-        say(map(at, 0), encodeCredit(tag, 1_000), map(start, to - start)),
-      holds: (start: number, to: number) =>
-        say(encodeRanges(FRAME_TYPES.HAVE, tag, start, [start, to - start], 1, flags)),
+        say(has(at, at), encodeCredit(tag, 1_000), map(start, to - start)),
+      holds: (start: number, to: number) => say(has(start, to)),
       goes: () => {
         stranger.close();
         world.advance(500);

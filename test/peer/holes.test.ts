@@ -1,10 +1,12 @@
 /** A source peer that is killed in the middle of what it sends: fragments that nobody got. */
 
 import { describe, expect, it } from "vitest";
-import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { DATA_FLAG_END, DATA_FLAGS, FRAME_TYPES } from "../../src/base/layout.ts";
+import { ROLES } from "../../src/protocol/common.ts";
 import { encodeFrame, NOTIFY } from "../../src/protocol/r10.ts";
 import { encodeBuffermap, encodeRanges } from "../../src/protocol/r10-binary.ts";
-import { Feed, type Node, received, settingsOf, World } from "./harness.ts";
+import { dataFrame, sealed } from "./data-frame.ts";
+import { Feed, Keys, type Node, received, settingsOf, World } from "./harness.ts";
 
 const REPAIR_MS = 2_000;
 
@@ -73,6 +75,63 @@ describe("what nobody got of a source peer that was killed", () => {
     for (const peer of peers) expect(peer.eventsOf("gap")).toEqual([]);
     world.advance(30_000);
     for (const peer of peers) expect(peer.eventsOf("gap").length).toBeGreaterThan(0);
+  });
+});
+
+describe("a peer that takes part of what is told of", () => {
+  const NONE = new Uint8Array(0);
+  const RECORDS = [
+    { kind: "source", number: 0, id: "s", contentType: "", base: 1, timestamp: 1 },
+    { kind: "datum", number: 0, bytes: 10, delta: 0 },
+  ] as const;
+
+  it("goes on to END when that comes after all, though it gave up what was before", () => {
+    const world = new World();
+    const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId));
+    const member = world.stranger().join(peer);
+    member.send(encodeBuffermap(member.tag, 0, 1, NONE));
+    world.run(() => peer.overlay.consumer?.started === true, 5_000);
+    member.send(dataFrame(member, 0, RECORDS));
+    world.run(() => received(peer).length === 1);
+    member.send(encodeFrame(NOTIFY, { tag: member.tag, index: 39 }));
+    world.run(() => peer.eventsOf("gap").length > 0, 30_000);
+    const gap = { kind: "fragments", from: 1, to: 38 };
+    expect(peer.eventsOf("gap").map((event) => event.gap)).toEqual([gap]);
+    world.advance(10_000);
+    expect(peer.overlay.consumer?.hadFrom).toBe(39);
+    const end = dataFrame(member, 39, []);
+    new DataView(end.buffer).setUint16(DATA_FLAGS, DATA_FLAG_END, true);
+    member.send(sealed(end));
+    world.run(() => peer.has("ended"));
+    expect(peer.eventsOf("gap")).toHaveLength(1);
+  });
+
+  it("waits two minutes for a source peer that comes again and again and tells nothing", () => {
+    const world = new World();
+    const keys = new Keys();
+    const peer = world.node().open("peer", settingsOf(keys.peerId));
+    const member = world.stranger().join(peer);
+    let source = world.stranger(keys).join(peer, ROLES.source);
+    source.send(encodeBuffermap(source.tag, 0, 0, NONE));
+    member.send(encodeBuffermap(member.tag, 0, 0, NONE));
+    world.run(() => peer.overlay.consumer?.started === true, 5_000);
+    member.send(encodeRanges(FRAME_TYPES.HAVE, member.tag, 0, [20, 10]));
+    world.advance(1_000);
+    source.close();
+    const passes = (ms: number): void => {
+      world.advance(ms);
+      // It lives.
+      member.send(encodeFrame(NOTIFY, { tag: member.tag, index: 29 }));
+    };
+    for (let i = 0; i < 8; i++) {
+      passes(10_000);
+      expect(peer.overlay.consumer?.consumedTo).toBe(0);
+      source = world.stranger(keys).join(peer, ROLES.source);
+      passes(5_000);
+      source.close();
+    }
+    for (let i = 0; i < 3; i++) passes(10_000);
+    expect(peer.overlay.consumer?.consumedTo).toBeGreaterThanOrEqual(20);
   });
 });
 
