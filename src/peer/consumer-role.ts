@@ -26,6 +26,8 @@ const START_DELAY_MS = 100;
 /** Complete: so long at most for links that are being opened and maps that are under way. */
 const START_PATIENCE_MS = 2_000;
 const NEED_AGAIN_MS = 2_000;
+/** The newest index, which nothing waits behind, is looked for less often when that took long. */
+const NEED_NEWEST_AGAIN_MS = 30_000;
 /** Complete: a hole that all neighbours wait for is given up after so many times repairMs. */
 const SHARED_REPAIRS = 3;
 /** Live, with a download limit: what is left out reaches to what was known for this part of the time. */
@@ -62,6 +64,8 @@ export class ConsumerRole {
   /** Something was there for the consumer, whether it took it or not. */
   #couldTake = false;
   #hadFrom: FragmentIndex = 0;
+  /** END came when what lies behind it had been given up. */
+  #endPassed = false;
   /** The start has moved, and that is to be told. */
   #startsLater = false;
   #neededMs: MonoMs = Number.NEGATIVE_INFINITY;
@@ -196,7 +200,12 @@ export class ConsumerRole {
 
   /** END is here: who began past it came when all was over, and begins with it. */
   endStored(index: FragmentIndex): void {
-    if (this.#endTaken || !this.gotNothing || index >= this.#assembler.head) return;
+    if (!this.#started || this.#endTaken || index >= this.#assembler.head) return;
+    if (!this.gotNothing) {
+      // It was told of more than there is, and gave up END with that.
+      this.#endPassed = true;
+      return;
+    }
     this.#startIndex = index;
     this.#assembler.startAt(index);
   }
@@ -282,8 +291,9 @@ export class ConsumerRole {
       this.#orphan = -1;
       this.#unserved = -1;
     } else {
-      this.#watchOrphan(missing, neighbours);
-      this.#seekHolders(missing, reliable, events);
+      const isNewest = missing === known - 1;
+      this.#watchOrphan(missing, neighbours, isNewest);
+      this.#seekHolders(missing, reliable, isNewest, events);
     }
     const live = this.#settings.delivery === "live";
     if (!live && this.#window.start > head) this.#skipTo(this.#window.start);
@@ -296,12 +306,9 @@ export class ConsumerRole {
       // Who was named as another holder gets the time that a handshake may take to show it.
       const openingMs = mayCome.opening ? HANDSHAKE_TIMEOUT_MS : 0;
       if (nowMs - this.#orphanSinceMs >= repairs * this.#settings.repairMs + openingMs) {
-        // The newest index stays wanted: nothing waits behind it, and it may be END.
-        const next = Math.min(this.#nextAvailable(from, neighbours, known), known - 1);
-        if (next > from) {
-          this.#giveUp(from, next);
-          this.#orphan = -1;
-        }
+        const next = this.#nextAvailable(from, neighbours, known);
+        this.#giveUp(from, Math.min(next, known - 1));
+        this.#orphan = -1;
       }
     }
     events.push(...this.#report());
@@ -344,17 +351,23 @@ export class ConsumerRole {
 
   readonly #sourceOf = (row: number) => this.#assembler.sourceOf(row);
 
-  #watchOrphan(missing: FragmentIndex, neighbours: readonly Neighbour[]): void {
+  /** The newest index stays wanted, at least until another comes: it may be END. */
+  #watchOrphan(missing: FragmentIndex, neighbours: readonly Neighbour[], isNewest: boolean): void {
     if (neighbours.some((neighbour) => neighbour.holds(missing))) {
       this.#orphan = -1;
-    } else if (this.#orphan !== missing) {
+    } else if (this.#orphan !== missing || isNewest) {
       this.#orphan = missing;
       this.#orphanSinceMs = this.#context.now.monoMs;
     }
   }
 
   /** Asks the OMS for other holders of what no neighbour would send. */
-  #seekHolders(missing: FragmentIndex, reliable: readonly Neighbour[], events: PeerEvent[]): void {
+  #seekHolders(
+    missing: FragmentIndex,
+    reliable: readonly Neighbour[],
+    isNewest: boolean,
+    events: PeerEvent[],
+  ): void {
     const nowMs = this.#context.now.monoMs;
     if (reliable.some((neighbour) => neighbour.holds(missing))) {
       this.#unserved = -1;
@@ -365,7 +378,9 @@ export class ConsumerRole {
       this.#unservedSinceMs = nowMs;
     }
     const waitedMs = nowMs - this.#unservedSinceMs;
-    if (waitedMs * 3 < this.#settings.repairMs || nowMs - this.#neededMs < NEED_AGAIN_MS) return;
+    const isLong = isNewest && waitedMs > SHARED_REPAIRS * this.#settings.repairMs;
+    const againMs = isLong ? NEED_NEWEST_AGAIN_MS : NEED_AGAIN_MS;
+    if (waitedMs * 3 < this.#settings.repairMs || nowMs - this.#neededMs < againMs) return;
     this.#neededMs = nowMs;
     const { overlayId } = this.#settings;
     events.push({ kind: "needMembers", overlayId, holding: missing });
@@ -434,7 +449,7 @@ export class ConsumerRole {
       this.#context.counters.gaps++;
       events.push({ kind: "gap", overlayId, gap });
     }
-    if (this.#assembler.ended && !this.#endTaken) {
+    if ((this.#assembler.ended || this.#endPassed) && !this.#endTaken) {
       this.#endTaken = true;
       const sources = [...this.#assembler.sources.values()].map(standingOf);
       events.push({ kind: "ended", overlayId, sources });

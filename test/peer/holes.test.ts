@@ -106,6 +106,46 @@ describe("a peer that takes part of what is told of", () => {
     expect(peer.eventsOf("gap")).toHaveLength(1);
   });
 
+  it.each([true, false])(
+    "ends with END that it gave up, told of more (takes data: %s)",
+    (consume) => {
+      const world = new World();
+      const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId), { consume });
+      const member = world.stranger().join(peer);
+      member.send(encodeBuffermap(member.tag, 0, 1, NONE));
+      world.run(() => peer.overlay.consumer?.started === true, 5_000);
+      member.send(
+        dataFrame(member, 0, RECORDS),
+        encodeFrame(NOTIFY, { tag: member.tag, index: 60 }),
+      );
+      world.run(() => peer.overlay.consumer?.consumedTo === 60, 30_000);
+      const end = dataFrame(member, 39, []);
+      new DataView(end.buffer).setUint16(DATA_FLAGS, DATA_FLAG_END, true);
+      member.send(sealed(end));
+      world.run(() => peer.has("ended"), 2_000);
+    },
+  );
+
+  it("looks for the newest index for a while, and then now and then", () => {
+    const world = new World();
+    const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId));
+    const member = world.stranger().join(peer);
+    member.send(encodeBuffermap(member.tag, 0, 1, NONE));
+    world.run(() => peer.overlay.consumer?.started === true, 5_000);
+    member.send(dataFrame(member, 0, RECORDS));
+    const asked = () => peer.eventsOf("needMembers").filter(({ holding }) => holding === 1).length;
+    const askedIn = (seconds: number): number => {
+      const before = asked();
+      for (let i = 0; i < seconds; i++) {
+        member.send(encodeFrame(NOTIFY, { tag: member.tag, index: 1 }));
+        world.advance(1_000);
+      }
+      return asked() - before;
+    };
+    expect(askedIn(15)).toBeGreaterThan(4);
+    expect(askedIn(60)).toBeLessThan(5);
+  });
+
   it("waits two minutes for a source peer that comes again and again and tells nothing", () => {
     const world = new World();
     const keys = new Keys();
