@@ -6,7 +6,7 @@ import { ROLES } from "../../src/protocol/common.ts";
 import { encodeFrame, NOTIFY } from "../../src/protocol/r10.ts";
 import { encodeBuffermap, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { dataFrame, sealed } from "./data-frame.ts";
-import { Feed, Keys, type Node, received, settingsOf, World } from "./harness.ts";
+import { Feed, Keys, type Node, received, type Stranger, settingsOf, World } from "./harness.ts";
 
 const REPAIR_MS = 2_000;
 
@@ -85,12 +85,25 @@ describe("a peer that takes part of what is told of", () => {
     { kind: "datum", number: 0, bytes: 10, delta: 0 },
   ] as const;
 
-  it("goes on to END when that comes after all, though it gave up what was before", () => {
+  /** A peer and its only neighbour, which says that it has fragment 0. */
+  function told(consume = true) {
     const world = new World();
-    const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId));
+    const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId), { consume });
     const member = world.stranger().join(peer);
     member.send(encodeBuffermap(member.tag, 0, 1, NONE));
     world.run(() => peer.overlay.consumer?.started === true, 5_000);
+    return { world, peer, member };
+  }
+
+  /** The fragment with END. */
+  function endFrame(member: Stranger, index: number): Uint8Array {
+    const end = dataFrame(member, index, []);
+    new DataView(end.buffer).setUint16(DATA_FLAGS, DATA_FLAG_END, true);
+    return sealed(end);
+  }
+
+  it("goes on to END when that comes after all, though it gave up what was before", () => {
+    const { world, peer, member } = told();
     member.send(dataFrame(member, 0, RECORDS));
     world.run(() => received(peer).length === 1);
     member.send(encodeFrame(NOTIFY, { tag: member.tag, index: 39 }));
@@ -99,9 +112,7 @@ describe("a peer that takes part of what is told of", () => {
     expect(peer.eventsOf("gap").map((event) => event.gap)).toEqual([gap]);
     world.advance(10_000);
     expect(peer.overlay.consumer?.hadFrom).toBe(39);
-    const end = dataFrame(member, 39, []);
-    new DataView(end.buffer).setUint16(DATA_FLAGS, DATA_FLAG_END, true);
-    member.send(sealed(end));
+    member.send(endFrame(member, 39));
     world.run(() => peer.has("ended"));
     expect(peer.eventsOf("gap")).toHaveLength(1);
   });
@@ -109,29 +120,19 @@ describe("a peer that takes part of what is told of", () => {
   it.each([true, false])(
     "ends with END that it gave up, told of more (takes data: %s)",
     (consume) => {
-      const world = new World();
-      const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId), { consume });
-      const member = world.stranger().join(peer);
-      member.send(encodeBuffermap(member.tag, 0, 1, NONE));
-      world.run(() => peer.overlay.consumer?.started === true, 5_000);
+      const { world, peer, member } = told(consume);
       member.send(
         dataFrame(member, 0, RECORDS),
         encodeFrame(NOTIFY, { tag: member.tag, index: 60 }),
       );
       world.run(() => peer.overlay.consumer?.consumedTo === 60, 30_000);
-      const end = dataFrame(member, 39, []);
-      new DataView(end.buffer).setUint16(DATA_FLAGS, DATA_FLAG_END, true);
-      member.send(sealed(end));
+      member.send(endFrame(member, 39));
       world.run(() => peer.has("ended"), 2_000);
     },
   );
 
   it("looks for the newest index for a while, and then now and then", () => {
-    const world = new World();
-    const peer = world.node().open("peer", settingsOf(world.stranger().keys.peerId));
-    const member = world.stranger().join(peer);
-    member.send(encodeBuffermap(member.tag, 0, 1, NONE));
-    world.run(() => peer.overlay.consumer?.started === true, 5_000);
+    const { world, peer, member } = told();
     member.send(dataFrame(member, 0, RECORDS));
     const asked = () => peer.eventsOf("needMembers").filter(({ holding }) => holding === 1).length;
     const askedIn = (seconds: number): number => {
