@@ -118,11 +118,7 @@ function printRow(row) {
     console.log(`${title} void`);
     return;
   }
-  // Of a very short run: the source may have written nothing more after its warm-up.
-  const figure = (value) => {
-    if (!Number.isFinite(value)) return "?";
-    return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
-  };
+  const figure = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
   const spread = `${figure(row.median)} (${figure(row.min)}-${figure(row.max)}) ${row.unit}`;
   const latency =
     row.p50 === undefined ? "" : `p50 ${figure(row.p50)} us, p99 ${figure(row.p99)} us`;

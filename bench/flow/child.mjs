@@ -22,25 +22,35 @@ export function finish(result) {
   process.send({ kind: "result", ...result, ...usage }, () => process.exit(0));
 }
 
-/** A flow from the end of the warm-up on: what passed, in what time, at what cost. */
+/**
+ * A flow from the end of the warm-up on: what passed, in what time, at what cost. Who sends goes on
+ * until it is over, so something always passes after the warm-up, however long that took.
+ */
 export class Meter {
   #warmMs;
+  #measureMs;
   #firstMs = 0;
   #startMs = 0;
   #startCount = 0;
   #startCpu = undefined;
 
-  constructor(warmSeconds) {
+  constructor({ warmSeconds, seconds }) {
     this.#warmMs = warmSeconds * 1000;
+    this.#measureMs = seconds * 1000;
   }
 
   get isWarm() {
     return this.#startCpu !== undefined;
   }
 
+  /** Whether the measured time has passed, by performance.now(). */
+  isOver(nowMs) {
+    return this.isWarm && nowMs - this.#startMs >= this.#measureMs;
+  }
+
   /** `count` data have passed by now, ms by performance.now(). */
   passed(count, nowMs) {
-    if (this.#startCpu !== undefined) return;
+    if (this.isWarm) return;
     if (this.#firstMs === 0) this.#firstMs = nowMs;
     if (nowMs - this.#firstMs < this.#warmMs) return;
     this.#startMs = nowMs;
@@ -50,7 +60,7 @@ export class Meter {
 
   /** The figures up to `count` data at `endMs`. */
   report(count, endMs) {
-    if (this.#startCpu === undefined) return { measured: 0, seconds: 0, measuredCpuSeconds: 0 };
+    if (!this.isWarm) return { measured: 0, seconds: 0, measuredCpuSeconds: 0 };
     const { user, system } = process.cpuUsage(this.#startCpu);
     return {
       measured: count - this.#startCount,

@@ -3,13 +3,13 @@ import { createEngine } from "../../dist/index.js";
 import { finish, Meter } from "./child.mjs";
 import { Content, clockUs, sinceUs } from "./content.mjs";
 
-const { flow, server, title, warmSeconds } = JSON.parse(process.argv[2]);
+const { flow, server, title, warmSeconds, seconds } = JSON.parse(process.argv[2]);
 const LATENCIES_MAX = 1_000_000;
 
 const engine = await createEngine();
 const peer = await engine.join({ server, title, from: "start" });
 const content = new Content(flow.datumBytes, flow.batchData);
-const meter = new Meter(warmSeconds);
+const meter = new Meter({ warmSeconds, seconds });
 const latencies = new Float64Array(LATENCIES_MAX);
 let latencyCount = 0;
 let received = 0;

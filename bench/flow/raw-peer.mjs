@@ -3,10 +3,10 @@
 import net from "node:net";
 import { finish, Meter } from "./child.mjs";
 
-const { flow, warmSeconds } = JSON.parse(process.argv[2]);
+const { flow, warmSeconds, seconds } = JSON.parse(process.argv[2]);
 const READ_BYTES = 256 * 1024;
 
-const meter = new Meter(warmSeconds);
+const meter = new Meter({ warmSeconds, seconds });
 let receivedBytes = 0;
 let endMs = 0;
 let adopted;

@@ -8,7 +8,7 @@ const { flow, warmSeconds, seconds } = JSON.parse(process.argv[2]);
 const AHEAD = 4;
 
 const content = new Content(flow.datumBytes, flow.batchData);
-const meter = new Meter(warmSeconds);
+const meter = new Meter({ warmSeconds, seconds });
 process.send({ kind: "ready" });
 const { port } = await told("go");
 const socket = net.connect({ host: "127.0.0.1", port, noDelay: true });
@@ -24,7 +24,6 @@ const slots = Array.from({ length: AHEAD }, () => {
   );
   return { payloads, view: new DataView(payloads.buffer), data };
 });
-const endMs = performance.now() + 1000 * (warmSeconds + seconds);
 let batch = 0;
 await Promise.all(slots.map(writeInTurn));
 const written = batch * flow.batchData;
@@ -33,10 +32,10 @@ await new Promise((resolve) => socket.end(resolve));
 finish({ written, ...figures });
 
 async function writeInTurn({ payloads, view, data }) {
-  for (let nowMs = performance.now(); nowMs < endMs; nowMs = performance.now()) {
+  while (!meter.isOver(performance.now())) {
     content.fill(batch, payloads, view, 0);
     batch++;
-    meter.passed(batch * flow.batchData, nowMs);
+    meter.passed(batch * flow.batchData, performance.now());
     await new Promise((resolve, reject) => {
       socket.cork();
       const last = data.length - 1;

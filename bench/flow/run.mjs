@@ -66,7 +66,9 @@ export function judge(flow, sent, taken) {
     if (peer.received !== sent.written) {
       throw new Error(`${peer.received} of ${sent.written} data arrived`);
     }
-    if (!(peer.measured > 0 && peer.seconds > 0)) throw new Error("nothing after the warm-up");
+  }
+  for (const { measured, seconds } of [sent, ...taken]) {
+    if (!(measured > 0 && seconds > 0)) throw new Error("nothing after the warm-up");
   }
   const scale = { "GB/s": flow.datumBytes / 1e9, "Mdata/s": 1e-6, us: 1 }[flow.unit];
   const rates = taken.map((peer) => (peer.measured * scale) / peer.seconds);

@@ -23,7 +23,7 @@ const out = source.dataSource(sourceId);
 const content = new Content(flow.datumBytes, flow.batchData);
 const payloads = new Uint8Array(flow.datumBytes * flow.batchData);
 const view = new DataView(payloads.buffer);
-const meter = new Meter(warmSeconds);
+const meter = new Meter({ warmSeconds, seconds });
 
 process.send({ kind: "ready" });
 await told("go");
@@ -35,15 +35,10 @@ const { traffic } = source.status();
 await engine.close();
 finish({ written, ...figures, fragments: traffic.fragmentsToPeers });
 
-function untilMs() {
-  return performance.now() + 1000 * (warmSeconds + seconds);
-}
-
 async function writeBatch() {
   const lengths = new Uint32Array(flow.batchData).fill(flow.datumBytes);
-  const endMs = untilMs();
   let batch = 0;
-  for (let nowMs = performance.now(); nowMs < endMs; nowMs = performance.now()) {
+  while (!meter.isOver(performance.now())) {
     content.fill(batch, payloads, view, clockUs());
     let { accepted } = out.writeBatch({ payloads, lengths });
     while (accepted < flow.batchData) {
@@ -55,22 +50,21 @@ async function writeBatch() {
       accepted += rest.accepted;
     }
     batch++;
-    meter.passed(batch * flow.batchData, nowMs);
+    meter.passed(batch * flow.batchData, performance.now());
   }
   return batch * flow.batchData;
 }
 
 async function write() {
   const data = dataOf(payloads);
-  const endMs = untilMs();
   let batch = 0;
-  for (let nowMs = performance.now(); nowMs < endMs; nowMs = performance.now()) {
+  while (!meter.isOver(performance.now())) {
     content.fill(batch, payloads, view, clockUs());
     for (const datum of data) {
       while (out.write(datum).accepted === 0) await out.writable();
     }
     batch++;
-    meter.passed(batch * flow.batchData, nowMs);
+    meter.passed(batch * flow.batchData, performance.now());
   }
   return batch * flow.batchData;
 }
@@ -78,22 +72,22 @@ async function write() {
 /** Open loop: what is due is written, whatever became of what went before. */
 async function paced() {
   const data = dataOf(payloads);
-  const total = Math.round(flow.ratePerSecond * (warmSeconds + seconds));
   const startUs = clockUs();
   let n = 0;
-  while (n < total) {
-    for (; n < total; n++) {
-      const dueUs = startUs + (n * 1e6) / flow.ratePerSecond;
-      const nowUs = clockUs();
-      if (dueUs > nowUs) break;
-      const at = n % flow.batchData;
-      if (at === 0) content.fill(n / flow.batchData, payloads, view, 0);
-      const stampUs = nowUs - dueUs > LATE_US ? dueUs : nowUs;
-      view.setUint32(at * flow.datumBytes + 4, Math.floor(stampUs) >>> 0, true);
-      while (out.write(data[at]).accepted === 0) await out.writable();
+  while (!meter.isOver(performance.now())) {
+    const dueUs = startUs + (n * 1e6) / flow.ratePerSecond;
+    const nowUs = clockUs();
+    if (dueUs > nowUs) {
+      await new Promise((resolve) => setTimeout(resolve, TICK_MS));
+      continue;
     }
+    const at = n % flow.batchData;
+    if (at === 0) content.fill(n / flow.batchData, payloads, view, 0);
+    const stampUs = nowUs - dueUs > LATE_US ? dueUs : nowUs;
+    view.setUint32(at * flow.datumBytes + 4, Math.floor(stampUs) >>> 0, true);
+    while (out.write(data[at]).accepted === 0) await out.writable();
+    n++;
     meter.passed(n, performance.now());
-    await new Promise((resolve) => setTimeout(resolve, TICK_MS));
   }
   return n;
 }

@@ -85,4 +85,5 @@ test("a run with a loss, a gap or a wrong datum has no figures", async () => {
   expect(judged({ gaps: 1 })).toThrow("1 gaps");
   expect(judged({ wrong: "datum 7" })).toThrow("datum 7");
   expect(judged({ measured: 0 })).toThrow("nothing after the warm-up");
+  expect(() => judge(flow, { ...sent, measured: 0 }, [whole])).toThrow("nothing after");
 });
