@@ -248,9 +248,20 @@ export class ConsumerRole {
   /** A peer that only forwards is done with a fragment as soon as it is there. */
   forward(): PeerEvent[] {
     if (!this.#forwards || !this.#started || this.#endTaken) return [];
-    if (this.#window.start > this.#assembler.head) this.#hadFrom = this.#window.start;
     if (this.#assembler instanceof FragmentCursor) this.#assembler.forward();
     return this.#report();
+  }
+
+  /**
+   * The window is about to start at `to`. A peer that only forwards loses what never came of what
+   * leaves; the rest it passed on.
+   */
+  leaves(to: FragmentIndex): void {
+    const cursor = this.#assembler;
+    if (!this.#forwards || !this.#started || !(cursor instanceof FragmentCursor)) return;
+    for (cursor.forward(); cursor.head < to && !cursor.ended; cursor.forward()) {
+      this.#giveUp(cursor.head, this.#window.nextSet(this.#window.heldMap, cursor.head, to));
+    }
   }
 
   /** Whether the consumer waits and something is there for it now; it is told once. */

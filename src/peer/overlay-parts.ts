@@ -81,7 +81,8 @@ export abstract class OverlayParts {
     const times = this.puller?.times ?? this.times;
     this.partners = new Partners(context, window, tag, substreams, isSource, times);
     this.serving = new Serving(context, tag);
-    this.retention = new Retention(context, window, settings, tag);
+    const leaves = (to: FragmentIndex): void => this.consumer?.leaves(to);
+    this.retention = new Retention(context, window, settings, tag, leaves);
     this.pace = new Pace(context.download, window);
     const { neighbours, pace } = this;
     this.advertiser = new Advertiser(context, window, tag, neighbours, isSource, pace, substreams);

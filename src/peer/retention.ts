@@ -54,22 +54,26 @@ export class Retention {
   readonly #window: FragmentWindow;
   readonly #settings: OverlaySettings;
   readonly #tag: Uint8Array;
+  readonly #leaves: (to: FragmentIndex) => void;
   #fullSinceMs: MonoMs | undefined;
   #heldBack = false;
   #holder: Neighbour | undefined;
   #holderMs: MonoMs = Number.NEGATIVE_INFINITY;
   readonly #laggards = new Set<PeerId>();
 
+  /** `leaves` is called before all below `to` leaves the window. */
   constructor(
     context: PeerContext,
     window: FragmentWindow,
     settings: OverlaySettings,
     tag: Uint8Array,
+    leaves: (to: FragmentIndex) => void,
   ) {
     this.#context = context;
     this.#window = window;
     this.#settings = settings;
     this.#tag = tag;
+    this.#leaves = leaves;
   }
 
   /** Whether this peer lagged when it was heard of last, over whatever link. */
@@ -246,6 +250,7 @@ export class Retention {
 
   #advance(neighbours: readonly Neighbour[], to: FragmentIndex): void {
     const from = this.#window.start;
+    this.#leaves(to);
     this.#window.advance(to);
     for (const neighbour of neighbours) {
       const missed = Math.max(from, neighbour.remoteStart);

@@ -69,21 +69,20 @@ export class FragmentCursor {
     const lent = this.#lent;
     if (lent === undefined) return;
     this.#lent = undefined;
-    if (lent.index === this.#head) this.#advance(lent.index + 1, lent.offset);
+    if (lent.index === this.#head) this.#pass(lent.offset);
     this.#window.memory.release(lent.offset, lent.length);
   }
 
-  /** Lets all go by that is there in order. */
+  /** Lets all go by that is there in order, up to END. */
   forward(): void {
     const window = this.#window;
-    const to = window.firstMissing(this.#head, window.highest);
-    if (this.#ended || to <= this.#head) return;
-    this.#advance(to, window.offsetOf(to - 1));
+    while (!this.#ended && window.holds(this.#head)) this.#pass(window.offsetOf(this.#head));
   }
 
-  #advance(to: FragmentIndex, lastOffset: MemoryOffset): void {
-    this.#head = to;
-    const flags = this.#window.kernel.view.getUint16(lastOffset + DATA_FLAGS, true);
+  /** The next fragment, which lies at `offset`, is done with. */
+  #pass(offset: MemoryOffset): void {
+    this.#head++;
+    const flags = this.#window.kernel.view.getUint16(offset + DATA_FLAGS, true);
     if ((flags & DATA_FLAG_END) !== 0) this.#ended = true;
   }
 

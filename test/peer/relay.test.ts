@@ -1,10 +1,14 @@
 /** Peers that pass fragments on: whole fragments lent to a consumer, and peers that consume none. */
 
 import { describe, expect, it, vi } from "vitest";
-import { FRAME_TYPES } from "../../src/base/layout.ts";
+import { DATA_FLAG_END, DATA_FLAGS, FRAME_TYPES } from "../../src/base/layout.ts";
 import type { TakeFragment } from "../../src/peer/commands.ts";
+import { encodeBuffermap, encodeRanges } from "../../src/protocol/r10-binary.ts";
 import { FragmentCursor } from "../../src/stream/fragment-cursor.ts";
+import { dataFrame, sealed } from "./data-frame.ts";
 import { Feed, type Node, OVERLAY, received, settingsOf, World } from "./harness.ts";
+
+const SOURCE = { kind: "source", number: 0, id: "s", contentType: "", timestamp: 1 } as const;
 
 /** source -> relay -> peer: the peer knows nobody else. */
 function chain(consume: boolean): {
@@ -96,6 +100,51 @@ describe("a peer that only forwards", () => {
     expect(relay.eventsOf("gap").map(({ gap }) => gap)).toEqual([
       { kind: "fragments", from: 10, to: 14 },
     ]);
+  });
+
+  it("loses what left its window before it came, and takes nothing that lies elsewhere for END", () => {
+    const world = new World();
+    const settings = settingsOf(world.stranger().keys.peerId, { delivery: "live" });
+    const relay = world.node().open("peer", settings, { consume: false, from: "oldest" });
+    const member = world.stranger().join(relay);
+    member.send(encodeBuffermap(member.tag, 0, 1, new Uint8Array(0)));
+    world.run(() => relay.overlay.consumer?.started === true, 5_000);
+    // Whatever a slot named before, another fragment lies there now: of other length, all bits set.
+    const missing = (i: number): boolean => i > 600 && i % 50 === 0;
+    const lost: object[] = [];
+    for (let i = 0; i < 1_200; i++) {
+      // What it is told of gives it room, where it has none left.
+      member.send(encodeRanges(FRAME_TYPES.HAVE, member.tag, 0, [i, 1]));
+      world.advance(20);
+      if (missing(i)) {
+        lost.push({ kind: "fragments", from: i, to: i });
+      } else {
+        const bytes = 100 + ((i * 67) % 1_000);
+        const datum = { kind: "datum", number: 0, bytes, delta: 0 } as const;
+        const frame = dataFrame(member, i, [{ ...SOURCE, base: i + 1 }, datum]);
+        frame.fill(0xff, frame.length - bytes);
+        member.send(sealed(frame));
+      }
+    }
+    expect(lost).toHaveLength(11);
+    world.run(() => relay.eventsOf("gap").length === lost.length, 60_000);
+    expect(relay.overlay.consumer?.consumedTo).toBe(1_200);
+    expect(relay.has("ended")).toBe(false);
+    expect(relay.eventsOf("gap").map(({ gap }) => gap)).toEqual(lost);
+    relay.memory.checkInvariants();
+  });
+
+  it("ends with END, though what lies behind that is sent before it", () => {
+    const world = new World();
+    const relay = world.node();
+    relay.open("peer", settingsOf(world.stranger().keys.peerId), { consume: false });
+    const member = world.stranger().join(relay);
+    member.send(encodeBuffermap(member.tag, 0, 3, new Uint8Array(0)));
+    world.run(() => relay.overlay.consumer?.started === true, 5_000);
+    const end = dataFrame(member, 1, []);
+    new DataView(end.buffer).setUint16(DATA_FLAGS, DATA_FLAG_END, true);
+    member.send(dataFrame(member, 2, []), sealed(end), dataFrame(member, 0, []));
+    world.run(() => relay.has("ended"), 2_000);
   });
 
   it("gives nobody data or fragments", () => {
