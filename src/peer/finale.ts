@@ -226,19 +226,25 @@ export class Finale {
   }
 
   /**
-   * Complete: the link to the source peer went, and nothing new was heard since: if it was killed it
-   * comes again with what nobody got, in order. What lies behind that must not be taken before.
+   * Complete: nothing new was heard of late, and what comes next here the source peer, whose link
+   * went, may not have sent, or all neighbours lack it, too: if it was killed it comes again with what
+   * nobody got, in order. What lies behind that must not be taken before.
    */
   get sourceMayReturn(): boolean {
     const { settings, neighbours, times } = this.#view;
-    const wentMs = this.#aloneSinceMs;
-    if (settings.delivery !== "complete" || !this.#sourceWent) return false;
+    if (settings.delivery !== "complete") return false;
     // What it holds may be on its way.
     if (neighbours.some((neighbour) => neighbour.isSource && neighbour.mapKnown)) return false;
     if (this.#sessionOver) return this.#movesOn;
-    const nowMs = this.#context.now.monoMs;
-    const noNewsMs = nowMs - Math.max(wentMs, times.latestMs);
-    return noNewsMs >= NEWS_MS && nowMs - wentMs < SOURCE_AWAY_MS;
+    if (!this.#sourceWent && !this.#isLackedByAll()) return false;
+    const noNewsMs = this.#context.now.monoMs - Math.max(this.#aloneSinceMs, times.latestMs);
+    return noNewsMs >= NEWS_MS && noNewsMs < SOURCE_AWAY_MS;
+  }
+
+  /** Whether no neighbour let go of what comes next here: who did had it, or gave it up. */
+  #isLackedByAll(): boolean {
+    const next = this.#view.consumer?.consumedTo ?? 0;
+    return this.#view.neighbours.every((one) => !one.mapKnown || one.remoteStart <= next);
   }
 
   /**
