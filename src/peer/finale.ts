@@ -226,9 +226,10 @@ export class Finale {
   }
 
   /**
-   * Complete: nothing new was heard of late, and what comes next here the source peer, whose link
-   * went, may not have sent, or all neighbours lack it, too: if it was killed it comes again with what
-   * nobody got, in order. What lies behind that must not be taken before.
+   * Complete: nothing new was heard of late, and either the link to the source peer went or what comes
+   * next here all neighbours lack, too: if it was killed it comes again with what nobody got, in
+   * order. What lies behind that must not be taken before. Once END is known nobody goes on to where it
+   * starts over: then only its link may come again.
    */
   get sourceMayReturn(): boolean {
     const { settings, neighbours, times } = this.#view;
@@ -236,8 +237,10 @@ export class Finale {
     // What it holds may be on its way.
     if (neighbours.some((neighbour) => neighbour.isSource && neighbour.mapKnown)) return false;
     if (this.#sessionOver) return this.#movesOn;
-    if (!this.#sourceWent && !this.#isLackedByAll()) return false;
-    const noNewsMs = this.#context.now.monoMs - Math.max(this.#aloneSinceMs, times.latestMs);
+    const nowMs = this.#context.now.monoMs;
+    const wentOfLate = this.#sourceWent && nowMs - this.#aloneSinceMs < SOURCE_AWAY_MS;
+    if (!wentOfLate && (this.#endIndex !== undefined || !this.#isLackedByAll())) return false;
+    const noNewsMs = nowMs - Math.max(this.#aloneSinceMs, times.latestMs);
     return noNewsMs >= NEWS_MS && noNewsMs < SOURCE_AWAY_MS;
   }
 

@@ -163,7 +163,8 @@ describe("a peer that takes part of what is told of", () => {
     expect(later).toBeLessThan(5);
   });
 
-  it("waits two minutes from the last news, though its own source link went long before", () => {
+  /** A peer that lost its source link long before its only neighbour tells it of more it lacks. */
+  function abandoned() {
     const world = new World();
     const keys = new Keys();
     const peer = world.node().open("peer", settingsOf(keys.peerId));
@@ -179,7 +180,6 @@ describe("a peer that takes part of what is told of", () => {
       world.advance(10_000);
       expect(takenTo()).toBe(i + 1);
     }
-    member.send(encodeRanges(FRAME_TYPES.HAVE, member.tag, 0, [20, 10]));
     const waitedMs = (): number => {
       let ms = 0;
       for (; ms < 200_000 && takenTo() === 14; ms += 1_000) {
@@ -188,7 +188,29 @@ describe("a peer that takes part of what is told of", () => {
       }
       return ms;
     };
+    return { peer, member, takenTo, waitedMs };
+  }
+
+  it("waits two minutes from the last news, though its own source link went long before", () => {
+    const { member, waitedMs } = abandoned();
+    member.send(encodeRanges(FRAME_TYPES.HAVE, member.tag, 0, [20, 10]));
     expect(Math.round(waitedMs() / 10_000)).toBe(12);
+  });
+
+  it("does not wait for what a neighbour let go, its own source link having gone long before", () => {
+    const { peer, member, takenTo, waitedMs } = abandoned();
+    member.send(encodeRanges(FRAME_TYPES.HAVE, member.tag, 15, [20, 10]));
+    expect(waitedMs()).toBeLessThan(10_000);
+    expect(takenTo()).toBe(20);
+    expect(peer.eventsOf("gap")).toHaveLength(1);
+  });
+
+  it("waits no longer than others do once END is known: what starts over is not followed then", () => {
+    const { world, peer, member } = told();
+    member.send(dataFrame(member, 0, RECORDS), endFrame(member, 5));
+    world.run(() => peer.overlay.endIndex === 5);
+    world.run(() => peer.has("ended"), 16_000);
+    expect(peer.eventsOf("gap")).toHaveLength(1);
   });
 
   it("waits two minutes for a source peer that comes again and again and tells nothing", () => {
