@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
@@ -11,23 +11,12 @@ import { seededRng } from "../../src/base/rng.ts";
 import { type MsgpackInput, writeMsgpack } from "../support/msgpack-writer.ts";
 import { R11 } from "../support/raw-data-source.ts";
 import { RawSourcePeer } from "../support/raw-source-peer.ts";
+import { feed, fileOf, lines, rows, textOf } from "./feeds.ts";
 import { cleanUp, freePort, join, Mp2p, serve, source, temporaryDirectory } from "./processes.ts";
 
 afterEach(cleanUp);
 
 const EXAMPLE = fileURLToPath(new URL("../../examples/data_source.py", import.meta.url));
-
-function lines(name: string, count: number, bytes = 0): string {
-  let all = "";
-  for (let i = 1; i <= count; i++) all += `${name} ${i} ${"x".repeat(bytes && i % bytes)}\n`;
-  return all;
-}
-
-function fileOf(text: string): string {
-  const file = path.join(temporaryDirectory(), "input");
-  writeFileSync(file, text);
-  return file;
-}
 
 interface Accepting {
   readonly process: Mp2p;
@@ -44,40 +33,6 @@ async function accepting(
   const { addresses } = await process.event("accepting");
   const [tcp = "", ws = ""] = addresses as string[];
   return { process, tcp, ws };
-}
-
-function feed(to: string, sourceId: string, ...flags: readonly string[]): Mp2p {
-  return new Mp2p(["feed", "--to", to, "--source-id", sourceId, ...flags]);
-}
-
-interface Row {
-  readonly sourceId: string;
-  readonly sequence: number;
-  readonly payload: string;
-}
-
-function rows(...outputs: readonly Buffer[]): Row[] {
-  return outputs.flatMap((output) =>
-    output
-      .toString()
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => JSON.parse(line) as Row),
-  );
-}
-
-/** The payloads of one source, put together by sequence number; what came twice must be the same. */
-function textOf(all: readonly Row[], sourceId: string): string {
-  const bySequence = new Map<number, string>();
-  for (const { sequence, payload } of all.filter((row) => row.sourceId === sourceId)) {
-    const before = bySequence.get(sequence);
-    if (before !== undefined && before !== payload) throw new Error(`two data ${sequence}`);
-    bySequence.set(sequence, payload);
-  }
-  return [...bySequence]
-    .sort(([a], [b]) => a - b)
-    .map(([, payload]) => payload)
-    .join("");
 }
 
 describe("mp2p feed", () => {
@@ -239,93 +194,6 @@ describe("mp2p feed", () => {
       expect(mine.map(({ payload }) => payload).join("") === text).toBe(true);
     }
   }, 240_000);
-
-  it("what no peer holds comes again when the source peer is killed and started anew", async () => {
-    const { url } = await serve();
-    const key = path.join(temporaryDirectory(), "key");
-    expect(await new Mp2p(["key", key]).exit).toBe(0);
-    const port = await freePort();
-    const flags = ["--accept", `${port}`, "--identity", key];
-    const begin = async (): Promise<Mp2p> => {
-      const running = source(url, "again", ...flags, "--wait-peers", "2", "--wait-sources", "2");
-      await running.event("accepting");
-      return running;
-    };
-    // Each session's data are looked at by themselves here; who follows is in test/peer/restart.
-    const alone = ["--format", "ndjson", "--on-restart", "end"];
-    const joined = (): Mp2p[] => [0, 1].map(() => join(url, "again", ...alone));
-    let running = await begin();
-    const parts = [0, 1, 2, 3, 4].map((n) => lines(`part ${n}`, 3_000, 80));
-    const fed = ["a", "b"].map((name) => feed(`127.0.0.1:${port}`, name));
-    const more = (part: number): void => {
-      for (const one of fed) one.stdin.write(parts[part] ?? "");
-    };
-    const linked = (one: Mp2p): number =>
-      one.events.filter(({ event }) => event === "linked").length;
-    await Promise.all(fed.map((one) => one.event("registered")));
-    let peers = joined();
-    const outputs: Buffer[] = [];
-    for (const times of [1, 2]) {
-      more(2 * times - 2);
-      await Promise.all(peers.map((peer) => peer.wrote(200_000)));
-      // Some of this is accepted, some is on its way, and nothing of it may be held.
-      more(2 * times - 1);
-      running.kill("SIGKILL");
-      await running.exit;
-      running = await begin();
-      // The index names the new overlay from here on.
-      await Promise.all(fed.map((one) => one.until(() => linked(one) >= times, "new link")));
-      const old = peers;
-      peers = joined();
-      // Members of the old overlay hear that it is over, with all that any of them had.
-      expect(await Promise.all(old.map((peer) => peer.exit))).toEqual([3, 3]);
-      outputs.push(...old.map((peer) => peer.output));
-    }
-    for (const one of fed) one.stdin.end(parts[4]);
-    expect(await Promise.all(fed.map((one) => one.exit))).toEqual([0, 0]);
-    expect(await running.exit).toBe(0);
-    for (const peer of peers) expect(await peer.exit, peer.said).toBe(0);
-    const all = rows(...outputs, ...peers.map((peer) => peer.output));
-    for (const name of ["a", "b"]) expect(textOf(all, name) === parts.join(""), name).toBe(true);
-    for (const one of fed) {
-      const again = one.events.filter(({ event }) => event === "linked");
-      expect(again.map(({ newSession }) => newSession)).toEqual([true, true]);
-    }
-  }, 240_000);
-
-  it("a file whose feed is killed with its source peer comes once to peers that follow", async () => {
-    const { url } = await serve();
-    const key = path.join(temporaryDirectory(), "key");
-    expect(await new Mp2p(["key", key]).exit).toBe(0);
-    const port = await freePort();
-    const text = Array.from({ length: 400 }, (_, i) => `{"n":${i + 1}}\n`).join("");
-    const file = fileOf(text);
-    const begin = async (...pace: readonly string[]): Promise<Mp2p[]> => {
-      // It waits for both, also when one follows later: what is over by then nobody can join.
-      const waits = ["--accept", `${port}`, "--wait-peers", "2"];
-      const at = source(url, "dark", "--identity", key, ...waits);
-      await at.event("accepting");
-      const flags = ["--file", file, "--format", "ndjson", ...pace];
-      return [at, feed(`127.0.0.1:${port}`, "a", ...flags)];
-    };
-    const telling = ["join", "--server", url, "--title", "dark", "--format", "ndjson"];
-    const peers = [join(url, "dark", "--format", "ndjson"), new Mp2p(telling, { json: false })];
-    const killed = await begin("--rate", "40");
-    await Promise.all(peers.map((peer) => peer.wrote(8_000)));
-    for (const one of killed) one.kill("SIGKILL");
-    await Promise.all(killed.map((one) => one.exit));
-    const [at, fed] = await begin();
-    expect(await fed?.exit, fed?.said).toBe(0);
-    expect(await at?.exit, at?.said).toBe(0);
-    for (const peer of peers) {
-      expect(await peer.exit, peer.said).toBe(0);
-      const sequences = rows(peer.output).map(({ sequence }) => sequence);
-      expect(sequences).toEqual(Array.from({ length: 400 }, (_, i) => i + 1));
-      expect(textOf(rows(peer.output), "a") === text).toBe(true);
-    }
-    const began = /started over, in another overlay: of all it sent before that came a up to \d+;/;
-    expect(peers[1]?.said).toMatch(began);
-  }, 120_000);
 });
 
 describe("a data source in Python", () => {

@@ -5,87 +5,10 @@
 
 import { describe, expect, it } from "vitest";
 import { type MsgpackValue, readMsgpack } from "../support/msgpack-reader.ts";
-import { Feed, type Node, World } from "./harness.ts";
-import { IXS, OMS, type Servers, startServers } from "./server-node.ts";
+import { Feed, type Node } from "./harness.ts";
+import { join, joinAt, joined, scene, source, taken } from "./restart-scene.ts";
 
 const TAKE_OVER = 0x4d;
-
-interface Scene {
-  readonly world: World;
-  readonly servers: Servers;
-}
-
-function scene(options: Parameters<typeof startServers>[1] = {}): Scene {
-  const world = new World();
-  return { world, servers: startServers(world, { refreshMs: 60_000, ...options }) };
-}
-
-function source(world: World, more: { keys?: Node["keys"]; delivery?: "live" } = {}): Node {
-  const node = world.node(more.keys === undefined ? {} : { keys: more.keys });
-  node.command({ kind: "setListen", addresses: [node.address] });
-  node.command({
-    kind: "createSession",
-    sessionId: 1,
-    oms: OMS,
-    ixs: IXS,
-    title: "weather",
-    dataSources: ["s", "t"].map((sourceId) => ({
-      sourceId,
-      dataId: "default",
-      contentType: "",
-      description: "",
-    })),
-    fragmentBytes: 4096,
-    integrity: "checksum",
-    delivery: more.delivery ?? "complete",
-    substreams: 8,
-    maxLagMs: 5_000,
-    waitPeers: more.delivery === "live" ? 0 : 1,
-    resumes: true,
-    node: { windowFragments: 256, windowBytes: 256 * 1024, repairMs: 2_000 },
-  });
-  world.run(() => node.has("sessionOpen"), 30_000);
-  node.overlayId = node.eventsOf("sessionOpen")[0]?.overlayId ?? "";
-  return node.register("s").register("t");
-}
-
-function join(world: World, more: { followsRestarts?: boolean } = {}): Node {
-  const node = world.node();
-  node.command({ kind: "setListen", addresses: [node.address] });
-  joinAt(node, 1, more);
-  node.onEvent = (event) => {
-    if (event.kind !== "sessionOpen" && event.kind !== "sessionRestarted") return;
-    node.overlayId = event.overlayId;
-    if (node.takes) node.take();
-  };
-  return node;
-}
-
-function joinAt(node: Node, sessionId: number, more: { followsRestarts?: boolean }): void {
-  node.command({
-    kind: "joinSession",
-    sessionId,
-    ixs: IXS,
-    title: "weather",
-    dataSourceId: "",
-    dataId: "",
-    from: undefined,
-    waitMs: 60_000,
-    ...more,
-    node: { windowFragments: 256, windowBytes: 256 * 1024, repairMs: 2_000 },
-  });
-}
-
-function joined(world: World, count: number): Node[] {
-  const peers = Array.from({ length: count }, () => join(world));
-  world.run(() => peers.every((peer) => peer.has("started")), 10_000);
-  return peers;
-}
-
-const taken = (node: Node, from = 0): string[] =>
-  node.taken
-    .slice(from)
-    .map(({ sourceId, sequence, digest }) => `${sourceId}/${sequence}/${digest}`);
 
 describe("a source peer that was killed and starts over with its key", () => {
   it("takes its overlay over in the next epoch; its peers lose nothing of what there was", () => {

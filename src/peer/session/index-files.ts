@@ -2,17 +2,21 @@
  * The index files of a source peer's session (R6): registered one after the other, those of data
  * sources that come later too, and removed when a data source or the session ends.
  *
+ * In an overlay that was taken over, those of before are registered anew for its next epoch, whether
+ * their data sources are back or not: by whichever of them a member came, it finds where the session
+ * goes on, and all of them name one overlay.
+ *
  * Where another key holds the same data source id and data id, most often this very source before it
  * was killed, it waits up to waitMs for that overlay to expire.
  */
 
 import type { MonoMs, OverlayId } from "../../base/units.ts";
 import type { Fields, InputOf, MessageOf } from "../../protocol/codec.ts";
-import { encodeIndexFile, indexFileBytes } from "../../protocol/index-file.ts";
+import { encodeIndexFile, type IndexFile, indexFileBytes } from "../../protocol/index-file.ts";
 import { QUERY_INDEX, REGISTER_INDEX, REMOVE_INDEX, removeProof } from "../../protocol/r6.ts";
 import type { Operation } from "../../protocol/signalling.ts";
 import type { PeerContext } from "../context.ts";
-import { newestVersion, ownIndex } from "./own-index.ts";
+import { filesOfKey, newestVersion, ownIndex } from "./own-index.ts";
 import type { ServerFailure } from "./server-client.ts";
 import { sameAddress } from "./session-base.ts";
 import type { CreateSession, SessionDataSource } from "./session-types.ts";
@@ -75,6 +79,8 @@ export class IndexFiles {
   readonly #wanted: Wanted[] = [];
   #isOpen = false;
   #saidHeld = false;
+  /** Files of an epoch before may stand. */
+  #hasOlder = false;
 
   constructor(host: IndexFilesHost, options: CreateSession) {
     this.#host = host;
@@ -90,6 +96,11 @@ export class IndexFiles {
         ({ dataSource: own }) => own.sourceId === sourceId && own.dataId === dataId,
       )
     );
+  }
+
+  /** The overlay was taken over: files of its epochs before are to be registered anew. */
+  renew(): void {
+    this.#hasOlder = true;
   }
 
   /** A data source that came when the session was open. */
@@ -121,17 +132,76 @@ export class IndexFiles {
     }
     const wanted = this.#wanted[0];
     if (wanted !== undefined) {
-      this.#registerNewest(wanted);
+      if (this.#stands(wanted.dataSource)) this.#registered(wanted);
+      else this.#registerNewest(wanted);
       return;
     }
-    if (this.#isOpen) return;
-    this.#isOpen = true;
-    this.#host.opened();
+    if (!this.#isOpen) {
+      this.#isOpen = true;
+      this.#host.opened();
+    }
+    if (this.#hasOlder && this.#isIdle) this.#findOlder();
+  }
+
+  get #isIdle(): boolean {
+    return this.#wanted.length + this.#gone.length === 0;
   }
 
   /** Begins with what has just come, unless something is at work. */
   #goOn(): void {
     if (this.#wanted.length + this.#gone.length === 1 && this.#isOpen) this.next();
+  }
+
+  /**
+   * Wants what the index server has of this overlay and an epoch before. It tells of a few at a time,
+   * those that were not touched for longest first: so they are asked for until none is among them.
+   */
+  #findOlder(): void {
+    const { context, overlay, askIxs } = this.#host;
+    const { overlayId, sessionEpoch } = overlay();
+    const isOlder = (file: IndexFile): boolean => file.sessionEpoch < sessionEpoch;
+    askIxs(
+      QUERY_INDEX,
+      { version: 0, title: "", dataSourceId: "", dataId: "", overlayId },
+      ({ files }) => {
+        if (this.#host.isEnding()) return;
+        const older = filesOfKey(context, files, this.#options.oms).filter(isOlder);
+        this.#hasOlder = older.length > 0;
+        const goesOn = this.#isIdle;
+        for (const { dataSourceId: sourceId, dataId, description } of older) {
+          this.#want({ sourceId, dataId, contentType: "", description: description ?? "" }, true);
+        }
+        if (goesOn && this.#hasOlder) this.next();
+      },
+      (failure) => {
+        this.#hasOlder = failure.code !== "UNKNOWN_INDEX";
+        // What came meanwhile goes on to this again.
+        if (!this.#hasOlder || !this.#isIdle) return;
+        this.#host.retry(
+          failure,
+          () => this.next(),
+          ({ code, detail }) => {
+            this.#hasOlder = false;
+            this.#host.note(`index files of before stay as they are: ${code} ${detail}`);
+          },
+        );
+      },
+    );
+  }
+
+  /** Whether its file stands as it would be registered now. */
+  #stands({ sourceId, dataId, description }: SessionDataSource): boolean {
+    return this.#files.some(
+      ({ dataSource: own }) =>
+        own.sourceId === sourceId && own.dataId === dataId && own.description === description,
+    );
+  }
+
+  /** The first of those that are wanted has its file. */
+  #registered({ dataSource, late }: Wanted): void {
+    this.#wanted.shift();
+    if (late) this.#host.added(dataSource);
+    this.next();
   }
 
   #want(dataSource: SessionDataSource, late: boolean): void {
@@ -154,7 +224,7 @@ export class IndexFiles {
   }
 
   #register(wanted: Wanted, version: number): void {
-    const { dataSource, late } = wanted;
+    const { dataSource } = wanted;
     const host = this.#host;
     const body = ownIndex(host.context, this.#options, host.overlay(), dataSource, version);
     host.sign(indexFileBytes(body), (signature) => {
@@ -162,10 +232,13 @@ export class IndexFiles {
         REGISTER_INDEX,
         { indexFile: encodeIndexFile(body, signature) },
         () => {
+          const { sourceId, dataId } = dataSource;
+          const before = this.#files.findIndex(
+            ({ dataSource: own }) => own.sourceId === sourceId && own.dataId === dataId,
+          );
+          if (before >= 0) this.#files.splice(before, 1);
           this.#files.push({ dataSource, version });
-          this.#wanted.shift();
-          if (late) host.added(dataSource);
-          this.next();
+          this.#registered(wanted);
         },
         (failure) => {
           // Somebody was faster with this version: ask again which is the newest.

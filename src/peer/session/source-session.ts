@@ -6,8 +6,9 @@
  *     remove index files -> remove overlay -> leave
  *
  * A source peer that was killed and comes back with its key (`resumes`) does not create an overlay:
- * it takes over the one that its index file names, in the next session epoch. Whoever still runs
- * with the tokens of before has lost the session.
+ * it takes over the one that its index file names, in the next session epoch. That file is the one of
+ * its first data source; of a session that has none of its own, the newest of its title. Whoever still
+ * runs with the tokens of before has lost the session.
  *
  * A session that fails before it is open takes back at the servers what it had made there. Of one
  * peer no two sessions have data sources of the same ids: the second is refused.
@@ -84,7 +85,7 @@ export class SourceSession extends SessionBase {
     const { dataSources, resumes } = this.#options;
     const taken = dataSources.find((dataSource) => this.#isTaken(dataSource));
     if (taken !== undefined) this.fail(takenIds(taken));
-    else if (resumes === true && dataSources.length > 0) this.#findOwn();
+    else if (resumes === true) this.#findOwn();
     else this.#create();
   }
 
@@ -138,18 +139,21 @@ export class SourceSession extends SessionBase {
     this.leave();
   }
 
-  /** Looks for the overlay that this key left behind under these ids. */
+  /** Looks for the overlay that this key left behind under these ids, or under this title. */
   #findOwn(): void {
-    const { ixs, oms, dataSources } = this.#options;
-    const { sourceId: dataSourceId, dataId } = dataSources[0] as SessionDataSource;
+    const { ixs, oms, dataSources, title } = this.#options;
+    const [first] = dataSources;
+    const ids = { dataSourceId: first?.sourceId ?? "", dataId: first?.dataId ?? "" };
     const retry = (failure: ServerFailure): void => this.#retry(failure, () => this.#findOwn());
     this.ask(
       ixs,
       QUERY_INDEX,
-      { version: 0, title: "", dataSourceId, dataId },
+      { version: 0, title: first === undefined ? title : "", ...ids },
       (answer) => {
         const isFree = ({ overlayId }: IndexFile): boolean => !this.isTaken(overlayId);
-        const own = filesOfKey(this.context, answer.files, oms).find(isFree);
+        const [own] = filesOfKey(this.context, answer.files, oms)
+          .filter(isFree)
+          .sort((a, b) => b.createdUs - a.createdUs);
         if (own === undefined) this.#create();
         else this.#takeOver(own.overlayId);
       },
@@ -176,6 +180,7 @@ export class SourceSession extends SessionBase {
         const request = { overlayId, nonce, signature, candidates };
         const taken = (answer: MessageOf<(typeof TAKE_OVER)["answer"]["fields"]>): void => {
           this.note(`goes on in the overlay of before, epoch ${answer.sessionEpoch}`);
+          this.#files.renew();
           this.#own({ ...answer, overlayId }, RESTART_GATHER_MS);
         };
         this.ask(oms, TAKE_OVER, request, taken, failed);
