@@ -6,20 +6,15 @@
 import { type ErrorCode, LocalUsageError, Mp2pError, OperationError } from "../base/errors.ts";
 import type { DataFeed } from "../host/engine-feed-types.ts";
 import { createFeed } from "../host/node-data-feed.ts";
-import {
-  assertReadable,
-  contentTypeOf,
-  feed,
-  openInput,
-  rawPieceBytes,
-  skipData,
-} from "../host/node-feed.ts";
+import { assertReadable, contentTypeOf, rawPieceBytes, skipData } from "../host/node-feed.ts";
 import { fileNumbering } from "../host/node-file-numbering.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import type { FeedOptions } from "./feed-command.ts";
 import { HeldWait, Outage } from "./feed-waits.ts";
 import { requireText } from "./required.ts";
 import { isAbort, type RunContext, runContext, sayingSo, sayOnce } from "./run-kit.ts";
+import { type InputRun, Over, sendInput } from "./send-input.ts";
+import type { Sent } from "./source-progress.ts";
 import { bytesText, countText, dataText, secondsText } from "./units.ts";
 
 /** What is heard, before there is a link, of who speaks another protocol. */
@@ -33,11 +28,6 @@ const NO_SOURCE_PEER: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 
 /** How often it is looked whether peers hold more. */
 const LOOK_MS = 1_000;
-
-interface Written {
-  data: number;
-  bytes: number;
-}
 
 export async function runFeed(options: FeedOptions): Promise<ExitCode> {
   const to = requireText(options.to, "--to", "e.g. --to 192.0.2.1:7950");
@@ -106,7 +96,11 @@ async function send(
 ): Promise<ExitCode> {
   const { reporter, signals } = context;
   const { sourceId } = source;
-  const written: Written = { data: 0, bytes: 0 };
+  const written: Sent = { data: 0, bytes: 0 };
+  // However quiet the input is, it is of no use any more.
+  const over = new Over();
+  source.on("failed", ({ code, detail }) => over.because(code, detail));
+  source.on("ended", () => over.because("SOURCE_ENDED", "the session or the data source is over"));
   const beganMs = performance.now();
   const had = source.next - 1;
   reporter.note(
@@ -138,34 +132,24 @@ async function send(
     if (sentence !== undefined) reporter.note("waiting", positionOf(source), sentence);
   }, LOOK_MS);
   try {
-    let input = openInput({
-      input: file ?? process.stdin,
-      format: options.format,
-      rawBytes: rawPieceBytes(sourceId, options.format),
-      signal: signals.signal,
-    });
     const skips = file !== undefined && !options.append ? had : 0;
     if (skips > 0) {
       const sentence = `skips ${dataText(skips)} that the source peer has`;
       reporter.note("skipped", { data: skips }, sentence);
-      input = skipData(input, skips);
     }
-    try {
-      await feed(source, input, {
-        ...(options.rate === undefined ? {} : { ratePerSecond: options.rate }),
-        onTaken: (data, bytes) => {
-          written.data += data;
-          written.bytes += bytes;
-        },
-        signal: signals.signal,
-      });
-    } catch (error) {
-      if (signals.received === undefined) throw error;
-    }
+    const input: InputRun = {
+      file,
+      format: options.format,
+      rawBytes: rawPieceBytes(sourceId, options.format),
+      ratePerSecond: options.rate,
+      sent: written,
+      choose: (data) => (skips > 0 ? skipData(data, skips) : data),
+    };
+    await sendInput(source, input, context, over.signal);
     if (signals.received === "SIGINT") return leave(source, written, context);
     const stopped = signals.received === "SIGTERM";
-    const over = stopped ? "stopped reading" : "the input has ended";
-    reporter.note("read", { ...written }, `${over} after ${amount(written)}`);
+    const why = stopped ? "stopped reading" : "the input has ended";
+    reporter.note("read", { ...written }, `${why} after ${amount(written)}`);
     const gaveUp = new Promise<"interrupted">((resolve) => {
       if (!stopped) signals.onFirst((name) => name === "SIGINT" && resolve("interrupted"));
     });
@@ -190,11 +174,7 @@ async function send(
   return signals.exitCode(EXIT.ok);
 }
 
-async function leave(
-  source: DataFeed,
-  written: Written,
-  { reporter }: RunContext,
-): Promise<ExitCode> {
+async function leave(source: DataFeed, written: Sent, { reporter }: RunContext): Promise<ExitCode> {
   const lost = source.next - 1 - source.held;
   await source.close();
   const sentence = `interrupted: ${dataText(lost)} not known to be held by peers`;
@@ -206,6 +186,6 @@ function positionOf({ next, accepted, held }: DataFeed): Record<string, number> 
   return { next, accepted, held };
 }
 
-function amount({ data, bytes }: Written): string {
+function amount({ data, bytes }: Sent): string {
   return `${dataText(data)}, ${bytesText(bytes)}`;
 }

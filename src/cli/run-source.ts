@@ -8,13 +8,7 @@ import { LocalUsageError, OperationError } from "../base/errors.ts";
 import { LINKS_MAX_DEFAULT } from "../base/limits.ts";
 import { formatAddress } from "../base/machine.ts";
 import type { EngineSource, RemoteIntake } from "../host/engine-types.ts";
-import {
-  assertReadable,
-  contentTypeOf,
-  feed,
-  openInput,
-  rawPieceBytes,
-} from "../host/node-feed.ts";
+import { assertReadable, contentTypeOf, rawPieceBytes } from "../host/node-feed.ts";
 import { checkAccept } from "../host/plaintext.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { requireText } from "./required.ts";
@@ -29,6 +23,7 @@ import {
   usingEngine,
   WaitedFor,
 } from "./run-kit.ts";
+import { Over, sendInput } from "./send-input.ts";
 import type { SourceOptions } from "./source-command.ts";
 import {
   AwaitedPeers,
@@ -176,7 +171,7 @@ async function send(
       if (name === "SIGINT") void session.close();
     });
     if (options.accept !== undefined) intake = await openIntake(session, options, context);
-    if (readsInput(options)) await sendInput(session, options, context, rawBytes, sent);
+    if (readsInput(options)) await readInput(session, options, context, rawBytes, sent);
     if (intake !== undefined && signals.received === undefined) {
       if (readsInput(options)) session.dataSource(options.sourceId).end();
       await intakeEnd(session, intake, context);
@@ -222,30 +217,22 @@ async function send(
 }
 
 /** Sends the input; a signal ends it early, any other fault is the caller's. */
-async function sendInput(
+async function readInput(
   session: EngineSource,
   options: SourceOptions,
-  { reporter, signals }: RunContext,
+  context: RunContext,
   rawBytes: number,
   sent: Sent,
 ): Promise<void> {
-  const input = openInput({
-    input: options.file === undefined || options.file === "-" ? process.stdin : options.file,
-    format: options.format,
-    rawBytes,
-    signal: signals.signal,
-  });
+  const { reporter, signals } = context;
+  const { file, format, rate: ratePerSecond } = options;
+  const over = new Over();
+  const stopListening = session.on("failed", ({ code, detail }) => over.because(code, detail));
+  const input = { file: file === "-" ? undefined : file, format, rawBytes, ratePerSecond, sent };
   try {
-    await feed(session.dataSource(options.sourceId), input, {
-      ...(options.rate === undefined ? {} : { ratePerSecond: options.rate }),
-      onTaken: (data, bytes) => {
-        sent.data += data;
-        sent.bytes += bytes;
-      },
-      signal: signals.signal,
-    });
-  } catch (error) {
-    if (signals.received === undefined) throw error;
+    await sendInput(session.dataSource(options.sourceId), input, context, over.signal);
+  } finally {
+    stopListening();
   }
   if (signals.received !== "SIGINT") {
     const over = signals.received === undefined ? "the input has ended" : "stopped reading";

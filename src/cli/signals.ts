@@ -9,12 +9,14 @@ export type StopSignal = "SIGINT" | "SIGTERM";
 
 export class Signals {
   readonly #controller = new AbortController();
+  readonly #interrupt = new AbortController();
   #received: StopSignal | undefined;
 
   constructor(source: Pick<NodeJS.Process, "on" | "exit"> = process) {
     const stop = (name: StopSignal) => (): void => {
       if (this.#received !== undefined) source.exit(EXIT.interrupted);
       this.#received = name;
+      if (name === "SIGINT") this.#interrupt.abort(name);
       this.#controller.abort(name);
     };
     source.on("SIGINT", stop("SIGINT"));
@@ -24,6 +26,10 @@ export class Signals {
   /** Aborted by the first signal. */
   get signal(): AbortSignal {
     return this.#controller.signal;
+  }
+  /** Aborted by the first signal if that asks for no order: SIGINT. */
+  get interrupt(): AbortSignal {
+    return this.#interrupt.signal;
   }
   get received(): StopSignal | undefined {
     return this.#received;

@@ -104,8 +104,9 @@ export async function* skipData(
 }
 
 export interface FeedOptions {
-  /** Data per second at most. */
+  /** Data per second at most, until `hurries` is aborted. */
   readonly ratePerSecond?: number;
+  readonly hurries?: AbortSignal;
   /** Called after each write with what was taken. */
   readonly onTaken?: (dataCount: number, bytes: number) => void;
   /** Ends the writing with ABORTED at once: what was read and not written yet is dropped. */
@@ -121,14 +122,14 @@ export async function feed(
     writeBatch(batch: BatchWrite): { readonly accepted: number };
   },
   batches: AsyncIterable<DataBatch>,
-  { ratePerSecond, onTaken, signal }: FeedOptions = {},
+  { ratePerSecond, hurries, onTaken, signal }: FeedOptions = {},
 ): Promise<void> {
-  const pace = ratePerSecond === undefined ? undefined : new Pace(ratePerSecond);
+  const pace = ratePerSecond === undefined ? undefined : new Pace(ratePerSecond, signal, hurries);
   for await (const { payloads, lengths, count } of batches) {
     let from = 0;
     let at = 0;
     while (from < count) {
-      const some = pace === undefined ? count - from : await pace.allow(count - from, signal);
+      const some = pace === undefined ? count - from : await pace.allow(count - from);
       const wanted = lengths.subarray(from, from + some);
       const { accepted } = source.writeBatch({ payloads: payloads.subarray(at), lengths: wanted });
       let bytes = 0;
@@ -167,17 +168,29 @@ async function unlessAborted(work: Promise<void>, signal: AbortSignal | undefine
 class Pace {
   readonly #ratePerMs: number;
   readonly #burst: number;
+  readonly #signal: AbortSignal | undefined;
+  readonly #hurries: AbortSignal | undefined;
+  /** Either of them. */
+  readonly #ending: AbortSignal;
   #tokens = 1;
   #filledMs = performance.now();
 
-  constructor(ratePerSecond: number) {
+  constructor(
+    ratePerSecond: number,
+    signal: AbortSignal | undefined,
+    hurries: AbortSignal | undefined,
+  ) {
+    this.#signal = signal;
+    this.#hurries = hurries;
+    this.#ending = AbortSignal.any([signal, hurries].filter((one) => one !== undefined));
     this.#ratePerMs = ratePerSecond / SECOND_MS;
     this.#burst = Math.max(1, ratePerSecond / 10);
   }
 
   /** Resolves with how many of `wanted` may be written now, at least one. */
-  async allow(wanted: number, signal: AbortSignal | undefined): Promise<number> {
+  async allow(wanted: number): Promise<number> {
     for (;;) {
+      if (this.#isHurried) return wanted;
       const nowMs = performance.now();
       this.#tokens = Math.min(
         this.#burst,
@@ -191,11 +204,17 @@ class Pace {
         timer = setTimeout(resolve, waitMs);
       });
       try {
-        await unlessAborted(waited, signal);
+        await unlessAborted(waited, this.#ending);
+      } catch (error) {
+        if (!this.#isHurried) throw error;
       } finally {
         clearTimeout(timer);
       }
     }
+  }
+
+  get #isHurried(): boolean {
+    return this.#signal?.aborted !== true && this.#hurries?.aborted === true;
   }
 
   took(count: number): void {

@@ -59,6 +59,7 @@ export async function* readStreamBlocks(
   const blocks: AsyncIterator<unknown> = stream[Symbol.asyncIterator]();
   try {
     for (;;) {
+      throwIfAborted(signal);
       const step = await abortable(nextBlock(blocks, name), signal);
       if (step === undefined) return;
       yield step;
