@@ -47,7 +47,8 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
   signals.onFirst((name) => {
     if (!isLinked) linking.abort(name);
   });
-  try {
+  const link = async (numbering: number | undefined): Promise<DataFeed> => {
+    isLinked = false;
     const source = await sayingSo(
       context,
       `waiting for the source peer at ${to}`,
@@ -56,7 +57,7 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
         sourceId,
         allowPlaintext: options.allowPlaintext,
         contentType: contentTypeOf(options.format),
-        ...(await numberingOf(file, sourceId, options)),
+        ...(numbering === undefined ? { passesLost: true } : { numbering }),
         keepMiB: options.keepMib,
         retryMs: options.waitMs,
         onNote: sayOnce(context),
@@ -66,7 +67,23 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
       }),
     );
     isLinked = true;
-    return await send(source, file, options, context);
+    return source;
+  };
+  try {
+    const numbering = await numberingOf(file, sourceId, options);
+    for (;;) {
+      const source = await link(numbering);
+      try {
+        return await send(source, file, options, context);
+      } catch (error) {
+        // An earlier run had brought it, and it was lost with the source peer: the file has it still.
+        const isLost = error instanceof Mp2pError && error.code === "SEQUENCE_SKIPPED";
+        if (!isLost || numbering === undefined) throw error;
+        await source.close();
+        const sentence = `${error.detail}: reading the file again`;
+        context.reporter.warn("again", { detail: error.detail }, sentence);
+      }
+    }
   } catch (error) {
     if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
     if (!isLinked && error instanceof Mp2pError && NO_SOURCE_PEER.has(error.code)) {
@@ -82,10 +99,9 @@ async function numberingOf(
   file: string | undefined,
   sourceId: string,
   { append, format }: FeedOptions,
-): Promise<{ readonly numbering?: number }> {
-  if (file === undefined || append) return {};
-  const numbering = await fileNumbering(file, format, rawPieceBytes(sourceId, format));
-  return numbering === undefined ? {} : { numbering };
+): Promise<number | undefined> {
+  if (file === undefined || append) return undefined;
+  return fileNumbering(file, format, rawPieceBytes(sourceId, format));
 }
 
 async function send(
@@ -108,6 +124,12 @@ async function send(
     { sourceId, next: source.next },
     `registered as ${sourceId}, the next datum is number ${countText(source.next)}`,
   );
+  source.on("lost", ({ from, to }) => {
+    const which =
+      from === to ? `number ${countText(from)}` : `${countText(from)} to ${countText(to)}`;
+    const sentence = `lost with the source peer, which peers had not held: ${which} of an earlier run`;
+    reporter.warn("lost", { from, to }, sentence);
+  });
   const outage = new Outage();
   source.on("registered", ({ next, newSession }) => {
     outage.over();

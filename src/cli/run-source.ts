@@ -257,6 +257,11 @@ async function openIntake(
   intake.on("source", ({ sourceId, state, detail }) => {
     const why = detail === "" ? "" : ` (${detail})`;
     reporter.note("source", { sourceId, state, detail }, `data source ${sourceId}: ${state}${why}`);
+    const { sources } = intake.status();
+    const missing = options.waitSources - sources.length;
+    if (options.end !== "last" || missing <= 0 || !sources.every(({ ended }) => ended)) return;
+    const sentence = `all that came have ended; ${missing} more to come before the session ends (--wait-sources ${options.waitSources})`;
+    reporter.note("waiting", { missing }, sentence);
   });
   intake.on("refused", ({ code, detail }) => {
     reporter.warn("refused", { code, detail }, `refused a data source: ${code} ${detail}`);

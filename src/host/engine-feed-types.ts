@@ -81,6 +81,12 @@ export interface DataFeedOptions {
    * had, though this run is another one, too. Default: one of this run's own.
    */
   readonly numbering?: number;
+  /**
+   * What becomes of data of an earlier run that were accepted and not held when the source peer was
+   * killed, and that this run does not keep. True: they are lost (event lost), and this run goes on.
+   * Default false: it fails with SEQUENCE_SKIPPED, and a further run makes them again.
+   */
+  readonly passesLost?: boolean;
   /** What is written and not held is kept, up to here; more has to wait. Default 32. */
   readonly keepMiB?: number;
   /** How long a datum waits for others to share its frame when the link is busy. Default 5. */
@@ -135,6 +141,8 @@ export interface FeedEvents {
     readonly overlayId: OverlayId;
     readonly newSession: boolean;
   };
+  /** See DataFeedOptions.passesLost; both included. */
+  lost: { readonly from: SequenceNumber; readonly to: SequenceNumber };
   accepted: SequenceNumber;
   held: SequenceNumber;
   linkLost: { readonly code: ErrorCode; readonly detail: string; readonly retryInMs: number };

@@ -138,6 +138,9 @@ export class FeedHandle implements DataFeed {
       case "registered":
         this.#listeners.emit("registered", event);
         break;
+      case "lost":
+        this.#listeners.emit("lost", event);
+        break;
       case "accepted":
         this.#listeners.emit("accepted", event.sequence);
         break;

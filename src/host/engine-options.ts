@@ -133,6 +133,7 @@ export const FEED_OPTIONS: Kinds<DataFeedOptions> = {
   description: text,
   held: whole(0),
   numbering: whole(0, 0xffff_ffff),
+  passesLost: flag,
   keepMiB: number(0),
   maxDelayMs: ms,
   retryMs: patienceMs,

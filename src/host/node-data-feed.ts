@@ -46,6 +46,7 @@ export async function createFeed(options: DataFeedOptions): Promise<DataFeed> {
     description: options.description ?? "",
     held: options.held ?? 0,
     numbering: options.numbering ?? 0,
+    passesLost: options.passesLost ?? false,
     keepBytes: options.keepMiB === undefined ? FEED_KEEP_BYTES_DEFAULT : options.keepMiB * MIB,
     maxDelayMs: options.maxDelayMs ?? MAX_DELAY_MS,
     retryMs: options.retryMs ?? RETRY_MS,

@@ -81,7 +81,7 @@ export function rawPieceBytes(
   return Math.min(DATUM_BYTES_MAX, fragmentBytes - overhead);
 }
 
-/** The batches without their first `count` data; fewer than that: nothing. */
+/** The batches without their first `count` data. Fewer than that are not what was sent: INPUT_MALFORMED. */
 export async function* skipData(
   batches: AsyncIterable<DataBatch>,
   count: number,
@@ -101,6 +101,10 @@ export async function* skipData(
     };
     left = 0;
   }
+  if (left === 0) return;
+  throw new LocalUsageError("INPUT_MALFORMED", {
+    detail: `the source peer has ${count} data, the input only ${count - left}: it is not what was sent before (--append numbers it on)`,
+  });
 }
 
 export interface FeedOptions {

@@ -95,6 +95,40 @@ describe("data sources whose source peer is killed and started anew", () => {
     expect(peers[1]?.said).toMatch(began);
   }, 120_000);
 
+  it("a file is read again when what an earlier run had brought is lost with the source peer", async () => {
+    const { url } = await serve();
+    const key = path.join(temporaryDirectory(), "key");
+    expect(await new Mp2p(["key", key]).exit).toBe(0);
+    const port = await freePort();
+    const begin = async (): Promise<Mp2p> => {
+      const running = source(url, "again", "--accept", `${port}`, "--identity", key);
+      await running.event("accepting");
+      return running;
+    };
+    const text = lines("line", 2_000);
+    const flags = ["--file", fileOf(text)];
+    let running = await begin();
+    const accepted = (count: number) => () =>
+      running.events.some((event) => Number(event.acceptedData ?? 0) >= count);
+    // Nobody holds what it brings.
+    const first = feed(`127.0.0.1:${port}`, "a", ...flags, "--rate", "500");
+    await running.until(accepted(200), "200 data");
+    first.kill("SIGKILL");
+    await first.exit;
+    const second = feed(`127.0.0.1:${port}`, "a", ...flags);
+    const { data } = (await second.event("skipped")) as unknown as { data: number };
+    expect(data).toBeGreaterThanOrEqual(200);
+    await running.until(accepted(2_000), "all data");
+    running.kill("SIGKILL");
+    await running.exit;
+    running = await begin();
+    const peer = join(url, "again");
+    expect(await second.exit, second.said).toBe(0);
+    expect(second.events.some(({ event }) => event === "again")).toBe(true);
+    expect([await running.exit, await peer.exit]).toEqual([0, 0]);
+    expect(peer.output.toString() === text).toBe(true);
+  }, 120_000);
+
   it("peers go on with those that come again, whichever they came by, and newcomers find them", async () => {
     const { url } = await serve();
     const key = path.join(temporaryDirectory(), "key");

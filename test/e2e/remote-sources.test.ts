@@ -137,6 +137,15 @@ describe("mp2p feed", () => {
     const nobody = ["--to", "127.0.0.1:1", "--source-id", "a", "--wait-ms", "100"];
     expect(await wrong(...nobody)).toBe(1);
     const { url } = await serve();
+    const rotated = await accepting(url, "rotated", "--end", "owner");
+    const reader = join(url, "rotated");
+    const whole = ["--file", fileOf(lines("a", 20)), "--keep-open"];
+    expect(await feed(rotated.tcp, "a", ...whole).exit).toBe(0);
+    const shorter = feed(rotated.tcp, "a", "--file", fileOf(lines("b", 10)));
+    expect(await shorter.exit).toBe(1);
+    expect(shorter.said).toContain("the source peer has 20 data, the input only 10");
+    rotated.process.kill("SIGTERM");
+    expect([await rotated.process.exit, await reader.exit]).toEqual([0, 0]);
     // The port of the servers is one for WebSocket, and none of a source peer.
     const elsewhere = feed(url.replace("ws://", "tcp://"), "a", "--wait-ms", "2000");
     expect(await elsewhere.exit).toBe(1);

@@ -5,7 +5,8 @@
  * A link says REGISTER within HANDSHAKE_TIMEOUT_MS or is closed. A data source outlives its links:
  * what was accepted over one is not lost with it, and the next one is told where to go on. Of two
  * links for one id the one of the same run (`instance`) replaces the other at once; a stranger is
- * let in only when the first does not answer a PING within FEED_PROBE_MS.
+ * let in only when the first does not answer a PING within FEED_PROBE_MS, and from then on the first
+ * is no more: it would take what came of the other for its own.
  *
  * Back-pressure: data that the overlay does not take wait here, and nothing more is granted than
  * there is room for. Whoever breaks the protocol gets ERROR and is closed; no other link notices.
@@ -29,7 +30,6 @@ import { decodeFrame } from "../../protocol/r10.ts";
 import { readFrameHeader } from "../../protocol/r10-binary.ts";
 import {
   DatumFrame,
-  numberingOf,
   REGISTER,
   type Register,
   readDatumFrame,
@@ -284,6 +284,10 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
       this.#registerNew(row, register);
       return;
     }
+    if (source.isPast(register.instance)) {
+      const detail = `another run goes on with ${sourceId} in place of this one`;
+      throw new RemoteProtocolError("SOURCE_REGISTERED", { detail });
+    }
     const present = source.link;
     if (present === undefined || bytesEqual(source.instance, register.instance)) {
       this.#replace(source, row, register);
@@ -352,10 +356,7 @@ export class AcceptMachine extends MachineBase<AcceptCommand, AcceptEvent> {
       if (old !== undefined) this.#detach(old, "DUPLICATE_LINK");
     }
     source.link = row.link;
-    source.instance = register.instance;
-    if (numberingOf(register.instance) !== source.numbering) {
-      // What one run made anew need not be what the other had sent.
-      source.numbering = 0;
+    if (source.takenBy(register.instance)) {
       this.emit({ kind: "event", event: { kind: "otherRun", sourceId: source.sourceId } });
     }
     row.source = source;

@@ -6,7 +6,7 @@
 import { RemoteProtocolError } from "../../base/errors.ts";
 import { DATUM_FRAME_ENTRY_BYTES, DATUM_FRAME_HEADER_BYTES } from "../../base/layout.ts";
 import { FEED_DATUM_PARTS, FEED_PIECE_MS, FRAME_BYTES_MAX } from "../../base/limits.ts";
-import type { MonoMs, SequenceNumber } from "../../base/units.ts";
+import { bytesEqual, type MonoMs, type SequenceNumber, toHex } from "../../base/units.ts";
 import { encodeFrame } from "../../protocol/r10.ts";
 import {
   ACCEPTED,
@@ -26,6 +26,9 @@ import type { FeedLink } from "./feed-link.ts";
 import { endedText } from "./feed-types.ts";
 import { IntakeQueue } from "./intake-queue.ts";
 
+/** Runs whose place another took that are known again. */
+const PAST_RUNS_MAX = 64;
+
 /** Granted again when so much of the credit was used up, in shares of it. */
 const GRANT_SHARE = 4;
 
@@ -35,10 +38,11 @@ export class AcceptSource {
   readonly #options: AcceptOptions;
   readonly #counters: AcceptCounters;
   readonly #budget: AssemblyBudget;
-  /** Of the run that registered last. */
-  instance: Uint8Array;
+  #instance: Uint8Array;
+  /** Of runs whose place another one took. */
+  readonly #past = new Set<string>();
   /** Of its instance, while there was none with another one in this session; else 0. */
-  numbering: number;
+  #numbering: number;
   /** False until the source peer has registered it. */
   admitted = false;
   link: FeedLink | undefined;
@@ -74,8 +78,8 @@ export class AcceptSource {
     counters: AcceptCounters,
   ) {
     this.sourceId = register.sourceId;
-    this.instance = register.instance;
-    this.numbering = numberingOf(register.instance);
+    this.#instance = register.instance;
+    this.#numbering = numberingOf(register.instance);
     this.#options = options;
     this.#counters = counters;
     this.#budget = budget;
@@ -87,6 +91,37 @@ export class AcceptSource {
   }
   get held(): SequenceNumber {
     return this.#held;
+  }
+
+  get numbering(): number {
+    return this.#numbering;
+  }
+  /** Of the run that registered last. */
+  get instance(): Uint8Array {
+    return this.#instance;
+  }
+
+  /**
+   * Whether another run took the place of this one: what is kept there under the numbers that follow
+   * is other data than what came of the other run.
+   */
+  isPast(instance: Uint8Array): boolean {
+    return this.#past.has(toHex(instance));
+  }
+
+  /**
+   * Another run, or another link of the same one, takes the place of the one before. Returns whether
+   * its numbering is another: what one run made anew need not be what the other had sent.
+   */
+  takenBy(instance: Uint8Array): boolean {
+    if (bytesEqual(instance, this.#instance)) return false;
+    const [oldest] = this.#past;
+    if (this.#past.size >= PAST_RUNS_MAX && oldest !== undefined) this.#past.delete(oldest);
+    this.#past.add(toHex(this.#instance));
+    this.#instance = instance;
+    if (numberingOf(instance) === this.#numbering) return false;
+    this.#numbering = 0;
+    return true;
   }
 
   report(): RemoteSourceReport {

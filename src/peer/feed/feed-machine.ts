@@ -231,10 +231,16 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
       dataId,
       contentType,
       instance: this.#instance,
-      held: this.#held,
+      held: this.#goesOnBehind,
       description,
       agent: "mp2p-engine",
     });
+  }
+
+  /** All up to here will not come of this run: it is held, or was an earlier run's. */
+  get #goesOnBehind(): SequenceNumber {
+    if (!this.#numbered || !this.#options.passesLost) return this.#held;
+    return Math.max(this.#held, this.#store.first - 1);
   }
 
   #watch(): void {
@@ -381,6 +387,9 @@ export class FeedMachine extends MachineBase<FeedCommand, FeedEvent> {
     this.#endSent = false;
     store.resumeAt(next);
     this.#event({ kind: "registered", next, held, overlayId, newSession });
+    if (newSession && next > this.#held + 1 && next === store.first) {
+      this.#event({ kind: "lost", from: this.#held + 1, to: next - 1 });
+    }
     // What came while there was no link is accepted, too.
     if (next - 1 > this.#accepted) {
       this.#accepted = next - 1;

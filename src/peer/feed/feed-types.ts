@@ -16,6 +16,12 @@ export interface FeedMachineOptions {
   readonly description: string;
   /** What is known from before to be held and will not come again. */
   readonly held: SequenceNumber;
+  /**
+   * Whether it goes on with its own data where a source peer that was started anew lacks some of an
+   * earlier run, accepted and not held: those are lost. Else it fails with SEQUENCE_SKIPPED, and
+   * another run can make them again.
+   */
+  readonly passesLost: boolean;
   /** Bytes kept because no peer is known to hold them; at least one datum is. */
   readonly keepBytes: number;
   /** How long a datum waits for others to share its frame. */
@@ -72,6 +78,8 @@ export type FeedEvent =
       /** Not the session that the last link led to: the source peer was started anew. */
       readonly newSession: boolean;
     }
+  /** Of an earlier run, not held when the source peer was started anew, and not kept here. */
+  | { readonly kind: "lost"; readonly from: SequenceNumber; readonly to: SequenceNumber }
   | { readonly kind: "accepted"; readonly sequence: SequenceNumber }
   | { readonly kind: "held"; readonly sequence: SequenceNumber }
   | { readonly kind: "writable" }

@@ -131,6 +131,48 @@ describe("data sources on links of their own", () => {
     expect(duplicates).toBeGreaterThan(0);
   });
 
+  describe("started again before what they sent was held, then their source peer, too", () => {
+    function lost(passesLost: boolean) {
+      const world = new World(24);
+      const before = new SourcePeer(world, overlayOf(1));
+      const first = new Producer(world, "a", 20, payloadOf(1), { ends: false });
+      world.run(() => first.position.held === 20);
+      before.roomData = 0;
+      first.command({
+        kind: "write",
+        payloads: new Uint8Array(5),
+        lengths: new Uint32Array(5).fill(1),
+        timestampUs: undefined,
+        accepted: 0,
+      });
+      world.run(() => first.position.accepted === 25);
+      first.kill();
+      const second = new Producer(world, "a", 40, payloadOf(1), { held: 20, passesLost });
+      world.run(() => second.position.accepted === 40);
+      before.kill();
+      const after = new SourcePeer(world, overlayOf(2));
+      world.run(() => second.isOver);
+      return { second, after };
+    }
+
+    it("go on with their own data and say what is lost, when nobody can make that again", () => {
+      const { second, after } = lost(true);
+      expect(second.failure()).toBeUndefined();
+      expect(second.events.filter(({ kind }) => kind === "lost")).toEqual([
+        { kind: "lost", from: 21, to: 25 },
+      ]);
+      expect(after.taken.get("a")?.map(({ sequence }) => sequence)).toEqual(
+        Array.from({ length: 15 }, (_, i) => 26 + i),
+      );
+    });
+
+    it("fail when a further run can make it again", () => {
+      const { second } = lost(false);
+      expect(second.failure()).toBe("SEQUENCE_SKIPPED");
+      expect(second.events.some(({ kind }) => kind === "lost")).toBe(false);
+    });
+  });
+
   it("keep no more than they were told to, and grow the source peer's memory no further", () => {
     const world = new World(7);
     const peer = new SourcePeer(world, overlayOf(1));
@@ -269,6 +311,35 @@ describe("two links for one data source", () => {
     world.run(() => second.isOver, 5_000);
     expect(second.failure()).toBeUndefined();
     expectAll([peer], "a", 20, payloadOf(1));
+  });
+
+  it("a run whose place another took is refused when it comes back: the numbers are no more its own", () => {
+    const world = new World(23);
+    const peer = new SourcePeer(world, overlayOf(1));
+    const first = new Producer(world, "a", 10, payloadOf(1), { ends: false });
+    world.run(() => first.position.held === 10);
+    const [link] = [...first.ends.values()];
+    if (link === undefined) throw new Error("no link");
+    // It goes on writing; the link that is cut takes that with it.
+    first.command({
+      kind: "write",
+      payloads: new Uint8Array(3),
+      lengths: Uint32Array.of(1, 1, 1),
+      timestampUs: undefined,
+      accepted: 0,
+    });
+    world.cut(link);
+    const second = new Producer(world, "a", 12, payloadOf(2), { ends: false });
+    world.run(() => second.position.held === 12);
+    second.kill();
+    world.run(() => first.isOver, 20_000);
+    expect(first.failure()).toBe("SOURCE_REGISTERED");
+    expect(first.position.held).toBe(10);
+    expect(peer.reports()[0]).toMatchObject({ accepted: 12 });
+    // A further one is none of those.
+    const third = new Producer(world, "a", 15, payloadOf(2));
+    world.run(() => third.isOver);
+    expect(third.failure()).toBeUndefined();
   });
 
   it("of another run that numbers alike have other links, and the same numbering", () => {

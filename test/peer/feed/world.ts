@@ -372,6 +372,7 @@ export class Producer extends Process {
       readonly ends?: boolean;
       readonly held?: number;
       readonly numbering?: number;
+      readonly passesLost?: boolean;
     } = {},
   ) {
     super(world);
@@ -387,6 +388,7 @@ export class Producer extends Process {
       description: "",
       held: options.held ?? 0,
       numbering: options.numbering ?? 0,
+      passesLost: options.passesLost ?? false,
       keepBytes: options.keepBytes ?? 400_000,
       maxDelayMs: 5,
       retryMs: options.retryMs ?? 60_000,
