@@ -49,7 +49,8 @@ export async function* readFileBlocks(
 
 /**
  * Blocks of a readable stream, e.g. standard input, in order; `name` stands in error messages. The
- * stream is destroyed at the end. Errors: FILE_NOT_FOUND (the stream failed), ABORTED.
+ * stream is destroyed at the end. Errors: FILE_NOT_FOUND (the stream failed), ABORTED, after what it had
+ * read already: nobody else could read that.
  */
 export async function* readStreamBlocks(
   stream: Readable,
@@ -59,7 +60,12 @@ export async function* readStreamBlocks(
   const blocks: AsyncIterator<unknown> = stream[Symbol.asyncIterator]();
   try {
     for (;;) {
-      throwIfAborted(signal);
+      if (signal?.aborted === true) {
+        // All that it has, once: it may read on meanwhile.
+        const rest: unknown = stream.readableLength > 0 ? stream.read() : null;
+        if (rest !== null) yield bytesOf(rest);
+        throw aborted(signal);
+      }
       const step = await abortable(nextBlock(blocks, name), signal);
       if (step === undefined) return;
       yield step;
@@ -76,12 +82,14 @@ async function nextBlock(
   try {
     const step = await blocks.next();
     if (step.done === true) return undefined;
-    return step.value instanceof Uint8Array
-      ? step.value
-      : new TextEncoder().encode(`${step.value}`);
+    return bytesOf(step.value);
   } catch (error) {
     throw fileError(error, name);
   }
+}
+
+function bytesOf(chunk: unknown): Uint8Array {
+  return chunk instanceof Uint8Array ? chunk : new TextEncoder().encode(`${chunk}`);
 }
 
 async function openFile(path: string): Promise<FileHandle> {

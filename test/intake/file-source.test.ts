@@ -142,6 +142,28 @@ describe("readStreamBlocks", () => {
     });
   });
 
+  it("gives what it has read before an abort, and no more", async () => {
+    const controller = new AbortController();
+    let made = 0;
+    const stream = new Readable({
+      highWaterMark: 30,
+      read() {
+        this.push(new Uint8Array(10).fill(++made));
+      },
+    });
+    const blocks = readStreamBlocks(stream, "stdin", { signal: controller.signal });
+    const { value: first } = await blocks.next();
+    for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+    const buffered = stream.readableLength;
+    expect(buffered).toBeGreaterThanOrEqual(30);
+    controller.abort();
+    const { value: rest } = await blocks.next();
+    expect(rest?.length).toBeGreaterThanOrEqual(buffered);
+    expect(rest?.length).toBeLessThanOrEqual(buffered + 10);
+    expect(rest?.[0]).toBe((first?.[(first?.length ?? 0) - 1] ?? 0) + 1);
+    await expect(blocks.next()).rejects.toMatchObject({ code: "ABORTED" });
+  });
+
   it("an abort does not wait for a silent stream", async () => {
     const controller = new AbortController();
     const stream = new PassThrough();
