@@ -78,7 +78,7 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
       } catch (error) {
         // An earlier run had brought it, and it was lost with the source peer: the file has it still.
         const isLost = error instanceof Mp2pError && error.code === "SEQUENCE_SKIPPED";
-        if (!isLost || numbering === undefined) throw error;
+        if (!isLost || numbering === undefined || signals.received !== undefined) throw error;
         await source.close();
         const sentence = `${error.detail}: reading the file again`;
         context.reporter.warn("again", { detail: error.detail }, sentence);
@@ -116,7 +116,7 @@ async function send(
   // However quiet the input is, it is of no use any more.
   const over = new Over();
   source.on("failed", ({ code, detail }) => over.because(code, detail));
-  source.on("ended", () => over.because("SOURCE_ENDED", "the session or the data source is over"));
+  source.on("ended", () => over.inOrder());
   const beganMs = performance.now();
   const had = source.next - 1;
   reporter.note(
@@ -167,10 +167,11 @@ async function send(
       sent: written,
       choose: (data) => (skips > 0 ? skipData(data, skips) : data),
     };
-    await sendInput(source, input, context, over.signal);
+    await sendInput(source, input, context, over);
     if (signals.received === "SIGINT") return leave(source, written, context);
     const stopped = signals.received === "SIGTERM";
-    const why = stopped ? "stopped reading" : "the input has ended";
+    const reason = over.ended.aborted ? "the session has ended" : "the input has ended";
+    const why = stopped ? "stopped reading" : reason;
     reporter.note("read", { ...written }, `${why} after ${amount(written)}`);
     const gaveUp = new Promise<"interrupted">((resolve) => {
       if (!stopped) signals.onFirst((name) => name === "SIGINT" && resolve("interrupted"));

@@ -8,6 +8,7 @@ import { LocalUsageError, OperationError } from "../base/errors.ts";
 import { LINKS_MAX_DEFAULT } from "../base/limits.ts";
 import { formatAddress } from "../base/machine.ts";
 import type { EngineSource, RemoteIntake } from "../host/engine-types.ts";
+import { assertFree } from "../host/node-accept.ts";
 import { assertReadable, contentTypeOf, rawPieceBytes } from "../host/node-feed.ts";
 import { checkAccept } from "../host/plaintext.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
@@ -50,6 +51,7 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
   const file = options.file === "-" ? undefined : options.file;
   if (file !== undefined) assertReadable(file);
   const rawBytes = rawPieceBytes(options.sourceId, options.format, options.fragmentBytes);
+  await assertFree(options.accept ?? []);
   const engine = await openEngine(options, context);
   return usingEngine(engine, async () => {
     const patience = AbortSignal.timeout(options.waitMs);
@@ -230,7 +232,7 @@ async function readInput(
   const stopListening = session.on("failed", ({ code, detail }) => over.because(code, detail));
   const input = { file: file === "-" ? undefined : file, format, rawBytes, ratePerSecond, sent };
   try {
-    await sendInput(session.dataSource(options.sourceId), input, context, over.signal);
+    await sendInput(session.dataSource(options.sourceId), input, context, over);
   } finally {
     stopListening();
   }

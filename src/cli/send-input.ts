@@ -3,13 +3,20 @@
  * what it is for is over, however quiet it is.
  *
  * SIGTERM stops the reading. What was read of standard input by then is written still, at no rate:
- * nobody could read it again. Of a file it is dropped. SIGINT drops it in either case.
+ * nobody could read it again; half a line or record is no datum. Of a file it is dropped. SIGINT drops
+ * it in either case.
  */
 
+import { statSync } from "node:fs";
 import type { ErrorCode } from "../base/errors.ts";
 import { OperationError } from "../base/errors.ts";
-import { type FeedOptions, feed, type InputOptions, openInput } from "../host/node-feed.ts";
-import type { DataBatch } from "../intake/data-batch.ts";
+import {
+  type DataBatch,
+  type FeedOptions,
+  feed,
+  type InputOptions,
+  openInput,
+} from "../host/node-feed.ts";
 import { isAbort, type RunContext } from "./run-kit.ts";
 import type { Sent } from "./source-progress.ts";
 
@@ -25,41 +32,55 @@ export interface InputRun {
   readonly sent: Sent;
 }
 
-/** Why nothing more can be written, from when it is so. */
+/** Whether the input is of no use any more: nothing more can be written, or nothing more is taken. */
 export class Over {
-  readonly #controller = new AbortController();
+  readonly #failed = new AbortController();
+  readonly #ended = new AbortController();
 
-  get signal(): AbortSignal {
-    return this.#controller.signal;
+  /** Aborted with an OperationError. */
+  get failed(): AbortSignal {
+    return this.#failed.signal;
+  }
+  get ended(): AbortSignal {
+    return this.#ended.signal;
   }
 
   because(code: ErrorCode, detail: string): void {
-    this.#controller.abort(new OperationError(code, { detail }));
+    this.#failed.abort(new OperationError(code, { detail }));
+  }
+
+  /** In order: what was written before has its place, and what is read now fails. */
+  inOrder(): void {
+    this.#ended.abort();
   }
 }
 
-/** Resolves when all is written, or by a signal. Rejects with the reason of `over`, or what the input is guilty of. */
+/** Resolves when all is written, or it was stopped. Rejects with what `over` failed of, or the input. */
 export async function sendInput(
   target: Parameters<typeof feed>[0],
   { file, format, rawBytes, ratePerSecond, choose, sent }: InputRun,
   { signals }: RunContext,
-  over: AbortSignal,
+  { failed, ended }: Over,
 ): Promise<void> {
-  const reading = AbortSignal.any([signals.signal, over]);
+  // What comes at its own time may never come; a file is there, and tells what is not taken any more.
+  const isQuiet = file === undefined || !statSync(file).isFile();
+  const reading = AbortSignal.any([signals.signal, failed, ...(isQuiet ? [ended] : [])]);
   const data = openInput({ input: file ?? process.stdin, format, rawBytes, signal: reading });
   const writing: FeedOptions = {
     onTaken: (count, bytes) => {
       sent.data += count;
       sent.bytes += bytes;
     },
-    signal: file === undefined ? AbortSignal.any([signals.interrupt, over]) : reading,
+    signal: file === undefined ? AbortSignal.any([signals.interrupt, failed]) : reading,
     hurries: signals.signal,
     ...(ratePerSecond === undefined ? {} : { ratePerSecond }),
   };
   try {
     await feed(target, choose === undefined ? data : choose(data), writing);
   } catch (error) {
-    if (over.aborted) throw over.reason;
-    if (signals.received === undefined || !isAbort(error)) throw error;
+    if (failed.aborted) throw failed.reason;
+    const isStopped = signals.received !== undefined || (isQuiet && ended.aborted);
+    if (!isStopped || !isAbort(error)) throw error;
   }
+  if (failed.aborted) throw failed.reason;
 }

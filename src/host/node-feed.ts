@@ -19,7 +19,7 @@ import { readFileBlocks, readStreamBlocks } from "../intake/file-source.ts";
 import { contentTypeOf, type DataFormat, parseData } from "../intake/formats.ts";
 import type { BatchWrite, DataSource } from "./engine-types.ts";
 
-export { contentTypeOf };
+export { contentTypeOf, type DataBatch };
 
 export interface InputOptions {
   /** A path, or an open stream. */
@@ -47,14 +47,17 @@ export function assertReadable(path: string): void {
   throw new LocalUsageError("FILE_NOT_FOUND", { detail: `${path}: ${reason}` });
 }
 
-/** The data of an input, in order. Errors: those of readFileBlocks and parseData. */
+/**
+ * The data of an input, in order. Errors: those of readFileBlocks and parseData. A stream that is ended
+ * by the signal gives what it had read: of raw bytes all, else whole data.
+ */
 export function openInput(options: InputOptions): AsyncGenerator<DataBatch> {
   const { input, format, rawBytes } = options;
   const reading = options.signal === undefined ? {} : { signal: options.signal };
   const blocks =
     typeof input === "string"
       ? readFileBlocks(input, reading)
-      : readStreamBlocks(input, "standard input", reading);
+      : readStreamBlocks(input, "standard input", { ...reading, endsAborted: format === "raw" });
   return parseData(format, blocks, { rawBytes });
 }
 
@@ -134,6 +137,7 @@ export async function feed(
     let at = 0;
     while (from < count) {
       const some = pace === undefined ? count - from : await pace.allow(count - from);
+      if (signal?.aborted === true) throw aborted(signal);
       const wanted = lengths.subarray(from, from + some);
       const { accepted } = source.writeBatch({ payloads: payloads.subarray(at), lengths: wanted });
       let bytes = 0;
@@ -143,7 +147,6 @@ export async function feed(
       pace?.took(accepted);
       if (accepted > 0) onTaken?.(accepted, bytes);
       if (accepted < some) await unlessAborted(source.writable(), signal);
-      else if (signal?.aborted === true) throw aborted(signal);
     }
   }
 }

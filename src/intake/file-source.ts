@@ -50,12 +50,16 @@ export async function* readFileBlocks(
 /**
  * Blocks of a readable stream, e.g. standard input, in order; `name` stands in error messages. The
  * stream is destroyed at the end. Errors: FILE_NOT_FOUND (the stream failed), ABORTED, after what it had
- * read already: nobody else could read that.
+ * read already: nobody else could read that. With `endsAborted`, and when the stream had ended by then,
+ * an abort is its end and no error.
  */
 export async function* readStreamBlocks(
   stream: Readable,
   name: string,
-  { signal }: Pick<FileSourceOptions, "signal"> = {},
+  {
+    signal,
+    endsAborted = false,
+  }: Pick<FileSourceOptions, "signal"> & { readonly endsAborted?: boolean } = {},
 ): AsyncGenerator<Uint8Array> {
   const blocks: AsyncIterator<unknown> = stream[Symbol.asyncIterator]();
   try {
@@ -64,15 +68,27 @@ export async function* readStreamBlocks(
         // All that it has, once: it may read on meanwhile.
         const rest: unknown = stream.readableLength > 0 ? stream.read() : null;
         if (rest !== null) yield bytesOf(rest);
+        if (endsAborted || (await hasEnded(stream))) return;
         throw aborted(signal);
       }
-      const step = await abortable(nextBlock(blocks, name), signal);
+      const step = await abortable(nextBlock(blocks, name), signal).catch((error: unknown) => {
+        if (signal?.aborted === true && endsAborted) return undefined;
+        throw error;
+      });
       if (step === undefined) return;
       yield step;
     }
   } finally {
     stream.destroy();
   }
+}
+
+/** Whether nothing more comes of it. It says so a little after the last was read. */
+async function hasEnded(stream: Readable): Promise<boolean> {
+  if (stream.readableLength > 0) return false;
+  stream.read(0);
+  await new Promise((resolve) => setImmediate(resolve));
+  return stream.readableEnded;
 }
 
 async function nextBlock(

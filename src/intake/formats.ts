@@ -3,7 +3,7 @@
  * a stream of bytes into data. Formats know nothing of sources, overlays or fragments.
  */
 
-import { LocalUsageError, OperationError } from "../base/errors.ts";
+import { LocalUsageError } from "../base/errors.ts";
 import { FRAGMENT_BYTES_DEFAULT } from "../base/limits.ts";
 import { CSV_CONTENT_TYPE, parseCsv } from "./csv-parser.ts";
 import type { DataBatch, DataParser } from "./data-batch.ts";
@@ -53,8 +53,7 @@ export function newParser(
  * last batch was taken: back pressure reaches the stream. Each batch is lent until the next step.
  *
  * Errors: DATUM_TOO_LARGE, INPUT_MALFORMED (both name line, record or datum), MODULE_MISSING (csv),
- * USAGE (rawBytes), and what `blocks` throws. Data before the fault were handed out; of raw bytes
- * all that was read, when the reading was ended from outside (ABORTED).
+ * USAGE (rawBytes), and what `blocks` throws. Data before the fault were handed out.
  */
 export async function* parseData(
   format: DataFormat,
@@ -66,12 +65,6 @@ export async function* parseData(
     return;
   }
   const parser = newParser(format, options);
-  try {
-    for await (const block of blocks) yield* parser.push(block);
-  } catch (error) {
-    // A piece of raw bytes is as good as any; half of a line or a record is none.
-    if (format === "raw" && error instanceof OperationError) yield* parser.end();
-    throw error;
-  }
+  for await (const block of blocks) yield* parser.push(block);
   yield* parser.end();
 }

@@ -129,6 +129,25 @@ describe("data sources whose source peer is killed and started anew", () => {
     expect(peer.output.toString() === text).toBe(true);
   }, 120_000);
 
+  it("one that is started twice leaves the session of the first alone", async () => {
+    const { url } = await serve();
+    const key = path.join(temporaryDirectory(), "key");
+    expect(await new Mp2p(["key", key]).exit).toBe(0);
+    const accept = ["--accept", `${await freePort()}`, "--identity", key];
+    const running = source(url, "twice", ...accept);
+    const { addresses } = await running.event("accepting");
+    const fed = feed((addresses as string[])[0] ?? "", "a");
+    await fed.event("registered");
+    const again = source(url, "twice", ...accept);
+    expect(await again.exit).toBe(1);
+    expect(again.said).toContain("ADDRESS_IN_USE");
+    const peer = join(url, "twice");
+    await peer.event("joined");
+    fed.stdin.end("one\n");
+    expect([await fed.exit, await running.exit, await peer.exit]).toEqual([0, 0, 0]);
+    expect(peer.output.toString()).toBe("one\n");
+  }, 60_000);
+
   it("peers go on with those that come again, whichever they came by, and newcomers find them", async () => {
     const { url } = await serve();
     const key = path.join(temporaryDirectory(), "key");

@@ -57,7 +57,7 @@ export function add(world: World, node: Node, sourceId: string): void {
   node.register(sourceId);
 }
 
-function dataSource(sourceId: string): SessionDataSource {
+export function dataSource(sourceId: string): SessionDataSource {
   return { sourceId, dataId: "default", contentType: "", description: "" };
 }
 

@@ -52,6 +52,8 @@ export interface IndexFilesHost {
   /** All that the session began with are registered. */
   opened(): void;
   added(dataSource: SessionDataSource): void;
+  /** A file of before was registered anew. */
+  renewed(): void;
   refused(dataSource: SessionDataSource, failure: Failure): void;
 }
 
@@ -62,6 +64,8 @@ interface Wanted {
   readonly untilMs: MonoMs;
   /** It came when the session was open: what becomes of it is its own matter. */
   readonly late: boolean;
+  /** Its file is registered anew, whether it comes or not. */
+  readonly renews: boolean;
 }
 
 interface RegisteredFile {
@@ -79,13 +83,14 @@ export class IndexFiles {
   readonly #wanted: Wanted[] = [];
   #isOpen = false;
   #saidHeld = false;
-  /** Files of an epoch before may stand. */
+  /** Files of an epoch before may stand; the index server is to be asked for them after a while. */
   #hasOlder = false;
+  #asksLater = false;
 
   constructor(host: IndexFilesHost, options: CreateSession) {
     this.#host = host;
     this.#options = options;
-    for (const dataSource of options.dataSources) this.#want(dataSource, false);
+    for (const dataSource of options.dataSources) this.#want(dataSource, "first");
   }
 
   /** Whether the file of these ids at this IXS is here, or is to be. */
@@ -105,7 +110,7 @@ export class IndexFiles {
 
   /** A data source that came when the session was open. */
   add(dataSource: SessionDataSource): void {
-    this.#want(dataSource, true);
+    this.#want(dataSource, "late");
     this.#goOn();
   }
 
@@ -125,6 +130,7 @@ export class IndexFiles {
 
   /** Removes and registers what is to be, one at a time. */
   next(): void {
+    this.#asksLater = false;
     if (this.#host.isEnding()) return;
     if (this.#gone.length > 0) {
       this.#remove(this.#gone, () => this.next());
@@ -149,7 +155,10 @@ export class IndexFiles {
 
   /** Begins with what has just come, unless something is at work. */
   #goOn(): void {
-    if (this.#wanted.length + this.#gone.length === 1 && this.#isOpen) this.next();
+    if (this.#wanted.length + this.#gone.length !== 1 || !this.#isOpen) return;
+    // In place of that, which comes after what has just come.
+    if (this.#asksLater) this.#host.after(0, () => this.next());
+    else this.next();
   }
 
   /**
@@ -159,7 +168,8 @@ export class IndexFiles {
   #findOlder(): void {
     const { context, overlay, askIxs } = this.#host;
     const { overlayId, sessionEpoch } = overlay();
-    const isOlder = (file: IndexFile): boolean => file.sessionEpoch < sessionEpoch;
+    const isOlder = (file: IndexFile): boolean =>
+      file.sessionEpoch < sessionEpoch && this.#fileOf(file.dataSourceId, file.dataId) < 0;
     askIxs(
       QUERY_INDEX,
       { version: 0, title: "", dataSourceId: "", dataId: "", overlayId },
@@ -169,7 +179,8 @@ export class IndexFiles {
         this.#hasOlder = older.length > 0;
         const goesOn = this.#isIdle;
         for (const { dataSourceId: sourceId, dataId, description } of older) {
-          this.#want({ sourceId, dataId, contentType: "", description: description ?? "" }, true);
+          const of = { sourceId, dataId, contentType: "", description: description ?? "" };
+          this.#want(of, "renews");
         }
         if (goesOn && this.#hasOlder) this.next();
       },
@@ -177,11 +188,13 @@ export class IndexFiles {
         this.#hasOlder = failure.code !== "UNKNOWN_INDEX";
         // What came meanwhile goes on to this again.
         if (!this.#hasOlder || !this.#isIdle) return;
+        this.#asksLater = true;
         this.#host.retry(
           failure,
           () => this.next(),
           ({ code, detail }) => {
             this.#hasOlder = false;
+            this.#asksLater = false;
             this.#host.note(`index files of before stay as they are: ${code} ${detail}`);
           },
         );
@@ -189,24 +202,29 @@ export class IndexFiles {
     );
   }
 
-  /** Whether its file stands as it would be registered now. */
-  #stands({ sourceId, dataId, description }: SessionDataSource): boolean {
-    return this.#files.some(
-      ({ dataSource: own }) =>
-        own.sourceId === sourceId && own.dataId === dataId && own.description === description,
+  #fileOf(sourceId: string, dataId: string): number {
+    return this.#files.findIndex(
+      ({ dataSource: own }) => own.sourceId === sourceId && own.dataId === dataId,
     );
   }
 
+  /** Whether its file stands as it would be registered now. */
+  #stands({ sourceId, dataId, description }: SessionDataSource): boolean {
+    const file = this.#files[this.#fileOf(sourceId, dataId)];
+    return file?.dataSource.description === description;
+  }
+
   /** The first of those that are wanted has its file. */
-  #registered({ dataSource, late }: Wanted): void {
+  #registered({ dataSource, late, renews }: Wanted): void {
     this.#wanted.shift();
-    if (late) this.#host.added(dataSource);
+    if (renews) this.#host.renewed();
+    else if (late) this.#host.added(dataSource);
     this.next();
   }
 
-  #want(dataSource: SessionDataSource, late: boolean): void {
+  #want(dataSource: SessionDataSource, how: "first" | "late" | "renews"): void {
     const untilMs = this.#host.context.now.monoMs + (this.#options.waitMs ?? 0);
-    this.#wanted.push({ dataSource, untilMs, late });
+    this.#wanted.push({ dataSource, untilMs, late: how !== "first", renews: how === "renews" });
   }
 
   /** The version rises over all that the key ever had, removals included (R6.c). */
@@ -232,10 +250,7 @@ export class IndexFiles {
         REGISTER_INDEX,
         { indexFile: encodeIndexFile(body, signature) },
         () => {
-          const { sourceId, dataId } = dataSource;
-          const before = this.#files.findIndex(
-            ({ dataSource: own }) => own.sourceId === sourceId && own.dataId === dataId,
-          );
+          const before = this.#fileOf(dataSource.sourceId, dataSource.dataId);
           if (before >= 0) this.#files.splice(before, 1);
           this.#files.push({ dataSource, version });
           this.#registered(wanted);
@@ -267,7 +282,9 @@ export class IndexFiles {
       return;
     }
     this.#wanted.shift();
-    this.#host.refused(wanted.dataSource, failure);
+    const { sourceId } = wanted.dataSource;
+    if (!wanted.renews) this.#host.refused(wanted.dataSource, failure);
+    else this.#host.note(`${failure.code} ${failure.detail}: the file of ${sourceId} is of before`);
     this.next();
   }
 

@@ -151,11 +151,11 @@ export class SourceSession extends SessionBase {
       { version: 0, title: first === undefined ? title : "", ...ids },
       (answer) => {
         const isFree = ({ overlayId }: IndexFile): boolean => !this.isTaken(overlayId);
-        const [own] = filesOfKey(this.context, answer.files, oms)
+        const own = filesOfKey(this.context, answer.files, oms)
           .filter(isFree)
-          .sort((a, b) => b.createdUs - a.createdUs);
-        if (own === undefined) this.#create();
-        else this.#takeOver(own.overlayId);
+          .sort((a, b) => b.createdUs - a.createdUs)
+          .map(({ overlayId }) => overlayId);
+        this.#takeOver([...new Set(own)]);
       },
       (failure) => {
         if (failure.code === "UNKNOWN_INDEX") this.#create();
@@ -164,13 +164,18 @@ export class SourceSession extends SessionBase {
     );
   }
 
-  #takeOver(overlayId: OverlayId): void {
+  /** The first of them that is there still; else a new one. */
+  #takeOver([overlayId, ...others]: readonly OverlayId[]): void {
     const { oms } = this.#options;
     this.#takesOver = overlayId;
+    if (overlayId === undefined) {
+      this.#create();
+      return;
+    }
     const failed = (failure: ServerFailure): void => {
-      // It expired, or this OMS does not know it or the operation: then a new one it is.
-      if (NOT_THERE.has(failure.code)) this.#create();
-      else this.#retry(failure, () => this.#takeOver(overlayId));
+      // It expired, or this OMS does not know it or the operation.
+      if (NOT_THERE.has(failure.code)) this.#takeOver(others);
+      else this.#retry(failure, () => this.#takeOver([overlayId, ...others]));
     };
     this.prove(
       oms,
@@ -287,6 +292,7 @@ export class SourceSession extends SessionBase {
         this.#wish();
         this.outlet.event({ kind: "dataSourceAdded", sessionId, sourceId });
       },
+      renewed: () => this.#wish(),
       refused: (dataSource, failure) => this.#refused(dataSource, failure),
     };
   }
