@@ -6,7 +6,13 @@
 import { type ErrorCode, LocalUsageError, Mp2pError, OperationError } from "../base/errors.ts";
 import type { DataFeed } from "../host/engine-feed-types.ts";
 import { createFeed } from "../host/node-data-feed.ts";
-import { assertReadable, contentTypeOf, rawPieceBytes, skipData } from "../host/node-feed.ts";
+import {
+  assertReadable,
+  contentTypeOf,
+  isPipe,
+  rawPieceBytes,
+  skipData,
+} from "../host/node-feed.ts";
 import { fileNumbering } from "../host/node-file-numbering.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import type { FeedOptions } from "./feed-command.ts";
@@ -154,7 +160,8 @@ async function send(
     if (sentence !== undefined) reporter.note("waiting", positionOf(source), sentence);
   }, LOOK_MS);
   try {
-    const skips = file !== undefined && !options.append ? had : 0;
+    const repeats = file !== undefined && !options.append && !isPipe(file);
+    const skips = repeats ? had : 0;
     if (skips > 0) {
       const sentence = `skips ${dataText(skips)} that the source peer has`;
       reporter.note("skipped", { data: skips }, sentence);

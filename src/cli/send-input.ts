@@ -2,12 +2,11 @@
  * What `mp2p source` and `mp2p feed` do with their input: it ends at its end, by a signal, or when
  * what it is for is over, however quiet it is.
  *
- * SIGTERM stops the reading. What was read of standard input by then is written still, at no rate:
- * nobody could read it again; half a line or record is no datum. Of a file it is dropped. SIGINT drops
- * it in either case.
+ * SIGTERM stops the reading. What was read of standard input or a named pipe by then is written still,
+ * at no rate: nobody could read it again; half a line or record is no datum. Of a file it is dropped.
+ * SIGINT drops it in either case.
  */
 
-import { statSync } from "node:fs";
 import type { ErrorCode } from "../base/errors.ts";
 import { OperationError } from "../base/errors.ts";
 import {
@@ -15,6 +14,7 @@ import {
   type FeedOptions,
   feed,
   type InputOptions,
+  isPipe,
   openInput,
 } from "../host/node-feed.ts";
 import { isAbort, type RunContext } from "./run-kit.ts";
@@ -62,8 +62,8 @@ export async function sendInput(
   { signals }: RunContext,
   { failed, ended }: Over,
 ): Promise<void> {
-  // What comes at its own time may never come; a file is there, and tells what is not taken any more.
-  const isQuiet = file === undefined || !statSync(file).isFile();
+  // What comes at its own time may never come, and comes once; a file is there, and can be read again.
+  const isQuiet = file === undefined || isPipe(file);
   const reading = AbortSignal.any([signals.signal, failed, ...(isQuiet ? [ended] : [])]);
   const data = openInput({ input: file ?? process.stdin, format, rawBytes, signal: reading });
   const writing: FeedOptions = {
@@ -71,7 +71,7 @@ export async function sendInput(
       sent.data += count;
       sent.bytes += bytes;
     },
-    signal: file === undefined ? AbortSignal.any([signals.interrupt, failed]) : reading,
+    signal: isQuiet ? AbortSignal.any([signals.interrupt, failed]) : reading,
     hurries: signals.signal,
     ...(ratePerSecond === undefined ? {} : { ratePerSecond }),
   };

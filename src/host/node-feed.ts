@@ -17,9 +17,10 @@ import { SECOND_MS } from "../base/units.ts";
 import type { DataBatch } from "../intake/data-batch.ts";
 import { readFileBlocks, readStreamBlocks } from "../intake/file-source.ts";
 import { contentTypeOf, type DataFormat, parseData } from "../intake/formats.ts";
+import { isPipe, openPipe } from "../intake/pipe-source.ts";
 import type { BatchWrite, DataSource } from "./engine-types.ts";
 
-export { contentTypeOf, type DataBatch };
+export { contentTypeOf, type DataBatch, isPipe };
 
 export interface InputOptions {
   /** A path, or an open stream. */
@@ -54,11 +55,19 @@ export function assertReadable(path: string): void {
 export function openInput(options: InputOptions): AsyncGenerator<DataBatch> {
   const { input, format, rawBytes } = options;
   const reading = options.signal === undefined ? {} : { signal: options.signal };
-  const blocks =
-    typeof input === "string"
-      ? readFileBlocks(input, reading)
-      : readStreamBlocks(input, "standard input", { ...reading, endsAborted: format === "raw" });
-  return parseData(format, blocks, { rawBytes });
+  const ending = { ...reading, endsAborted: format === "raw" };
+  const blocks = (): AsyncGenerator<Uint8Array> => {
+    if (typeof input !== "string") return readStreamBlocks(input, "standard input", ending);
+    return isPipe(input) ? readPipeBlocks(input, ending) : readFileBlocks(input, reading);
+  };
+  return parseData(format, blocks(), { rawBytes });
+}
+
+async function* readPipeBlocks(
+  path: string,
+  ending: NonNullable<Parameters<typeof readStreamBlocks>[2]>,
+): AsyncGenerator<Uint8Array> {
+  yield* readStreamBlocks(await openPipe(path, ending.signal), path, ending);
 }
 
 /** Bytes of a piece that fills a fragment to the last byte, for data of this source and format. */

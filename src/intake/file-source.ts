@@ -125,7 +125,7 @@ async function read(file: FileHandle, target: Uint8Array, path: string): Promise
 }
 
 /** What stands in the way, in words; the code of the system stays for the rest. */
-function fileError(error: unknown, path: string): LocalUsageError {
+export function fileError(error: unknown, path: string): LocalUsageError {
   const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
   const words: Record<string, string> = {
     ENOENT: "does not exist",

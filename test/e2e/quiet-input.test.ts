@@ -1,8 +1,12 @@
 /** Standard input that says nothing for a while: what ends a command meanwhile, and what it keeps. */
 
+import { execFileSync } from "node:child_process";
+import { closeSync, openSync, writeSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { feed, lines, rows, textOf } from "./feeds.ts";
-import { cleanUp, join, serve, source } from "./processes.ts";
+import { cleanUp, join, serve, source, temporaryDirectory } from "./processes.ts";
 
 afterEach(cleanUp);
 
@@ -50,6 +54,40 @@ describe("standard input that stays open", () => {
     }
     expect([await at.exit, await peer.exit]).toEqual([0, 0]);
     for (const id of ["a", "b"]) expect(textOf(rows(peer.output), id), id).toBe(text);
+  }, 60_000);
+
+  it("of a named pipe is as good, whether somebody writes to it or not", async () => {
+    const { url } = await serve();
+    const fifo = path.join(temporaryDirectory(), "fifo");
+    execFileSync("mkfifo", [fifo]);
+    for (const writes of [false, true]) {
+      const at = source(url, `t ${writes}`, "--accept", "0", "--end", "owner");
+      const { addresses } = await at.event("accepting");
+      const [to = ""] = addresses as string[];
+      const peer = join(url, `t ${writes}`);
+      const stopped = feed(to, "stopped", "--file", fifo);
+      await stopped.event("registered");
+      const over = feed(to, "over", "--file", fifo);
+      await over.event("registered");
+      await peer.event("joined");
+      const writer = writes ? openSync(fifo, "r+") : undefined;
+      if (writer !== undefined) {
+        writeSync(writer, "who reads this\n");
+        await peer.wrote(15);
+      }
+      stopped.kill("SIGTERM");
+      expect(await stopped.exit, stopped.said).toBe(0);
+      at.kill("SIGTERM");
+      expect([await at.exit, await over.exit, await peer.exit]).toEqual([0, 0, 0]);
+      if (writer !== undefined) closeSync(writer);
+      expect(peer.output.toString()).toBe(writes ? "who reads this\n" : "");
+    }
+    const at = source(url, "whole", "--file", fifo, "--wait-peers", "1");
+    const peer = join(url, "whole");
+    const text = lines("line", 20_000);
+    await writeFile(fifo, text);
+    expect([await at.exit, await peer.exit]).toEqual([0, 0]);
+    expect(peer.output.toString() === text).toBe(true);
   }, 60_000);
 
   it("SIGTERM ends a source's session after what was read of it", async () => {

@@ -83,8 +83,9 @@ export class IndexFiles {
   readonly #wanted: Wanted[] = [];
   #isOpen = false;
   #saidHeld = false;
-  /** Files of an epoch before may stand; the index server is to be asked for them after a while. */
+  /** Files of an epoch before may stand; the index server is asked for them, or will be after a while. */
   #hasOlder = false;
+  #asks = false;
   #asksLater = false;
 
   constructor(host: IndexFilesHost, options: CreateSession) {
@@ -146,7 +147,7 @@ export class IndexFiles {
       this.#isOpen = true;
       this.#host.opened();
     }
-    if (this.#hasOlder && this.#isIdle) this.#findOlder();
+    if (this.#hasOlder && this.#isIdle && !this.#asks) this.#findOlder();
   }
 
   get #isIdle(): boolean {
@@ -170,10 +171,12 @@ export class IndexFiles {
     const { overlayId, sessionEpoch } = overlay();
     const isOlder = (file: IndexFile): boolean =>
       file.sessionEpoch < sessionEpoch && this.#fileOf(file.dataSourceId, file.dataId) < 0;
+    this.#asks = true;
     askIxs(
       QUERY_INDEX,
       { version: 0, title: "", dataSourceId: "", dataId: "", overlayId },
       ({ files }) => {
+        this.#asks = false;
         if (this.#host.isEnding()) return;
         const older = filesOfKey(context, files, this.#options.oms).filter(isOlder);
         this.#hasOlder = older.length > 0;
@@ -185,6 +188,7 @@ export class IndexFiles {
         if (goesOn && this.#hasOlder) this.next();
       },
       (failure) => {
+        this.#asks = false;
         this.#hasOlder = failure.code !== "UNKNOWN_INDEX";
         // What came meanwhile goes on to this again.
         if (!this.#hasOlder || !this.#isIdle) return;
@@ -214,9 +218,9 @@ export class IndexFiles {
     return file?.dataSource.description === description;
   }
 
-  /** The first of those that are wanted has its file. */
-  #registered({ dataSource, late, renews }: Wanted): void {
-    this.#wanted.shift();
+  #registered(wanted: Wanted): void {
+    const { dataSource, late, renews } = wanted;
+    this.#wanted.splice(this.#wanted.indexOf(wanted), 1);
     if (renews) this.#host.renewed();
     else if (late) this.#host.added(dataSource);
     this.next();

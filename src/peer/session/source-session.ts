@@ -20,7 +20,6 @@
 import type { OverlayId } from "../../base/units.ts";
 import type { MessageOf } from "../../protocol/codec.ts";
 import { ROLES } from "../../protocol/common.ts";
-import type { IndexFile } from "../../protocol/index-file.ts";
 import {
   CREATE,
   createProof,
@@ -150,9 +149,7 @@ export class SourceSession extends SessionBase {
       QUERY_INDEX,
       { version: 0, title: first === undefined ? title : "", ...ids },
       (answer) => {
-        const isFree = ({ overlayId }: IndexFile): boolean => !this.isTaken(overlayId);
         const own = filesOfKey(this.context, answer.files, oms)
-          .filter(isFree)
           .sort((a, b) => b.createdUs - a.createdUs)
           .map(({ overlayId }) => overlayId);
         this.#takeOver([...new Set(own)]);
@@ -165,8 +162,10 @@ export class SourceSession extends SessionBase {
   }
 
   /** The first of them that is there still; else a new one. */
-  #takeOver([overlayId, ...others]: readonly OverlayId[]): void {
+  #takeOver(overlays: readonly OverlayId[]): void {
     const { oms } = this.#options;
+    this.#takesOver = undefined;
+    const [overlayId, ...others] = overlays.filter((one) => !this.isTaken(one));
     this.#takesOver = overlayId;
     if (overlayId === undefined) {
       this.#create();
