@@ -45,8 +45,9 @@ Every datum has a number. With --file the n-th datum of the file has number n: a
 is started again with the same command and goes on behind what the source peer has. --append numbers
 another file's data on instead; standard input is always numbered on.
 
-The command ends when peers hold everything, and ends the data source, so that nothing more can come
-of it; --keep-open leaves it open for the next run. A lost link, or a source peer that is started
+The command ends when peers hold everything (in a live session: hold it, or it was let go for its
+age, whoever was there), and ends the data source, so that nothing more can come of it;
+--keep-open leaves it open for the next run. A lost link, or a source peer that is started
 anew, is waited for (--wait-ms): what no peer is known to hold is kept here and sent again.
 SIGTERM stops reading, brings what was read to the peers and leaves the data source open.`;
 

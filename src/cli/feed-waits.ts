@@ -34,12 +34,16 @@ export class HeldWait {
   #held = 0;
   #sinceMs: number | undefined;
 
-  /** Looked at now and then. */
+  /** Looked at now and then. Without a link nothing is known of what peers hold. */
   sentence(
-    { accepted, held }: { readonly accepted: number; readonly held: number },
+    {
+      accepted,
+      held,
+      linked,
+    }: { readonly accepted: number; readonly held: number; readonly linked: boolean },
     nowMs: number,
   ): string | undefined {
-    const waits = accepted > held;
+    const waits = linked && accepted > held;
     if (!waits || held > this.#held) this.#sinceMs = undefined;
     this.#held = held;
     if (!waits) return undefined;

@@ -18,6 +18,9 @@ export class Received {
   restarts = 0;
   /** Whether data may be missing although no gap says so: what a source had sent before it was killed. */
   #mayLack = false;
+  /** Whether it was to begin with the first datum of each data source, and did not. */
+  #lacksBeginning = false;
+  readonly #fromStart: boolean;
   /** Last sequence numbers of those data sources that have not gone on since the last restart. */
   readonly #awaited = new Map<string, number>();
   #data = 0;
@@ -27,13 +30,18 @@ export class Received {
   #ratedData = 0;
   #ratedBytes = 0;
 
+  constructor({ fromStart = false }: { readonly fromStart?: boolean } = {}) {
+    this.#fromStart = fromStart;
+  }
+
   get totals(): { readonly data: number; readonly bytes: number } {
     return { data: this.#data, bytes: this.#bytes };
   }
 
   /** Whether everything from the start on is known to have come. */
   get isWhole(): boolean {
-    return this.gaps === 0 && !this.#mayLack && this.#awaited.size === 0;
+    const isShort = this.#mayLack || this.#lacksBeginning;
+    return this.gaps === 0 && !isShort && this.#awaited.size === 0;
   }
 
   /** A new epoch: sequence numbers begin anew, but for data sources on links of their own. */
@@ -74,7 +82,12 @@ export class Received {
       const upTo = batch.sequenceOf(i) - 1;
       // It begins behind what came: nothing lies between.
       if (upTo > 0 && this.#awaited.get(sourceId) === upTo) this.#awaited.delete(sourceId);
-      if (upTo > 0 && this.startedAt > 0) missed.push({ sourceId, upTo });
+      // With the first fragment, too: in the epoch of a source peer that started over data sources on
+      // links of their own go on where they were.
+      const isFirst = this.restarts === 0 && this.gaps === 0;
+      if (upTo === 0 || (this.startedAt === 0 && !isFirst)) continue;
+      missed.push({ sourceId, upTo });
+      if (this.#fromStart) this.#lacksBeginning = true;
     }
     return missed;
   }

@@ -156,7 +156,9 @@ async function send(
   }));
   const heldWait = new HeldWait();
   const looking = setInterval(() => {
-    const sentence = heldWait.sentence(source, performance.now());
+    const { accepted, held } = source;
+    const { linked } = source.status();
+    const sentence = heldWait.sentence({ accepted, held, linked }, performance.now());
     if (sentence !== undefined) reporter.note("waiting", positionOf(source), sentence);
   }, LOOK_MS);
   try {

@@ -116,7 +116,7 @@ async function receive(
   const { reporter, signals } = context;
   const { title, overlayId } = peer;
   const beganMs = performance.now();
-  const received = new Received();
+  const received = new Received({ fromStart: options.from === "start" });
   reporter.note("joined", { title, overlayId, peerId: engine.peerId }, `joined "${title}"`);
   peer.on("started", ({ index }) => {
     received.startedAt = index;

@@ -40,6 +40,12 @@ export interface IntakeSession {
   crashed(error: unknown): void;
 }
 
+/**
+ * A source peer that started over waits so long for data sources of the epoch before, which are on
+ * their way back: the first that comes is not the last.
+ */
+const RETURN_MS = 10_000;
+
 /** How long links may take to read their last words, and how often that is looked at. */
 const FAREWELL_MS = 1_000;
 const FAREWELL_LOOK_MS = 10;
@@ -64,6 +70,8 @@ export class FeedIntake implements RemoteIntake {
   readonly #pending = new Map<string, Pending>();
   readonly #remote = new Set<string>();
   readonly #over = new Set<string>();
+  /** The session began anew in its overlay; those of before may come back still. */
+  #returning: boolean;
   #drained: { resolve: () => void; reject: (error: Error) => void } | undefined;
   #stopping: Promise<void> | undefined;
   #isDrained = false;
@@ -78,6 +86,14 @@ export class FeedIntake implements RemoteIntake {
     this.#session = session;
     this.#options = options;
     this.#transports = transports;
+    // Who is told how many there are need not guess.
+    this.#returning = sessionEpoch > 1 && (options.waitSources ?? 1) <= 1;
+    if (this.#returning) {
+      void session.sleep(RETURN_MS).then(() => {
+        this.#returning = false;
+        this.#look();
+      });
+    }
     this.finished = new Promise((resolve) => {
       this.#resolveFinished = resolve;
     });
@@ -323,7 +339,7 @@ export class FeedIntake implements RemoteIntake {
 
   /** Whether the last that came has ended; also when one that was awaited is not to come. */
   #look(): void {
-    if (this.#remote.size < (this.#options.waitSources ?? 1)) return;
+    if (this.#returning || this.#remote.size < (this.#options.waitSources ?? 1)) return;
     if (this.#over.size < this.#remote.size || !this.#session.localsEnded()) return;
     if (this.#options.end === "last") this.#resolveFinished("last");
   }

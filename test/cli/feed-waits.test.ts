@@ -21,8 +21,8 @@ describe("a feed without a link", () => {
 describe("a feed of whose data peers hold nothing more", () => {
   it("says once, after some seconds, that none may be there", () => {
     const wait = new HeldWait();
-    const at = (accepted: number, held: number, nowMs: number) =>
-      wait.sentence({ accepted, held }, nowMs);
+    const at = (accepted: number, held: number, nowMs: number, linked = true) =>
+      wait.sentence({ accepted, held, linked }, nowMs);
     expect([at(0, 0, 0), at(5, 0, 60_000), at(9, 0, 64_999)]).toEqual(Array(3).fill(undefined));
     expect(at(9, 0, 65_000)).toBe(
       "waits for peers: none holds anything yet, so it may be that none has joined the session",
@@ -32,5 +32,9 @@ describe("a feed of whose data peers hold nothing more", () => {
     expect([at(9, 7, 91_000), at(9, 7, 95_000)]).toEqual([undefined, undefined]);
     expect(at(9, 7, 96_000)).toContain("none holds more than up to 7,");
     expect([at(9, 9, 97_000), at(9, 9, 120_000)]).toEqual([undefined, undefined]);
+    // Without a link nobody knows.
+    expect([at(12, 9, 121_000, false), at(12, 9, 140_000, false)]).toEqual([undefined, undefined]);
+    expect([at(12, 9, 141_000), at(12, 9, 145_000)]).toEqual([undefined, undefined]);
+    expect(at(12, 9, 146_000)).toContain("none holds more than up to 9,");
   });
 });

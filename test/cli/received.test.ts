@@ -25,6 +25,24 @@ describe("what a peer received is whole", () => {
     expect(received.isWhole).toBe(false);
   });
 
+  it("where data sources did not begin with 1, unless it was to have all from the start", () => {
+    for (const fromStart of [false, true]) {
+      const received = new Received({ fromStart });
+      expect(received.take(batch(["a", 5], ["a", 6], ["b", 1], ["c", 2]))).toEqual([
+        { sourceId: "a", upTo: 4 },
+        { sourceId: "c", upTo: 1 },
+      ]);
+      expect(received.isWhole).toBe(!fromStart);
+      // What went on over a restart was there before.
+      received.restarted({ sources: [source("a", 6)] });
+      expect(received.take(batch(["a", 7]))).toEqual([]);
+    }
+    const gone = new Received();
+    gone.gaps++;
+    // The gap has told of that.
+    expect(gone.take(batch(["a", 5]))).toEqual([]);
+  });
+
   it("after a restart when every data source goes on where it was, or had ended", () => {
     const received = new Received();
     received.restarted({ sources: [source("a", 5), source("b", 7), source("c", 9, true)] });

@@ -173,16 +173,53 @@ describe("data sources whose source peer is killed and started anew", () => {
     running = await begin();
     await b.event("linked");
     const late = join(url, "left", "--format", "ndjson");
-    await Promise.all([peer, late].map((one) => one.event("joined")));
+    const fromStart = join(url, "left", "--from", "start", "--format", "ndjson");
+    await Promise.all([peer, late, fromStart].map((one) => one.event("joined")));
     await peer.event("restarted");
     b.stdin.end(parts[2]);
     expect(await b.exit, b.said).toBe(0);
     expect(await running.exit, running.said).toBe(0);
     expect(await peer.exit, peer.said).toBe(0);
     expect(await late.exit, late.said).toBe(0);
+    // What was there before the restart is gone, and who came after it hears of that.
+    for (const one of [late, fromStart]) {
+      expect(await one.event("missed")).toMatchObject({ sourceId: "b", upTo: 500 });
+    }
+    expect(await fromStart.exit, fromStart.said).toBe(3);
     const all = rows(peer.output);
     expect(textOf(all, "a") === parts[0]).toBe(true);
     expect(textOf(all, "b") === parts.join("")).toBe(true);
     expect(all.length).toBe(2_000);
   }, 120_000);
+
+  it("the first that comes back and ends is not the last", async () => {
+    const { url } = await serve();
+    const key = path.join(temporaryDirectory(), "key");
+    expect(await new Mp2p(["key", key]).exit).toBe(0);
+    const port = await freePort();
+    const begin = async (): Promise<Mp2p> => {
+      const running = source(url, "first", "--accept", `${port}`, "--identity", key);
+      await running.event("accepting");
+      return running;
+    };
+    const first = await begin();
+    const fed = feed(`127.0.0.1:${port}`, "a");
+    fed.stdin.write("one\n");
+    const peer = join(url, "first", "--format", "ndjson");
+    await peer.wrote(10);
+    first.kill("SIGKILL");
+    await first.exit;
+    // It is away for a moment, another one comes and is done.
+    fed.kill("SIGSTOP");
+    const again = await begin();
+    const short = feed(`127.0.0.1:${port}`, "b");
+    short.stdin.end("two\n");
+    expect(await short.exit, short.said).toBe(0);
+    fed.kill("SIGCONT");
+    fed.stdin.end("three\n");
+    expect(await fed.exit, fed.said).toBe(0);
+    expect([await again.exit, await peer.exit]).toEqual([0, 0]);
+    const all = rows(peer.output);
+    expect([textOf(all, "a"), textOf(all, "b")]).toEqual(["one\nthree\n", "two\n"]);
+  }, 60_000);
 });
