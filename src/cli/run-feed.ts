@@ -32,6 +32,12 @@ const NO_SOURCE_PEER: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "VERSION_UNSUPPORTED",
 ]);
 
+const INPUT_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "INPUT_MALFORMED",
+  "DATUM_TOO_LARGE",
+  "FILE_NOT_FOUND",
+]);
+
 /** How often it is looked whether peers hold more. */
 const LOOK_MS = 1_000;
 
@@ -91,7 +97,10 @@ export async function runFeed(options: FeedOptions): Promise<ExitCode> {
       }
     }
   } catch (error) {
-    if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
+    if (signals.received !== undefined && isAbort(error)) {
+      context.reporter.note("left", {}, "stopped before there was a link: nothing was sent");
+      return signals.exitCode(EXIT.ok);
+    }
     if (!isLinked && error instanceof Mp2pError && NO_SOURCE_PEER.has(error.code)) {
       const detail = `${to} is no port where a source peer accepts data sources (mp2p source --accept)`;
       throw new OperationError(error.code, { detail, cause: error });
@@ -176,23 +185,24 @@ async function send(
       sent: written,
       choose: (data) => (skips > 0 ? skipData(data, skips) : data),
     };
-    await sendInput(source, input, context, over);
+    const fault = await inputFault(sendInput(source, input, context, over));
     if (signals.received === "SIGINT") return leave(source, written, context);
     const stopped = signals.received === "SIGTERM";
     const reason = over.ended.aborted ? "the session has ended" : "the input has ended";
-    const why = stopped ? "stopped reading" : reason;
+    const why = stopped || fault !== undefined ? "stopped reading" : reason;
     reporter.note("read", { ...written }, `${why} after ${amount(written)}`);
     const gaveUp = new Promise<"interrupted">((resolve) => {
       if (!stopped) signals.onFirst((name) => name === "SIGINT" && resolve("interrupted"));
     });
-    const held =
-      stopped || options.keepOpen ? source.whenHeld() : source.end({ session: options.endSession });
+    const staysOpen = stopped || options.keepOpen || fault !== undefined;
+    const held = staysOpen ? source.whenHeld() : source.end({ session: options.endSession });
     // Settled whoever wins: a rejection after an interrupt is no news.
     held.catch(() => undefined);
     if ((await Promise.race([held, gaveUp])) === "interrupted") {
       return leave(source, written, context);
     }
     await source.close();
+    if (fault !== undefined) throw fault;
   } finally {
     clearInterval(looking);
     stopFollowing();
@@ -204,6 +214,17 @@ async function send(
     `done: ${amount(written)} in ${secondsText(elapsedMs)}, all held by peers`,
   );
   return signals.exitCode(EXIT.ok);
+}
+
+/** What is wrong with the input itself: the data before that are brought to the peers first. */
+async function inputFault(sending: Promise<void>): Promise<LocalUsageError | undefined> {
+  try {
+    await sending;
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof LocalUsageError && INPUT_FAULTS.has(error.code))) throw error;
+    return error;
+  }
 }
 
 async function leave(source: DataFeed, written: Sent, { reporter }: RunContext): Promise<ExitCode> {

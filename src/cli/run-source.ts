@@ -98,7 +98,10 @@ export async function runSource(options: SourceOptions): Promise<ExitCode> {
       );
       return await send(session, options, context, rawBytes);
     } catch (error) {
-      if (signals.received !== undefined && isAbort(error)) return signals.exitCode(EXIT.ok);
+      if (signals.received !== undefined && isAbort(error)) {
+        context.reporter.note("left", {}, "stopped before the session was open: nothing was sent");
+        return signals.exitCode(EXIT.ok);
+      }
       if (patience.aborted && isAbort(error)) throw waited.error(error);
       throw error;
     }

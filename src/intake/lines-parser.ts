@@ -15,6 +15,12 @@ const NEWLINE = 0x0a;
 /** Below this, a loop finds the end of a line faster than the call of a native search. */
 const SHORT_LINE_BYTES = 48;
 
+/** Of the lines of a batch: how many come before the first that is not good, and what is wrong with it. */
+export interface LineFault {
+  readonly good: number;
+  readonly fault: LocalUsageError;
+}
+
 export class LinesParser implements DataParser {
   readonly contentType: string = "text/plain";
   readonly #carry = new CarryBuffer();
@@ -31,12 +37,12 @@ export class LinesParser implements DataParser {
       start = newline < 0 ? block.length : newline + 1;
       this.#carry.append(block.subarray(0, start), () => this.#nextLine());
       if (newline < 0) return;
-      yield this.#batch(this.#carry.take(), 1);
+      yield* this.#batch(this.#carry.take(), 1);
     }
     while (start < block.length) {
       const end = this.#scan(block, start);
       const count = this.#found;
-      if (count > 0) yield this.#batch(block.subarray(start, end), count);
+      if (count > 0) yield* this.#batch(block.subarray(start, end), count);
       start = end;
       if (count < BATCH_DATA_MAX) break;
     }
@@ -44,11 +50,16 @@ export class LinesParser implements DataParser {
   }
 
   *end(): Generator<DataBatch> {
-    if (this.#carry.length > 0) yield this.#batch(this.#carry.take(), 1);
+    if (this.#carry.length > 0) yield* this.#batch(this.#carry.take(), 1);
   }
 
-  /** Checks lines before they leave; `firstLine` counts from 1. Formats made of lines override it. */
-  protected check(_batch: DataBatch, _firstLine: number): void {}
+  /**
+   * Checks lines before they leave; `firstLine` counts from 1. Undefined: all are good. Formats made of
+   * lines override it.
+   */
+  protected check(_batch: DataBatch, _firstLine: number): LineFault | undefined {
+    return undefined;
+  }
 
   /** Notes lengths of up to BATCH_DATA_MAX whole lines from `start` on; returns where they end. */
   #scan(block: Uint8Array, start: number): number {
@@ -75,12 +86,21 @@ export class LinesParser implements DataParser {
     return at;
   }
 
-  #batch(payloads: Uint8Array, count: number): DataBatch {
-    if (count === 1) this.#lengths[0] = payloads.length;
-    const batch = { payloads, lengths: this.#lengths, count };
-    this.check(batch, this.#lineCount + 1);
-    this.#lineCount += count;
-    return batch;
+  /** Throws for a line that is not good, once those before it were taken. */
+  *#batch(payloads: Uint8Array, count: number): Generator<DataBatch> {
+    const lengths = this.#lengths;
+    if (count === 1) lengths[0] = payloads.length;
+    const batch = { payloads, lengths, count };
+    const bad = this.check(batch, this.#lineCount + 1);
+    if (bad === undefined) {
+      this.#lineCount += count;
+      yield batch;
+      return;
+    }
+    let bytes = 0;
+    for (let i = 0; i < bad.good; i++) bytes += lengths[i] as number;
+    if (bytes > 0) yield { payloads: payloads.subarray(0, bytes), lengths, count: bad.good };
+    throw bad.fault;
   }
 
   #nextLine(): string {

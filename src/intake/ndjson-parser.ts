@@ -6,36 +6,39 @@
 import { isUtf8 } from "node:buffer";
 import { LocalUsageError } from "../base/errors.ts";
 import type { DataBatch } from "./data-batch.ts";
-import { LinesParser } from "./lines-parser.ts";
+import { type LineFault, LinesParser } from "./lines-parser.ts";
 
 const decoder = new TextDecoder();
 
 export class NdjsonParser extends LinesParser {
   override readonly contentType: string = "application/json";
 
-  /** Throws INPUT_MALFORMED naming the line. */
-  protected override check(batch: DataBatch, firstLine: number): void {
+  /** INPUT_MALFORMED naming the line. */
+  protected override check(batch: DataBatch, firstLine: number): LineFault | undefined {
     let at = 0;
     for (let i = 0; i < batch.count; i++) {
       const end = at + (batch.lengths[i] ?? 0);
-      checkLine(batch.payloads.subarray(at, end), firstLine + i);
+      const fault = lineFault(batch.payloads.subarray(at, end), firstLine + i);
+      if (fault !== undefined) return { good: i, fault };
       at = end;
     }
+    return undefined;
   }
 }
 
-function checkLine(line: Uint8Array, lineNumber: number): void {
+function lineFault(line: Uint8Array, lineNumber: number): LocalUsageError | undefined {
   if (!isUtf8(line)) {
-    throw new LocalUsageError("INPUT_MALFORMED", { detail: `line ${lineNumber}: not UTF-8` });
+    return new LocalUsageError("INPUT_MALFORMED", { detail: `line ${lineNumber}: not UTF-8` });
   }
   // The decoder drops a byte order mark, which some programs put before the first line.
   const text = decoder.decode(line);
-  if (/^[ \t\r\n]*$/.test(text)) return;
+  if (/^[ \t\r\n]*$/.test(text)) return undefined;
   try {
     JSON.parse(text);
+    return undefined;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new LocalUsageError("INPUT_MALFORMED", {
+    return new LocalUsageError("INPUT_MALFORMED", {
       detail: `line ${lineNumber}: ${reason}`,
       cause,
     });

@@ -90,6 +90,22 @@ describe("standard input that stays open", () => {
     expect(peer.output.toString() === text).toBe(true);
   }, 60_000);
 
+  it("brings what came before a fault to the peers, and leaves the data source open", async () => {
+    const { url } = await serve();
+    const at = source(url, "t", "--accept", "0", "--wait-peers", "1");
+    const { addresses } = await at.event("accepting");
+    const [to = ""] = addresses as string[];
+    const peer = join(url, "t");
+    const one = feed(to, "a", "--format", "ndjson");
+    one.stdin.write('{"n":1}\nnot json\n{"n":2}\n');
+    expect(await one.exit).toBe(1);
+    expect(one.events.at(-1)).toMatchObject({ event: "error", code: "INPUT_MALFORMED" });
+    const more = feed(to, "a", "--format", "ndjson");
+    more.stdin.end('{"n":3}\n');
+    expect([await more.exit, await at.exit, await peer.exit]).toEqual([0, 0, 0]);
+    expect(peer.output.toString()).toBe('{"n":1}\n{"n":3}\n');
+  }, 60_000);
+
   it("SIGTERM ends a source's session after what was read of it", async () => {
     const { url } = await serve();
     const sender = source(url, "t", "--rate", "20", "--wait-peers", "1");

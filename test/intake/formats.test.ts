@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { DATUM_BYTES_MAX } from "../../src/base/limits.ts";
+import { batchPayloads } from "../../src/intake/data-batch.ts";
 import { contentTypeOf, DATA_FORMATS, dataFormat, parseData } from "../../src/intake/formats.ts";
 import { bytesOf, cut, cuttings, join, parseAll } from "./cutting.ts";
 
@@ -159,14 +160,31 @@ describe("ndjson", () => {
       "line 2: not UTF-8",
     ],
     ["cut off at the end", bytesOf('1\n2\n{"a"'), "line 3: "],
-  ])("refuses %s by line number, however cut", async (_name, input, detail) => {
-    for (const sizes of [[], [1], [3]]) {
-      await expect(parseAll("ndjson", cut(input, sizes))).rejects.toMatchObject({
-        code: "INPUT_MALFORMED",
-        detail: expect.stringContaining(detail),
-      });
-    }
-  });
+  ])(
+    "refuses %s by line number, however cut, once what was before is taken",
+    async (_name, input, detail) => {
+      for (const sizes of [[], [1], [3]]) {
+        async function* blocks() {
+          yield* cut(input, sizes);
+        }
+        const taken: Uint8Array[] = [];
+        const parsing = (async () => {
+          for await (const batch of parseData("ndjson", blocks()))
+            taken.push(...batchPayloads(batch));
+        })();
+        await expect(parsing).rejects.toMatchObject({
+          code: "INPUT_MALFORMED",
+          detail: expect.stringContaining(detail),
+        });
+        const good = Number(/\d+/.exec(detail)?.[0]) - 1;
+        const copies = taken.map((one) => Buffer.from(one).toString("latin1"));
+        const lines = Buffer.from(input)
+          .toString("latin1")
+          .split(/(?<=\n)/);
+        expect(copies).toEqual(lines.slice(0, good));
+      }
+    },
+  );
 });
 
 describe("raw", () => {
