@@ -7,24 +7,40 @@ import { cleanUp, freePort, join, Mp2p, serve, source, temporaryDirectory } from
 
 afterEach(cleanUp);
 
+interface Restartable {
+  readonly url: string;
+  /** Where feeds link up. */
+  readonly to: string;
+  start(): Mp2p;
+  /** Starts it, and waits until it accepts. */
+  begin(): Promise<Mp2p>;
+}
+
+/** A source peer that accepts at the same port, with the same key, whenever it is started. */
+async function restartable(title: string, ...flags: readonly string[]): Promise<Restartable> {
+  const { url } = await serve();
+  const key = path.join(temporaryDirectory(), "key");
+  expect(await new Mp2p(["key", key]).exit).toBe(0);
+  const port = await freePort();
+  const start = (): Mp2p => source(url, title, "--accept", `${port}`, "--identity", key, ...flags);
+  const begin = async (): Promise<Mp2p> => {
+    const running = start();
+    await running.event("accepting");
+    return running;
+  };
+  return { url, to: `127.0.0.1:${port}`, start, begin };
+}
+
 describe("data sources whose source peer is killed and started anew", () => {
   it("what no peer holds comes again when the source peer is killed and started anew", async () => {
-    const { url } = await serve();
-    const key = path.join(temporaryDirectory(), "key");
-    expect(await new Mp2p(["key", key]).exit).toBe(0);
-    const port = await freePort();
-    const flags = ["--accept", `${port}`, "--identity", key];
-    const begin = async (): Promise<Mp2p> => {
-      const running = source(url, "again", ...flags, "--wait-peers", "2", "--wait-sources", "2");
-      await running.event("accepting");
-      return running;
-    };
+    const waits = ["--wait-peers", "2", "--wait-sources", "2"];
+    const { url, to, begin } = await restartable("again", ...waits);
     // Each session's data are looked at by themselves here; who follows is in test/peer/restart.
     const alone = ["--format", "ndjson", "--on-restart", "end"];
     const joined = (): Mp2p[] => [0, 1].map(() => join(url, "again", ...alone));
     let running = await begin();
     const parts = [0, 1, 2, 3, 4].map((n) => lines(`part ${n}`, 3_000, 80));
-    const fed = ["a", "b"].map((name) => feed(`127.0.0.1:${port}`, name));
+    const fed = ["a", "b"].map((name) => feed(to, name));
     const more = (part: number): void => {
       for (const one of fed) one.stdin.write(parts[part] ?? "");
     };
@@ -62,19 +78,14 @@ describe("data sources whose source peer is killed and started anew", () => {
   }, 240_000);
 
   it("a file whose feed is killed with its source peer comes once to peers that follow", async () => {
-    const { url } = await serve();
-    const key = path.join(temporaryDirectory(), "key");
-    expect(await new Mp2p(["key", key]).exit).toBe(0);
-    const port = await freePort();
+    // It waits for both, also when one follows later: what is over by then nobody can join.
+    const { url, to, begin: beginSource } = await restartable("dark", "--wait-peers", "2");
     const text = Array.from({ length: 400 }, (_, i) => `{"n":${i + 1}}\n`).join("");
     const file = fileOf(text);
     const begin = async (...pace: readonly string[]): Promise<Mp2p[]> => {
-      // It waits for both, also when one follows later: what is over by then nobody can join.
-      const waits = ["--accept", `${port}`, "--wait-peers", "2"];
-      const at = source(url, "dark", "--identity", key, ...waits);
-      await at.event("accepting");
+      const at = await beginSource();
       const flags = ["--file", file, "--format", "ndjson", ...pace];
-      return [at, feed(`127.0.0.1:${port}`, "a", ...flags)];
+      return [at, feed(to, "a", ...flags)];
     };
     const telling = ["join", "--server", url, "--title", "dark", "--format", "ndjson"];
     const peers = [join(url, "dark", "--format", "ndjson"), new Mp2p(telling, { json: false })];
@@ -96,26 +107,18 @@ describe("data sources whose source peer is killed and started anew", () => {
   }, 120_000);
 
   it("a file is read again when what an earlier run had brought is lost with the source peer", async () => {
-    const { url } = await serve();
-    const key = path.join(temporaryDirectory(), "key");
-    expect(await new Mp2p(["key", key]).exit).toBe(0);
-    const port = await freePort();
-    const begin = async (): Promise<Mp2p> => {
-      const running = source(url, "again", "--accept", `${port}`, "--identity", key);
-      await running.event("accepting");
-      return running;
-    };
+    const { url, to, begin } = await restartable("again");
     const text = lines("line", 2_000);
     const flags = ["--file", fileOf(text)];
     let running = await begin();
     const accepted = (count: number) => () =>
       running.events.some((event) => Number(event.acceptedData ?? 0) >= count);
     // Nobody holds what it brings.
-    const first = feed(`127.0.0.1:${port}`, "a", ...flags, "--rate", "500");
+    const first = feed(to, "a", ...flags, "--rate", "500");
     await running.until(accepted(200), "200 data");
     first.kill("SIGKILL");
     await first.exit;
-    const second = feed(`127.0.0.1:${port}`, "a", ...flags);
+    const second = feed(to, "a", ...flags);
     const { data } = (await second.event("skipped")) as unknown as { data: number };
     expect(data).toBeGreaterThanOrEqual(200);
     await running.until(accepted(2_000), "all data");
@@ -130,15 +133,11 @@ describe("data sources whose source peer is killed and started anew", () => {
   }, 120_000);
 
   it("one that is started twice leaves the session of the first alone", async () => {
-    const { url } = await serve();
-    const key = path.join(temporaryDirectory(), "key");
-    expect(await new Mp2p(["key", key]).exit).toBe(0);
-    const accept = ["--accept", `${await freePort()}`, "--identity", key];
-    const running = source(url, "twice", ...accept);
-    const { addresses } = await running.event("accepting");
-    const fed = feed((addresses as string[])[0] ?? "", "a");
+    const { url, to, start, begin } = await restartable("twice");
+    const running = await begin();
+    const fed = feed(to, "a");
     await fed.event("registered");
-    const again = source(url, "twice", ...accept);
+    const again = start();
     expect(await again.exit).toBe(1);
     expect(again.said).toContain("ADDRESS_IN_USE");
     const peer = join(url, "twice");
@@ -149,17 +148,9 @@ describe("data sources whose source peer is killed and started anew", () => {
   }, 60_000);
 
   it("peers go on with those that come again, whichever they came by, and newcomers find them", async () => {
-    const { url } = await serve();
-    const key = path.join(temporaryDirectory(), "key");
-    expect(await new Mp2p(["key", key]).exit).toBe(0);
-    const port = await freePort();
-    const begin = async (): Promise<Mp2p> => {
-      const running = source(url, "left", "--accept", `${port}`, "--identity", key);
-      await running.event("accepting");
-      return running;
-    };
+    const { url, to, begin } = await restartable("left");
     let running = await begin();
-    const [a, b] = ["a", "b"].map((name) => feed(`127.0.0.1:${port}`, name)) as [Mp2p, Mp2p];
+    const [a, b] = ["a", "b"].map((name) => feed(to, name)) as [Mp2p, Mp2p];
     await Promise.all([a, b].map((one) => one.event("registered")));
     const peer = join(url, "left", "--format", "ndjson");
     const parts = [0, 1, 2].map((n) => lines(`part ${n}`, 500, 80));
@@ -193,17 +184,9 @@ describe("data sources whose source peer is killed and started anew", () => {
   }, 120_000);
 
   it("the first that comes back and ends is not the last", async () => {
-    const { url } = await serve();
-    const key = path.join(temporaryDirectory(), "key");
-    expect(await new Mp2p(["key", key]).exit).toBe(0);
-    const port = await freePort();
-    const begin = async (): Promise<Mp2p> => {
-      const running = source(url, "first", "--accept", `${port}`, "--identity", key);
-      await running.event("accepting");
-      return running;
-    };
+    const { url, to, begin } = await restartable("first");
     const first = await begin();
-    const fed = feed(`127.0.0.1:${port}`, "a");
+    const fed = feed(to, "a");
     fed.stdin.write("one\n");
     const peer = join(url, "first", "--format", "ndjson");
     await peer.wrote(10);
@@ -212,7 +195,7 @@ describe("data sources whose source peer is killed and started anew", () => {
     // It is away for a moment, another one comes and is done.
     fed.kill("SIGSTOP");
     const again = await begin();
-    const short = feed(`127.0.0.1:${port}`, "b");
+    const short = feed(to, "b");
     short.stdin.end("two\n");
     expect(await short.exit, short.said).toBe(0);
     fed.kill("SIGCONT");
